@@ -1,0 +1,24 @@
+from .data.dataset import load_dataset as load_dataset
+from .deploy.formats import export as export
+from .deploy.predict import predict as predict
+from .deploy.verify import verify as verify
+from .errors import EdgewiseError as EdgewiseError
+from .errors import UsageError as UsageError
+from .families import list_models as list_models
+from .measure.count import count as count
+from .measure.latency import benchmark as benchmark
+from .network import Network as Network
+from .network import build as build
+from .report.write import report as report
+from .run import Run as Run
+from .spec import Row as Row
+from .spec import Spec as Spec
+from .spec import scale as scale
+from .train.evaluate import evaluate as evaluate
+from .train.loop import train as train
+from .train.recipe import Recipe as Recipe
+from .weights.create import create_model as create_model
+from .weights.folder import load_model as load_model
+from .weights.folder import save_model as save_model
+
+__version__: str

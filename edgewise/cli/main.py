@@ -1,0 +1,70 @@
+"""`edgewise VERB`: each verb is one file beside this one, imported only when it is called."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+
+import click
+
+from edgewise import __version__
+from edgewise.errors import EdgewiseError, unknown
+
+VERBS = {
+    "models": "List the networks: parameters, MACs, published accuracy.",
+    "train": "Train a model on a folder of labelled images.",
+    "eval": "Measure a run's accuracy on images that it has not seen.",
+    "export": "Write a model as one file for another runtime.",
+    "verify": "Check that the exported file gives the model's own answers.",
+    "predict": "Name what is in images.",
+    "report": "Write a run's report and model card.",
+}
+
+
+class _Verbs(click.Group):
+    """A group that knows its verbs' names and one-line helps without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        if cmd_name not in VERBS:
+            raise unknown("verb", cmd_name, VERBS)
+        command: click.Command = import_module(f"edgewise.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(
+    cls=_Verbs,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Example: edgewise train photos/ --model efficientnet_lite0 --name first",
+)
+@click.version_option(__version__, prog_name="edgewise")
+def cli() -> None:
+    """From a folder of labelled images to a small, exported and verified model.
+
+    Each verb has its own help: edgewise VERB --help
+    """
+
+
+def main() -> None:
+    """The `edgewise` command. Exit status: 0 done, 1 the work failed, 2 the call was wrong."""
+    try:
+        cli.main(prog_name="edgewise", standalone_mode=False)
+    except EdgewiseError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_status)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped", err=True)
+        sys.exit(130)
+    except BrokenPipeError:  # `edgewise models | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

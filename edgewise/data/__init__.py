@@ -1,0 +1,1 @@
+"""Labelled images: scan, check, split, decode, augment, load."""

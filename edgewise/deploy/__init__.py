@@ -1,0 +1,1 @@
+"""Export to other runtimes, verify what was exported, predict with either."""

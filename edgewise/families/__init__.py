@@ -1,0 +1,31 @@
+"""The networks that are known by name: one file a paper, table first."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+from edgewise.errors import unknown
+from edgewise.families import efficientnet, mobilenet_v1, mobilenet_v2, mobilenet_v3
+from edgewise.families.variant import Variant
+
+VARIANTS: dict[str, Variant] = {
+    variant.name: variant
+    for family in (mobilenet_v1, mobilenet_v2, mobilenet_v3, efficientnet)
+    for variant in family.VARIANTS
+}
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """The names that match a shell pattern such as "mobilenet*", in the order of the papers."""
+    return [name for name in VARIANTS if fnmatchcase(name, pattern)]
+
+
+def variant(name: str) -> Variant:
+    """The variant of that name.
+
+    Raises:
+        UsageError: there is none; the message holds the nearest three.
+    """
+    if name not in VARIANTS:
+        raise unknown("model", name, VARIANTS)
+    return VARIANTS[name]

@@ -1,0 +1,42 @@
+"""A published variant: a name for a table at one width, depth and input size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from edgewise.spec import Spec, Table, scale
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One network that people know by name.
+
+    Attributes:
+        name: ours.
+        table: the paper's table.
+        input_size: height and width that it was published for, in pixels.
+        top1: published ImageNet top-1 accuracy, in percent.
+        top1_source: whose figure that is.
+        width: the variant's own width multiplier.
+        depth: the variant's own depth multiplier.
+        dropout: before the classifier.
+    """
+
+    name: str
+    table: Table
+    input_size: int
+    top1: float
+    top1_source: str
+    width: float = 1.0
+    depth: float = 1.0
+    dropout: float = 0.2
+
+    def spec(self, width: float = 1.0, classes: int = 1000, in_chans: int = 3) -> Spec:
+        """The explicit numbers; `width` multiplies the variant's own.
+
+        Raises:
+            UsageError: a number is out of range.
+        """
+        table = replace(self.table, dropout=self.dropout)
+        spec = scale(table, self.width * width, self.depth, classes, in_chans)
+        return replace(spec, name=self.name if width == 1 else f"{self.name}_{width:g}")

@@ -1,0 +1,104 @@
+"""Writing files so that a kill or a full disk never leaves half of one, and checking them later."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from edgewise.errors import EdgewiseError, UsageError
+
+MANIFEST = "MANIFEST.sha256"
+
+
+def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Calls `write` on a temporary file beside `path`, syncs it, then renames it over `path`.
+
+    Whatever goes wrong, `path` holds either its old content or the whole new one.
+
+    Raises:
+        EdgewiseError: the file can't be written (a full disk, no permission).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise EdgewiseError(
+            f"can't write {path}: {error.strerror or error}. "
+            "Free some space or choose another folder; what was there before is unchanged."
+        ) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Atomically writes `data` to `path`."""
+    write_atomic(path, lambda file: file.write(data))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Atomically writes `text` to `path` as UTF-8."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: object) -> None:
+    """Atomically writes `value` to `path` as indented UTF-8 JSON."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        UsageError: no such file, or it is not JSON (the message names the file and the line).
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"no such file: {path}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid JSON: {error}") from error
+
+
+def sha256_file(path: Path) -> str:
+    """The SHA-256 of a file's bytes, as 64 hex digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):  # hashlib.file_digest needs Python 3.11
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def write_manifest(folder: Path, names: Iterable[str]) -> None:
+    """Writes `folder/MANIFEST.sha256` over the named files, in the format of `sha256sum`."""
+    lines = [f"{sha256_file(folder / name)}  {name}\n" for name in sorted(names)]
+    write_text(folder / MANIFEST, "".join(lines))
+
+
+def changed_files(folder: Path) -> list[str]:
+    """One line for each file of the folder's manifest that is missing or was changed since.
+
+    Raises:
+        UsageError: the folder has no manifest.
+    """
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        raise UsageError(f"{folder} has no {MANIFEST}: it is not a finished edgewise folder")
+    problems = []
+    for line in manifest.read_text(encoding="utf-8").splitlines():
+        digest, _, name = line.partition("  ")
+        if not (folder / name).is_file():
+            problems.append(f"{folder / name} is missing")
+        elif sha256_file(folder / name) != digest:
+            problems.append(f"{folder / name} was changed after it was written")
+    return problems

@@ -1,0 +1,102 @@
+"""From a decoded image to a network's input, in one place for training, evaluation and export.
+
+It has two halves. `pixels` turns an image into a square of bytes and runs outside of every exported
+graph; `normalise` turns bytes into numbers and runs inside of it. This rule travels with the
+weights, as `preprocess.json` in a model folder and as metadata in every artefact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from edgewise.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+INTERPOLATIONS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How an image becomes an input.
+
+    Attributes:
+        size: height and width of the input, in pixels.
+        crop: the part of the resized shorter side that the centre crop keeps, in (0, 1].
+        interpolation: "bilinear" or "bicubic", both with anti-aliasing (Pillow's).
+        mean: per channel, in units of pixel values 0..255.
+        std: per channel, in units of pixel values 0..255.
+        colour: the order of the channels; only "RGB".
+    """
+
+    size: int
+    crop: float
+    interpolation: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    colour: str = "RGB"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.size, int) or self.size < 1:
+            raise UsageError(f"preprocess: size must be a positive whole number, not {self.size!r}")
+        if not 0 < self.crop <= 1:
+            raise UsageError(f"preprocess: crop must be above 0 and at most 1, not {self.crop}")
+        if self.interpolation not in INTERPOLATIONS:
+            raise UsageError(
+                f"preprocess: interpolation must be one of {', '.join(INTERPOLATIONS)}, "
+                f"not '{self.interpolation}'"
+            )
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise UsageError("preprocess: mean and std need three numbers each, std above 0")
+        if self.colour != "RGB":
+            raise UsageError(f"preprocess: colour must be 'RGB', not '{self.colour}'")
+
+    def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
+        """An RGB image of any size -> uint8 (size, size, 3).
+
+        The shorter side is resized to round(size / crop), then the centre square is taken.
+        """
+        shorter = round(self.size / self.crop)
+        scale = shorter / min(image.size)
+        width, height = (max(shorter, round(side * scale)) for side in image.size)
+        resized = image.resize((width, height), INTERPOLATIONS[self.interpolation])
+        left, top = (width - self.size) // 2, (height - self.size) // 2
+        square = resized.crop((left, top, left + self.size, top + self.size))
+        return np.asarray(square, dtype=np.uint8)
+
+    def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
+        """uint8 (N, H, W, 3) -> float32 (N, 3, H, W), (value - mean) / std."""
+        import torch
+
+        mean = torch.tensor(self.mean, dtype=torch.float32, device=pixels.device)
+        std = torch.tensor(self.std, dtype=torch.float32, device=pixels.device)
+        return ((pixels.to(torch.float32) - mean) / std).permute(0, 3, 1, 2)
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary of plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Any) -> Preprocess:
+        """The inverse of `to_json`.
+
+        Raises:
+            UsageError: a key is missing, unknown or out of range.
+        """
+        names = {field.name for field in fields(cls)}
+        if not isinstance(value, dict) or set(value) != names:
+            raise UsageError(f"preprocess needs exactly the keys {', '.join(sorted(names))}")
+        return cls(**{**value, "mean": tuple(value["mean"]), "std": tuple(value["std"])})
+
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)  # 255 * (.485, .456, .406)
+IMAGENET_STD = (58.395, 57.12, 57.375)  # 255 * (.229, .224, .225)

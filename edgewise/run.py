@@ -1,0 +1,116 @@
+"""The run folder: all that a stranger needs to trust and repeat a training run, and its names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgewise.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Run:
+    """Paths in one run folder. Each file has one writer, named here."""
+
+    root: Path
+
+    @property
+    def recipe(self) -> Path:
+        """What was asked for, every default resolved (train)."""
+        return self.root / "recipe.json"
+
+    @property
+    def environment(self) -> Path:
+        """The versions and the machine (train)."""
+        return self.root / "environment.json"
+
+    @property
+    def data(self) -> Path:
+        """Root, fingerprint, classes and counts of the data (data)."""
+        return self.root / "data.json"
+
+    @property
+    def split(self) -> Path:
+        """One line per usable image: path, label, split, sha256 (data)."""
+        return self.root / "split.csv"
+
+    @property
+    def quarantine(self) -> Path:
+        """One line per image that can't be used: path, label, split, reason (data)."""
+        return self.root / "quarantine.csv"
+
+    @property
+    def metrics(self) -> Path:
+        """One line per epoch (train)."""
+        return self.root / "metrics.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        """`last.pt` and the one before it, `previous.pt` (train)."""
+        return self.root / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        """The best weights so far, as a model folder (train)."""
+        return self.root / "model"
+
+    @property
+    def evaluation(self) -> Path:
+        """`SPLIT.json` and `SPLIT.csv` for each evaluated split (eval)."""
+        return self.root / "eval"
+
+    @property
+    def exports(self) -> Path:
+        """The exported artefacts, the golden inputs and their manifest (export)."""
+        return self.root / "export"
+
+    @property
+    def verification(self) -> Path:
+        """What `verify` saw (verify)."""
+        return self.root / "verify.json"
+
+    @property
+    def cost(self) -> Path:
+        """Parameters, MACs, bytes and measured latency (report)."""
+        return self.root / "cost.json"
+
+    @property
+    def report(self) -> Path:
+        """The report (report)."""
+        return self.root / "report.html"
+
+    @property
+    def model_card(self) -> Path:
+        """The model card (report)."""
+        return self.root / "MODEL_CARD.md"
+
+    @staticmethod
+    def is_run(path: Path) -> bool:
+        """Whether `path` is a run folder: one with a recipe."""
+        return (path / "recipe.json").is_file()
+
+    @classmethod
+    def open(cls, path: Path) -> Run:
+        """The run at `path`.
+
+        Raises:
+            UsageError: no such folder, or not a run.
+        """
+        if not path.is_dir():
+            raise UsageError(f"no such run: {path}. `edgewise train` makes one under runs/.")
+        if not cls.is_run(path):
+            raise UsageError(f"{path} is not a run folder: it has no recipe.json.")
+        return cls(path)
+
+    def trained(self) -> Run:
+        """This run, once it is known to hold a model.
+
+        Raises:
+            UsageError: training has not yet finished its first epoch.
+        """
+        if not (self.model / "spec.json").is_file():
+            raise UsageError(
+                f"{self.root} has no trained model yet. "
+                f"Go on with: edgewise train --resume {self.root}"
+            )
+        return self

@@ -1,0 +1,1 @@
+"""Training, with checkpoints that resume, and evaluation."""

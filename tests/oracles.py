@@ -1,0 +1,110 @@
+"""Other people's networks, for comparing ours with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from types import ModuleType
+
+import torch
+from torch import Tensor, nn
+
+from edgewise.network import Network, build
+from edgewise.spec import Spec
+from edgewise.weights.convert import copy_by_order
+
+
+@cache
+def import_torchvision() -> ModuleType:
+    """torchvision without its compiled operators, which have no CPU build for this torch.
+
+    Importing it (and timm, which imports it) only asks that two operators are declared.
+    """
+    library = torch.library.Library("torchvision", "DEF")
+    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    import torchvision
+
+    torchvision._edgewise_library = library  # a library is undone when it is collected
+    return torchvision
+
+
+def import_timm() -> ModuleType:
+    import_torchvision()
+    import timm
+
+    return timm
+
+
+@dataclass
+class Differences:
+    """Largest difference of anything to the oracle's, over the oracle's largest value."""
+
+    logits: float
+    train_logits: float
+    gradients: float
+    running_statistics: float
+
+    def largest(self) -> float:
+        return max(vars(self).values())
+
+
+def randomise(oracle: nn.Module) -> None:
+    """Random weights and batch statistics, as a trained network might have them."""
+    torch.manual_seed(0)
+    for module in oracle.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 0.1  # torchvision's V3 and B5-B7 have 0.01; a training matter
+            nn.init.normal_(module.running_mean, 0, 0.1)
+            nn.init.uniform_(module.running_var, 0.25, 0.75)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, 0, 0.1)
+
+
+def twin(oracle: nn.Module, spec: Spec) -> Network:
+    """Our network with the oracle's weights and epsilon, and nothing random in it."""
+    epsilon = next(m.eps for m in oracle.modules() if isinstance(m, nn.BatchNorm2d))
+    head = replace(spec.head, dropout=0.0)
+    ours = build(replace(spec, norm_eps=epsilon, drop_path=0.0, head=head))
+    copy_by_order(oracle.state_dict(), ours)
+    return ours
+
+
+def compare(
+    make: Callable[[], nn.Module], spec: Spec, size: int = 64, dtype: torch.dtype = torch.float32
+) -> Differences:
+    """Runs both on the same images: evaluation, training, gradients of all parameters."""
+    oracle = make()
+    randomise(oracle)
+    ours = twin(oracle, spec).to(dtype)
+    oracle.to(dtype)
+    images = torch.randn(3, spec.in_chans, size, size, dtype=dtype)
+    with torch.inference_mode():
+        logits = _difference([ours.eval()(images)], [oracle.eval()(images)])
+    y, z = ours.train()(images), oracle.train()(images)
+    direction = torch.randn_like(z)
+    y.backward(direction)
+    z.backward(direction)
+    return Differences(
+        logits=logits,
+        train_logits=_difference([y], [z]),
+        gradients=_difference(_gradients(ours), _gradients(oracle)),
+        running_statistics=_difference(_statistics(ours), _statistics(oracle)),
+    )
+
+
+def _difference(ours: list[Tensor], theirs: list[Tensor]) -> float:
+    """Over all tensors together: some gradients are zero but for rounding, and have no scale."""
+    with torch.no_grad():
+        scale = max(float(t.abs().max()) for t in theirs)
+        pairs = zip(ours, theirs, strict=True)
+        return max(float((a - b.reshape(a.shape)).abs().max()) for a, b in pairs) / scale
+
+
+def _gradients(module: nn.Module) -> list[Tensor]:
+    return [p.grad for p in module.parameters() if p.grad is not None]
+
+
+def _statistics(module: nn.Module) -> list[Tensor]:
+    return [b for name, b in module.named_buffers() if "running" in name]

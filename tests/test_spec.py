@@ -1,0 +1,134 @@
+"""Specs: channels by the published numbers, and errors that name the row."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+
+from edgewise.errors import UsageError
+from edgewise.families import VARIANTS, variant
+from edgewise.network import build
+from edgewise.spec import Spec, round_channels
+
+# Weights and batch-norm scales and shifts, as published or counted in the authors' code.
+PARAMETERS = {
+    ("mobilenet_v1", 1.0): 4_231_976,
+    ("mobilenet_v1", 0.75): 2_585_560,
+    ("mobilenet_v1", 0.5): 1_331_592,
+    ("mobilenet_v1", 0.25): 470_072,
+    ("mobilenet_v2", 1.4): 6_108_776,
+    ("mobilenet_v2", 1.0): 3_504_872,
+    ("mobilenet_v2", 0.75): 2_636_424,
+    ("mobilenet_v2", 0.5): 1_968_680,
+    ("mobilenet_v2", 0.35): 1_677_128,
+    ("mobilenet_v3_large", 1.0): 5_483_032,
+    ("mobilenet_v3_large", 0.75): 3_993_528,
+    ("mobilenet_v3_small", 1.0): 2_542_856,
+    ("mobilenet_v3_small", 0.75): 2_041_872,
+    ("mobilenet_v3_small", 0.5): 1_593_224,
+    ("efficientnet_b0", 1.0): 5_288_548,
+    ("efficientnet_b1", 1.0): 7_794_184,
+    ("efficientnet_b2", 1.0): 9_109_994,
+    ("efficientnet_b3", 1.0): 12_233_232,
+    ("efficientnet_b4", 1.0): 19_341_616,
+    ("efficientnet_b5", 1.0): 30_389_784,
+    ("efficientnet_b6", 1.0): 43_040_704,
+    ("efficientnet_b7", 1.0): 66_347_960,
+    ("efficientnet_lite0", 1.0): 4_652_008,
+    ("efficientnet_lite1", 1.0): 5_416_680,
+    ("efficientnet_lite2", 1.0): 6_092_072,
+    ("efficientnet_lite3", 1.0): 8_197_096,
+    ("efficientnet_lite4", 1.0): 13_006_568,
+}
+
+
+@pytest.mark.parametrize(("name", "width"), PARAMETERS)
+def test_parameters_are_the_published_number(name: str, width: float) -> None:
+    with torch.device("meta"):
+        network = build(variant(name).spec(width=width))
+    assert sum(p.numel() for p in network.parameters()) == PARAMETERS[name, width]
+
+
+def test_every_variant_has_a_published_number() -> None:
+    assert {name for name, _ in PARAMETERS} == set(VARIANTS)
+
+
+def test_rounding_follows_mobilenet_v2() -> None:
+    # The 90% rule is why alpha 0.35's stem has 16 channels and not 8 (facts, section 0).
+    assert [round_channels(c) for c in (3, 11.2, 24 * 0.35, 320 * 0.35, 32)] == [8, 16, 8, 112, 32]
+    assert round_channels(32 * 0.35, divisor=1) == 11
+
+
+def test_squeeze_widths_are_the_papers() -> None:
+    def squeezes(name: str) -> list[int]:
+        return [b.squeeze for stage in variant(name).spec().stages for b in stage if b.squeeze]
+
+    assert squeezes("mobilenet_v3_large") == [24, 32, 32, 120, 168, 168, 240, 240]
+    assert squeezes("mobilenet_v3_small") == [8, 24, 64, 64, 32, 40, 72, 144, 144]
+    b0 = [8, 4, 6, 6, 10, 10, 20, 20, 20, 28, 28, 28, 48, 48, 48, 48]
+    assert squeezes("efficientnet_b0") == b0
+    assert squeezes("efficientnet_lite0") == []
+
+
+def test_channels_of_b3_are_the_published_ones() -> None:
+    spec = variant("efficientnet_b3").spec()
+    assert (spec.stem.out, spec.head.conv) == (40, 1536)
+    assert [len(stage) for stage in spec.stages] == [2, 3, 3, 5 + 5, 6 + 2]
+    assert [f.channels for f in spec.features()] == [24, 32, 48, 136, 384]
+
+
+def _set(*path: Any) -> Any:
+    """A change to the JSON of a spec: the last item becomes the value at the keys before it."""
+
+    def change(spec: Any) -> None:
+        *keys, last, value = path
+        for key in keys:
+            spec = spec[key]
+        spec[last] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_set("stages", 2, 0, "kernel", "banana"), r"stages\[2\]\[0\]: kernel must be int"),
+        (_set("stages", 2, 0, "kernel", 4), r"stages\[2\]\[0\]: kernel must be odd"),
+        (_set("stages", 1, 1, "out", -8), r"stages\[1\]\[1\]: out must be from 1"),
+        (_set("stages", 1, 1, "out", True), r"stages\[1\]\[1\]: out must be int"),
+        (_set("stages", 1, 1, "out", 8), r"stages\[1\]\[1\]: skip needs"),
+        (_set("stages", 3, 0, "stride", 1), r"stages\[3\]\[0\]: stride must be 2"),
+        (_set("stages", 3, 1, "stride", 2), r"stages\[3\]\[1\]: stride must be"),
+        (_set("stages", 3, 1, "act", "swoosh"), r"stages\[3\]\[1\]: unknown activation 'swoosh'"),
+        (_set("stages", 3, 1, []), r"stages\[3\]\[1\] must be an object"),
+        (_set("stages", 3, []), r"stages\[3\]: only the first stage may be empty"),
+        (_set("stages", []), "stages: there must be one"),
+        (_set("stages", "none"), "stages must be a list"),
+        (_set("stem", "out", 10**9), "stem: out must be from 1"),
+        (_set("head", "dropout", 1.5), "head: dropout must be"),
+        (_set("padding", "valid"), "padding: must be one of"),
+        (_set("norm_eps", float("nan")), "norm_eps: must be between"),
+        (_set("flavour", "vanilla"), "has the unknown key 'flavour'"),
+        (lambda spec: spec.pop("classes"), "lacks 'classes'"),
+        (lambda spec: spec["stages"][4][0].pop("expand"), r"stages\[4\]\[0\] lacks 'expand'"),
+    ],
+)
+def test_nonsense_names_the_row(change: Any, message: str) -> None:
+    value = json.loads(json.dumps(variant("mobilenet_v2").spec().to_json()))
+    change(value)
+    with pytest.raises(UsageError, match=message):
+        Spec.from_json(value)
+
+
+def test_unknown_model_names_the_nearest_three() -> None:
+    with pytest.raises(UsageError, match=r"mobilenet_v3_large, mobilenet_v3_small, mobilenet_v"):
+        variant("mobilenetv3_larg")
+
+
+@pytest.mark.parametrize("width", [0, -1, float("nan"), float("inf")])
+def test_width_must_be_above_0(width: float) -> None:
+    with pytest.raises(UsageError, match="width"):
+        variant("mobilenet_v2").spec(width=width)

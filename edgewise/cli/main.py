@@ -19,6 +19,7 @@ VERBS = {
     "verify": "Check that the exported file gives the model's own answers.",
     "predict": "Name what is in images.",
     "report": "Write a run's report and model card.",
+    "demo": "Do all of this on 5,000 handwritten digits.",
 }
 
 

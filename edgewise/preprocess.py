@@ -63,15 +63,15 @@ class Preprocess:
     def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
         """An RGB image of any size -> uint8 (size, size, 3).
 
-        The shorter side is resized to round(size / crop), then the centre square is taken.
+        The shorter side is resized to size / crop, then the centre square is taken. Sides are cut
+        to whole pixels and offsets rounded, as in torchvision and timm.
         """
-        shorter = round(self.size / self.crop)
-        scale = shorter / min(image.size)
-        width, height = (max(shorter, round(side * scale)) for side in image.size)
+        shorter = int(self.size / self.crop)
+        width, height = (shorter * side // min(image.size) for side in image.size)
         resized = image.resize((width, height), INTERPOLATIONS[self.interpolation])
-        left, top = (width - self.size) // 2, (height - self.size) // 2
+        left, top = round((width - self.size) / 2), round((height - self.size) / 2)
         square = resized.crop((left, top, left + self.size, top + self.size))
-        return np.asarray(square, dtype=np.uint8)
+        return np.array(square, dtype=np.uint8)  # a copy: torch wants it writable
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """uint8 (N, H, W, 3) -> float32 (N, 3, H, W), (value - mean) / std."""

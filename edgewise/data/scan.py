@@ -1,0 +1,247 @@
+"""Finds labelled images: a folder per class (with or without train/ val/ test/ above), or a CSV.
+
+Nothing is opened here but the CSV: whether a file really is an image is for `dataset` to find out.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgewise.data.decode import IMAGE_SUFFIXES
+from edgewise.errors import UsageError
+
+SPLIT_NAMES = {
+    "train": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
+
+LAYOUT = """Expected one of:
+  photos/daisy/1.jpg, photos/rose/2.jpg, ...                  a folder per class
+  photos/train/daisy/1.jpg, photos/val/daisy/2.jpg, ...       the same, split already
+  photos.csv with the header path,label or path,label,split"""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A file that says it is an image, its class, and its split where the layout gives one."""
+
+    path: Path
+    label: str
+    split: str | None
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What was found.
+
+    Attributes:
+        root: the folder, or the folder of the CSV file; absolute.
+        classes: the class names, in natural order (`img2` before `img10`).
+        images: in the order of their paths.
+        warnings: what was passed over, and why.
+    """
+
+    root: Path
+    classes: tuple[str, ...]
+    images: tuple[Labelled, ...]
+    warnings: tuple[str, ...]
+
+
+def scan(path: Path) -> Scan:
+    """Finds the labelled images of a folder or a CSV file.
+
+    Raises:
+        UsageError: there is nothing to train on here; the message says what was expected.
+    """
+    if path.is_dir():
+        root = path.resolve()
+        images, warnings = _scan_folder(root)
+    elif path.is_file():
+        root = path.parent.resolve()
+        images, warnings = _scan_csv(root / path.name), []
+    else:
+        raise UsageError(f"no such folder or CSV file: {path}")
+    classes = sorted({image.label for image in images}, key=_natural)
+    _check_classes(path, classes, images)
+    _check_file_names(images)
+    images.sort(key=lambda image: image.path.as_posix())
+    return Scan(root, tuple(classes), tuple(images), tuple(warnings))
+
+
+def _scan_folder(root: Path) -> tuple[list[Labelled], list[str]]:
+    images: list[Labelled] = []
+    warnings: list[str] = []
+    for top, split in _tops(root):
+        stray = [file.name for file in _children(top) if _is_image(file) and not file.is_dir()]
+        folders = _folders(top)
+        if stray and not folders:
+            raise UsageError(
+                f"the images of {top} (such as {stray[0]}) are in no class folder. "
+                f"Move those of each class into a folder with its name. {LAYOUT}"
+            )
+        if stray:
+            warnings.append(
+                f"not used: {len(stray)} images directly in {top}, outside of its class folders, "
+                f"such as {stray[0]}"
+            )
+        for folder in folders:
+            label = unicodedata.normalize("NFC", folder.name)  # macOS may write é as two letters
+            found = [Labelled(file, label, split) for file in images_below(folder)]
+            if not found:
+                warnings.append(f"not a class: {folder} has no images")
+            images += found
+    if not images:
+        raise UsageError(f"no images in {root}. {LAYOUT}")
+    return images, warnings
+
+
+def _tops(root: Path) -> list[tuple[Path, str | None]]:
+    """The folders that hold the class folders, each with its split.
+
+    A class may itself be called "train" or "test": such a folder only counts as a split if class
+    folders are in it, and if nothing but splits lies beside it.
+    """
+    folders = _folders(root)
+    splits = [folder for folder in folders if folder.name.lower() in SPLIT_NAMES]
+    others = [folder for folder in folders if folder not in splits]
+    nested = any(_folders(folder) for folder in splits)
+    if nested and others:
+        raise UsageError(
+            f"{root} has both splits ({splits[0].name}/) and other folders ({others[0].name}/). "
+            f"Move the others away, or put every class folder under train/, val/ and test/."
+        )
+    if splits and not others:
+        return [(folder, SPLIT_NAMES[folder.name.lower()]) for folder in splits]
+    return [(root, None)]
+
+
+def _children(folder: Path) -> list[Path]:
+    try:
+        children = sorted(folder.iterdir(), key=lambda child: _natural(child.name))
+    except OSError as error:
+        raise UsageError(f"can't read the folder {folder}: {error.strerror}") from None
+    return [child for child in children if not _is_hidden(child.name)]
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [child for child in _children(folder) if child.is_dir()]
+
+
+def images_below(folder: Path) -> Iterator[Path]:
+    """The image files at any depth below a class folder; a link that leads back is not followed."""
+    seen: set[str] = set()
+    below = [folder]
+    while below:
+        current = below.pop()
+        if (real := os.path.realpath(current)) in seen:
+            continue
+        seen.add(real)
+        for child in _children(current):
+            if child.is_dir():
+                below.append(child)
+            elif _is_image(child):
+                yield child
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in IMAGE_SUFFIXES
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"  # what macOS leaves in a zip
+
+
+def _scan_csv(file: Path) -> list[Labelled]:
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as lines:
+            reader = csv.DictReader(lines, restval="")
+            reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
+            missing = [name for name in ("path", "label") if name not in reader.fieldnames]
+            if missing:
+                raise UsageError(
+                    f"{file} has no column '{missing[0]}': its first line must be "
+                    f"path,label or path,label,split, not {','.join(reader.fieldnames)[:80]}"
+                )
+            rows = [(reader.line_num, row) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{file} is not a CSV file in UTF-8: {error}") from None
+    if not rows:
+        raise UsageError(
+            f"{file} lists no images: it needs a line for each, such as daisy/1.jpg,daisy"
+        )
+    images = [_from_row(row, file.parent, f"{file}, line {line}") for line, row in rows]
+    _check_rows(file, [line for line, _ in rows], images)
+    return images
+
+
+def _from_row(row: dict[str, str], root: Path, where: str) -> Labelled:
+    path, label, split = (row.get(name, "").strip() for name in ("path", "label", "split"))
+    if not path or not label:
+        raise UsageError(f"{where}: the {'label' if path else 'path'} is empty")
+    if split and split.lower() not in SPLIT_NAMES:
+        raise UsageError(f"{where}: unknown split '{split}'; use train, val or test")
+    label = unicodedata.normalize("NFC", label)
+    return Labelled(root / path, label, SPLIT_NAMES[split.lower()] if split else None)
+
+
+def _check_rows(file: Path, lines: list[int], images: list[Labelled]) -> None:
+    given = any(image.split for image in images)
+    first: dict[Path, int] = {}
+    for line, image in zip(lines, images, strict=True):
+        if image.path in first:
+            raise UsageError(
+                f"{file}, line {line}: {image.path.name} is there already, "
+                f"in line {first[image.path]}; keep one of them"
+            )
+        if given and image.split is None:
+            raise UsageError(f"{file}, line {line}: no split; give one to every line or to none")
+        first[image.path] = line
+
+
+def _check_classes(path: Path, classes: list[str], images: list[Labelled]) -> None:
+    for label in classes:
+        if label.splitlines() != [label]:
+            raise UsageError(
+                f"the class name {label!r} of {path} has a line break in it; rename it"
+            )
+    if len(classes) < 2:
+        raise UsageError(
+            f"{path} has only one class, '{classes[0]}'; a classifier needs two or more. {LAYOUT}"
+        )
+    trained = {image.label for image in images if image.split in (None, "train")}
+    if not trained:
+        raise UsageError(f"{path} has no images to train on: none are in the split train")
+    untrained = [image for image in images if image.label not in trained]
+    if untrained:
+        raise UsageError(
+            f"{path}: class '{untrained[0].label}' is in {untrained[0].split} but not in train "
+            f"({untrained[0].path}). Add images of it to train, or remove it; "
+            "if it is a spelling of another class, rename it."
+        )
+
+
+def _check_file_names(images: list[Labelled]) -> None:
+    """A name that isn't Unicode (from an old archive) can't be written into any report."""
+    for image in images:
+        try:
+            str(image.path).encode("utf-8")
+        except UnicodeEncodeError:
+            raise UsageError(
+                f"a file name is not valid Unicode: {os.fsencode(image.path)!r}. "
+                "Rename it; `convmv` does so for a whole folder."
+            ) from None
+
+
+def _natural(name: str) -> tuple[list[str | int], str]:
+    """A key that sorts as a person would: by letters without case, and by numbers as numbers."""
+    parts = re.split(r"(\d+)", name)
+    return [int(part) if part.isdecimal() else part.casefold() for part in parts], name

@@ -1,0 +1,187 @@
+"""A model on disk: a folder of five plain files, and no pickle.
+
+    model.safetensors   every tensor, under the name that the network gives it
+    spec.json           the network, row by row
+    preprocess.json     how an image becomes an input
+    labels.txt          one label a line, in the order of the logits, UTF-8
+    MANIFEST.sha256     the digests of the four others, in the format of `sha256sum`
+
+**How a save can't lose a model.** The new files are first written and synced into a sibling
+folder, `.NAME.incoming`, its manifest last. Only then do they take the old ones' places, one
+rename each. A full disk or a kill before that leaves the old model as it was. A kill between two
+renames leaves a complete `.NAME.incoming`, and the next load or save carries out the renames that
+are left. Other files in the folder are not touched.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from edgewise.errors import EdgewiseError, UsageError
+from edgewise.files import (
+    MANIFEST,
+    changed_files,
+    read_json,
+    write_bytes,
+    write_json,
+    write_manifest,
+    write_text,
+)
+from edgewise.model import Model
+from edgewise.network import Network, build
+from edgewise.preprocess import Preprocess
+from edgewise.spec import Spec
+
+TENSORS = "model.safetensors"
+SPEC = "spec.json"
+PREPROCESS = "preprocess.json"
+LABELS = "labels.txt"
+FILES = (TENSORS, SPEC, PREPROCESS, LABELS)
+
+
+def save_model(model: Model, folder: Path) -> None:
+    """Writes `model` as a model folder, in place of the model that is there, if any.
+
+    Raises:
+        UsageError: the labels don't fit the network, or `folder` holds something else.
+        EdgewiseError: the disk is full or can't be written; the old model is still there.
+    """
+    check_labels(model.labels, model.network.spec.classes)
+    incoming = _incoming(folder)
+    _finish_save(folder)  # of a save that was killed
+    if folder.exists() and not (folder / SPEC).is_file() and any(folder.iterdir()):
+        raise UsageError(f"{folder} is not a model folder. Name a new or an empty folder.")
+    shutil.rmtree(incoming, ignore_errors=True)
+    try:
+        tensors = {k: v.detach().contiguous() for k, v in model.network.state_dict().items()}
+        write_bytes(incoming / TENSORS, safetensors.torch.save(tensors))
+        write_json(incoming / SPEC, model.network.spec.to_json())
+        write_json(incoming / PREPROCESS, model.preprocess.to_json())
+        write_text(incoming / LABELS, "".join(f"{label}\n" for label in model.labels))
+        write_manifest(incoming, FILES)
+    except BaseException:
+        shutil.rmtree(incoming, ignore_errors=True)
+        raise
+    try:
+        _finish_save(folder)
+    except OSError as error:
+        raise EdgewiseError(
+            f"can't put the new model in {folder}: {error.strerror or error}. "
+            f"It is whole in {incoming}; mend the folder and load it again."
+        ) from error
+
+
+def load_model(folder: Path) -> Model:
+    """Reads a model folder; the network is in evaluation mode, on the CPU.
+
+    Raises:
+        UsageError: no such folder; or a file is missing, was changed, or doesn't fit the others.
+            The message names the file and, inside of it, the row, the label or the tensor.
+    """
+    _finish_save(folder)
+    if not folder.is_dir():
+        raise UsageError(f"no such model folder: {folder}. Check the path.")
+    for name in FILES:
+        if not (folder / name).is_file():
+            raise UsageError(f"{folder} is not a whole model folder: it has no {name}.")
+    # The contents come before the digests, since "row 3: kernel must be odd" helps a person who
+    # edited a file by hand more than "this file was changed" does.
+    try:
+        spec = Spec.from_json(read_json(folder / SPEC))
+    except UsageError as error:
+        raise UsageError(f"{folder / SPEC}: {error}") from error
+    try:
+        preprocess = Preprocess.from_json(read_json(folder / PREPROCESS))
+    except UsageError as error:
+        raise UsageError(f"{folder / PREPROCESS}: {error}") from error
+    labels = read_labels(folder / LABELS)
+    try:
+        check_labels(labels, spec.classes)
+    except UsageError as error:
+        raise UsageError(f"{folder / LABELS}: {error}") from error
+    if changed := changed_files(folder):
+        raise UsageError(f"{'; '.join(changed)}. Copy the whole model folder again.")
+
+    network = build(spec)
+    _load_tensors(network, folder / TENSORS)
+    return Model(network.eval(), preprocess, labels)
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """The lines of a label file.
+
+    Raises:
+        UsageError: it is not UTF-8.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8: {error}. Save it as UTF-8.") from error
+    # Not str.splitlines, which also splits at characters that a label may hold (U+2028 and more).
+    lines = text.split("\n")
+    return tuple(lines[:-1] if lines[-1] == "" else lines)
+
+
+def check_labels(labels: Sequence[str], classes: int) -> None:
+    """Checks that there is one label, of one line, for each class.
+
+    Raises:
+        UsageError: there is not.
+    """
+    if len(labels) != classes:
+        raise UsageError(f"{len(labels)} labels for the {classes} classes of the network.")
+    for index, label in enumerate(labels):
+        if not label or "\n" in label or "\r" in label:
+            raise UsageError(f"label {index} is {label!r}: a label is one line and not empty.")
+        try:
+            label.encode("utf-8")
+        except UnicodeEncodeError:  # a folder name that is not UTF-8
+            raise UsageError(f"label {index} is {label!r}: it has no UTF-8 form.") from None
+
+
+def _incoming(folder: Path) -> Path:
+    folder = folder.absolute()  # so that "." has a name
+    return folder.with_name(f".{folder.name}.incoming")
+
+
+def _finish_save(folder: Path) -> None:
+    """Moves a completely written model into place; does nothing if there is none."""
+    incoming = _incoming(folder)
+    if not (incoming / MANIFEST).is_file():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (*FILES, MANIFEST):  # the manifest last: it says that `incoming` is complete
+        with suppress(FileNotFoundError):  # already moved
+            (incoming / name).replace(folder / name)
+    shutil.rmtree(incoming, ignore_errors=True)
+
+
+def _load_tensors(network: Network, path: Path) -> None:
+    try:
+        tensors = safetensors.torch.load_file(path)
+    except SafetensorError as error:
+        raise UsageError(f"{path} is not a whole safetensors file: {error}") from error
+    if difference := _first_difference(tensors, network.state_dict()):
+        raise UsageError(f"{path} doesn't fit {SPEC}: {difference}.")
+    network.load_state_dict(tensors)
+
+
+def _first_difference(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str | None:
+    for name, tensor in wanted.items():
+        if name not in found:
+            return f"it has no tensor '{name}'"
+        if found[name].shape != tensor.shape or found[name].dtype != tensor.dtype:
+            return f"'{name}' is {_describe(found[name])}, not {_describe(tensor)}"
+    extra = sorted(found.keys() - wanted.keys())
+    return f"it has a tensor '{extra[0]}' too many" if extra else None
+
+
+def _describe(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"

@@ -1,0 +1,140 @@
+"""Augmentation against torchvision's operations on the same pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import skimage.data
+from oracles import import_torchvision
+from PIL import Image
+
+from edgewise.data.augment import OPERATIONS, Augment, crop_box
+from edgewise.errors import UsageError
+from edgewise.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+
+import_torchvision()
+import torchvision.transforms.functional as F  # noqa: E402
+from torchvision.transforms import InterpolationMode  # noqa: E402
+
+CAT = Image.fromarray(skimage.data.chelsea())
+PREPROCESS = Preprocess(64, 0.875, "bicubic", IMAGENET_MEAN, IMAGENET_STD)
+FILL = (124, 116, 104)
+BILINEAR = InterpolationMode.BILINEAR
+
+
+def affine(image: Image.Image, shift: tuple[int, int], shear: tuple[float, float]) -> Image.Image:
+    degrees = [math.degrees(math.atan(slope)) for slope in shear]
+    return F.affine(image, 0, list(shift), 1.0, degrees, BILINEAR, list(FILL))
+
+
+# At strength s, as RandAugment's and AutoAugment's tables give them. An output pixel that moves
+# right is one that the sampling moved left, hence the signs.
+ORACLES: dict[str, Callable[[Image.Image, float], Image.Image]] = {
+    "identity": lambda image, s: image,
+    "auto contrast": lambda image, s: F.autocontrast(image),
+    "equalize": lambda image, s: F.equalize(image),
+    "rotate": lambda image, s: F.rotate(image, 30 * s, BILINEAR, fill=list(FILL)),
+    "shear x": lambda image, s: affine(image, (0, 0), (0.3 * s, 0)),
+    "shear y": lambda image, s: affine(image, (0, 0), (0, 0.3 * s)),
+    "translate x": lambda image, s: affine(image, (-round(150 / 331 * 451 * s), 0), (0, 0)),
+    "translate y": lambda image, s: affine(image, (0, -round(150 / 331 * 300 * s)), (0, 0)),
+    "solarize": lambda image, s: F.solarize(image, round(256 - 256 * abs(s))),
+    "posterize": lambda image, s: F.posterize(image, {0.2: 7, 0.5: 6, 1.0: 4}[abs(s)]),
+    "color": lambda image, s: F.adjust_saturation(image, 1 + 0.9 * s),
+    "contrast": lambda image, s: F.adjust_contrast(image, 1 + 0.9 * s),
+    "brightness": lambda image, s: F.adjust_brightness(image, 1 + 0.9 * s),
+    "sharpness": lambda image, s: F.adjust_sharpness(image, 1 + 0.9 * s),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("strength", [-1.0, -0.5, 0.2, 1.0])
+def test_operations_are_torchvisions(name: str, strength: float) -> None:
+    ours = np.asarray(OPERATIONS[name](CAT, strength, FILL)).astype(int)
+    theirs = np.asarray(ORACLES[name](CAT, strength)).astype(int)
+    assert ours.shape == theirs.shape
+    # The centre's coefficients are added in another order, so a pixel of the border may differ.
+    assert (np.abs(ours - theirs).max(axis=2) > 1).mean() < 0.001
+    if strength == 1.0 and name != "identity":
+        assert np.abs(ours - np.asarray(CAT)).mean() > 1
+
+
+def test_the_papers_fourteen_operations() -> None:
+    assert len(OPERATIONS) == len(ORACLES) == 14
+
+
+def test_crops_are_uniform_in_area_and_in_bounds() -> None:
+    random = np.random.default_rng(0)
+    boxes = np.array([crop_box((500, 400), (0.35, 1.0), random) for _ in range(4000)])
+    left, top, right, bottom = boxes.T
+    width, height = right - left, bottom - top
+    assert left.min() >= 0
+    assert top.min() >= 0
+    assert right.max() <= 500
+    assert bottom.max() <= 400
+    area = width * height / 200_000
+    assert 0.345 < area.min() < 0.36
+    assert area.max() > 0.9
+    ratio = width / height
+    assert 0.74 < ratio.min() < 0.77
+    assert 1.31 < ratio.max() < 1.35
+    # Small crops fit always, so their areas are spread evenly: [.35, .45] and [.45, .55] alike.
+    low, high = ((area >= a) & (area < a + 0.1) for a in (0.35, 0.45))
+    assert abs(low.sum() - high.sum()) < 5 * (low.sum() + high.sum()) ** 0.5
+    # and where there is room, positions are spread over all of it
+    part = left[width < 480] / (500 - width[width < 480])
+    assert abs(part.mean() - 0.5) < 5 * (1 / 12 / len(part)) ** 0.5
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 90), (900, 10), (5, 400)])
+def test_crops_of_strips(size: tuple[int, int]) -> None:
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        left, top, right, bottom = crop_box(size, (0.35, 1.0), random)
+        assert 0 <= left < right <= size[0]
+        assert 0 <= top < bottom <= size[1]
+
+
+def test_without_chance_it_is_a_plain_resize() -> None:
+    square = CAT.crop((0, 0, 300, 300))
+    augment = Augment(flip=False, randaugment=0, scale=(1, 1))
+    views = {
+        augment.pixels(square, PREPROCESS, np.random.default_rng(seed)).tobytes()
+        for seed in range(40)
+    }
+    resized = F.resize(square, [64, 64], InterpolationMode.BICUBIC, antialias=True)
+    assert np.asarray(resized).tobytes() in views
+
+
+def test_flips_half_of_the_time_or_never() -> None:
+    half = Image.new("RGB", (64, 64))
+    half.paste("white", (0, 0, 8, 64))
+    seen = {True: 0, False: 0}
+    for flip in seen:
+        augment = Augment(flip=flip, scale=(0.9, 1.0))
+        for seed in range(400):
+            view = augment.pixels(half, PREPROCESS, np.random.default_rng(seed)).astype(int)
+            seen[flip] += int(view[:, -1].mean() > view[:, 0].mean())
+    assert seen[False] == 0
+    assert abs(seen[True] - 200) < 60
+
+
+def test_depends_on_the_generator_only() -> None:
+    augment = Augment(randaugment=9)
+    same = [augment.pixels(CAT, PREPROCESS, np.random.default_rng((1, 2, 3))) for _ in range(2)]
+    other = augment.pixels(CAT, PREPROCESS, np.random.default_rng((1, 2, 4)))
+    assert same[0].shape == (64, 64, 3)
+    assert same[0].dtype == np.uint8
+    assert (same[0] == same[1]).all()
+    assert (same[0] != other).any()
+
+
+@pytest.mark.parametrize(
+    "options", [{"randaugment": 11}, {"randaugment": -1}, {"scale": (0, 1)}, {"scale": (0.5, 2)}]
+)
+def test_out_of_range(options: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match=next(iter(options))):
+        Augment(**options)

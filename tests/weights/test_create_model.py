@@ -1,0 +1,138 @@
+"""`create_model`, the adapted ends of a network, and weights that come by order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from oracles import import_timm, import_torchvision, randomise
+from torch import nn
+
+from edgewise.errors import UsageError
+from edgewise.families import list_models, variant
+from edgewise.model import Model
+from edgewise.network import Network, build
+from edgewise.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from edgewise.weights.convert import copy_by_order
+from edgewise.weights.create import adapt_head, adapt_stem, create_model
+from edgewise.weights.folder import save_model
+
+PREPROCESS = Preprocess(32, 0.875, "bicubic", IMAGENET_MEAN, IMAGENET_STD)
+
+
+@pytest.fixture
+def network() -> Network:
+    torch.manual_seed(0)
+    return build(variant("mobilenet_v2").spec(0.35, classes=4))
+
+
+@pytest.mark.parametrize("name", list_models("mobilenet*"))
+def test_by_name(name: str) -> None:
+    network = create_model(name, num_classes=7, in_chans=2, width=0.35)
+    assert network.training
+    assert network.eval()(torch.randn(1, 2, 40, 33)).shape == (1, 7)
+
+
+def test_from_a_spec_and_from_a_folder(tmp_path: Path, network: Network) -> None:
+    fresh = create_model(network.spec, num_classes=2)
+    assert (fresh.spec.classes, fresh.spec.stages) == (2, network.spec.stages)
+    save_model(Model(network, PREPROCESS, ("a", "b", "c", "d")), tmp_path / "model")
+    for source in (tmp_path / "model", str(tmp_path / "model")):
+        loaded = create_model(source)
+        state = loaded.state_dict()
+        assert all(torch.equal(v, state[k]) for k, v in network.state_dict().items())
+        assert loaded.training
+    assert create_model(tmp_path / "model", num_classes=9).head.classifier.out_features == 9
+
+
+def test_pretrained_keeps_the_body() -> None:
+    whole = create_model("efficientnet_lite0", pretrained=True).eval()
+    three = create_model("efficientnet_lite0", num_classes=3, pretrained=True).eval()
+    x = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        assert torch.equal(three.features(x)[-1], whole.features(x)[-1])
+        assert three(x).shape == (1, 3)
+    assert (three.spec.padding, three.spec.norm_eps) == ("same", 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"source": "mobilenet_v22"}, "Nearest: mobilenet_v2"),
+        ({"source": "mobilenet_v2", "width": 0.5, "pretrained": True}, "width 1 only"),
+        ({"source": "mobilenet_v1", "pretrained": True}, "Choose one of efficientnet_lite0"),
+        ({"source": variant("mobilenet_v1").spec(), "width": 0.5}, "width is for a model's name"),
+        ({"source": variant("mobilenet_v1").spec(), "pretrained": True}, "for a model's name"),
+        ({"source": Path("no/such/folder")}, "no such model folder"),
+        ({"source": "mobilenet_v2", "num_classes": -1}, "classes"),
+        ({"source": "mobilenet_v2", "in_chans": 0}, "in_chans"),
+        ({"source": "mobilenet_v2", "width": -1.0}, "width"),
+    ],
+)
+def test_wrong_call(arguments: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        create_model(**arguments)
+
+
+@pytest.mark.parametrize("in_chans", [1, 2, 4, 6, 7])
+def test_stem_is_adapted_as_timm_does(network: Network, in_chans: int) -> None:
+    adapt_input_conv = import_timm().models.adapt_input_conv
+    kernels = adapt_input_conv(in_chans, network.stem.conv.weight)
+    adapted = adapt_stem(network, in_chans)
+    torch.testing.assert_close(adapted.stem.conv.weight, kernels)
+    assert adapted.spec.in_chans == in_chans
+
+
+def test_grey_image_gives_what_its_three_copies_gave(network: Network) -> None:
+    grey = torch.randn(2, 1, 48, 48)
+    with torch.inference_mode():
+        three = network.eval()(grey.expand(-1, 3, -1, -1))
+        one = adapt_stem(network, 1)(grey)  # in evaluation mode too
+    torch.testing.assert_close(one, three)
+
+
+def test_head_is_fresh_even_for_as_many_classes(network: Network) -> None:
+    adapted = adapt_head(network, 4)
+    ours, old = adapted.state_dict(), network.state_dict()
+    changed = {name for name in old if not torch.equal(ours[name], old[name])}
+    assert changed == {"head.classifier.weight"}  # the bias starts at 0 in both
+    assert adapt_head(network, 0).eval()(torch.randn(1, 3, 32, 32)).shape == (1, 1280)
+
+
+def test_copy_by_order_takes_a_1x1_convolution_for_a_linear_layer() -> None:
+    """timm's MobileNetV3 has a convolution where ours (and torchvision's) is linear."""
+    oracle = import_timm().create_model("mobilenetv3_small_050")
+    randomise(oracle)
+    ours = build(variant("mobilenet_v3_small").spec(0.5))
+    copy_by_order(oracle.state_dict(), ours)
+    assert oracle.conv_head.weight.ndim == 4
+    hidden = ours.head.hidden[0].weight
+    assert torch.equal(hidden, oracle.conv_head.weight[:, :, 0, 0])
+
+
+def refused(source: nn.Module, ours: Network) -> str:
+    before = {k: v.clone() for k, v in ours.state_dict().items()}
+    with pytest.raises(UsageError) as error:
+        copy_by_order(source.state_dict(), ours)
+    assert all(torch.equal(v, before[k]) for k, v in ours.state_dict().items())
+    return str(error.value)
+
+
+def test_copy_by_order_names_the_first_that_differs() -> None:
+    source = import_torchvision().models.mobilenet_v2(width_mult=0.5)
+    says = refused(source, build(variant("mobilenet_v2").spec(0.35)))
+    # Both widths have a stem of 16 and a first block of 8; the second block's expansion is 48 in
+    # both; its projection is the first that differs (16 against 8).
+    assert "'features.2.conv.2.weight' is (16, 48, 1, 1)" in says
+    assert "'stages.1.0.project.conv.weight' is (8, 48, 1, 1)" in says
+
+
+def test_copy_by_order_refuses_what_is_left_over() -> None:
+    source = import_torchvision().models.mobilenet_v2(width_mult=0.35)
+    says = refused(source, build(variant("mobilenet_v2").spec(0.35, classes=0)))
+    assert "left over is 'classifier.1.weight'" in says
+    source.classifier = nn.Identity()
+    says = refused(source, build(variant("mobilenet_v2").spec(0.35)))
+    assert "left over is 'head.classifier.weight'" in says

@@ -1,5 +1,5 @@
 from .data.dataset import load_dataset as load_dataset
-from .deploy.formats import export as export
+from .deploy.export import export as export
 from .deploy.predict import predict as predict
 from .deploy.verify import verify as verify
 from .errors import EdgewiseError as EdgewiseError

@@ -20,9 +20,14 @@ class UsageError(EdgewiseError):
 
 def unknown(what: str, name: str, known: Iterable[str]) -> UsageError:
     """An error for a name that is not in `known`, with the nearest three that are."""
-    known = list(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.0)
+    near = sorted(known, key=lambda other: _likeness(name, other), reverse=True)[:3]
     return UsageError(f"unknown {what} '{name}'. Nearest: {', '.join(near)}.")
+
+
+def _likeness(typed: str, known: str) -> tuple[float, float]:
+    """First how much of what was typed is in the name, so that a name's beginning is near it."""
+    matcher = difflib.SequenceMatcher(a=typed, b=known, autojunk=False)
+    return sum(block.size for block in matcher.get_matching_blocks()), matcher.ratio()
 
 
 def missing_package(package: str, extra: str) -> UsageError:

@@ -1,0 +1,56 @@
+"""What the model costs: parameters, multiply-accumulates, bytes and measured milliseconds."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import numpy as np
+
+from edgewise.files import read_json, sha256_file, write_json
+from edgewise.report.record import Json
+from edgewise.run import Run
+
+
+def cost(run: Run) -> Json:
+    """The content of cost.json, measured and written if it isn't there or is of another artefact.
+
+    Latency is that of one image, batch size 1, from uint8 pixels to probabilities, in ONNX Runtime
+    if the run was exported and in PyTorch if not. Reading and resizing a file aren't in it.
+
+    Returns:
+        params; macs of one image; input_size in pixels; weights_bytes; artifact_bytes and
+        artifact_sha256 (None if not exported); runtime; latency (the fields of
+        `edgewise.measure.latency.Latency`); machine (cpu, cores, platform).
+
+    Raises:
+        UsageError: the run has no trained model yet, or its model or artefact can't be read.
+    """
+    artifact = run.exports / "model.onnx"
+    sha256 = sha256_file(artifact) if artifact.is_file() else None
+    if run.cost.is_file():
+        known: Json = read_json(run.cost)
+        if known.get("artifact_sha256", "") == sha256:
+            return known
+
+    from edgewise.deploy.predictor import open_predictor
+    from edgewise.measure.count import count
+    from edgewise.measure.latency import benchmark, machine
+    from edgewise.spec import Spec
+
+    predictor = open_predictor(artifact if sha256 else run.trained().root)
+    size = predictor.preprocess.size
+    pixels = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), dtype=np.uint8)
+    counted = count(Spec.from_json(read_json(run.model / "spec.json")), size)
+    value = {
+        "params": counted.params,
+        "macs": counted.macs,
+        "input_size": size,
+        "weights_bytes": (run.model / "model.safetensors").stat().st_size,
+        "artifact_bytes": artifact.stat().st_size if sha256 else None,
+        "artifact_sha256": sha256,
+        "runtime": predictor.runtime,
+        "latency": asdict(benchmark(lambda: predictor.probabilities(pixels))),
+        "machine": machine(),
+    }
+    write_json(run.cost, value)
+    return value

@@ -1,0 +1,139 @@
+"""What a run folder holds, read once; a part that isn't there yet is None or empty."""
+
+from __future__ import annotations
+
+import csv
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgewise.errors import UsageError
+from edgewise.files import read_json, sha256_file
+from edgewise.run import Run
+from edgewise.train.history import EpochMetrics, read_history
+from edgewise.train.recipe import Recipe
+
+Json = dict[str, Any]
+Rows = tuple[dict[str, str], ...]
+
+SPLITS = ("test", "val")  # the one to report on first: no choice was ever made on the test split
+
+
+@dataclass(frozen=True)
+class Record:
+    """The content of the files that the rooms before this one wrote.
+
+    Attributes:
+        run: the run folder.
+        recipe: recipe.json.
+        environment: environment.json, or empty.
+        data: data.json, or None before the data was read.
+        images: the rows of split.csv.
+        quarantine: the rows of quarantine.csv.
+        epochs: metrics.csv; empty before the first epoch's end.
+        evaluation: eval/test.json, else eval/val.json, else None.
+        predictions: the rows of the CSV beside it.
+        verification: verify.json, or None.
+        artifact_changed: whether the file that was verified is gone or is another one by now.
+        preprocess: model/preprocess.json, or None before the first epoch's end.
+        spec: model/spec.json, or None before the first epoch's end.
+    """
+
+    run: Run
+    recipe: Recipe
+    environment: Json
+    data: Json | None
+    images: Rows
+    quarantine: Rows
+    epochs: tuple[EpochMetrics, ...]
+    evaluation: Json | None
+    predictions: Rows
+    verification: Json | None
+    artifact_changed: bool
+    preprocess: Json | None
+    spec: Json | None
+
+    @property
+    def folder(self) -> str:
+        """The run folder, quoted for a shell."""
+        return shlex.quote(str(self.run.root))
+
+    def command(self, verb: str) -> str:
+        """The command line that runs `verb` on this run."""
+        return f"edgewise {verb} {self.folder}"
+
+    def picture(self, path: str) -> Path:
+        """Where the image is that split.csv calls `path`."""
+        return Path(self.data["root"] if self.data else "") / path
+
+
+def read_record(run: Run) -> Record:
+    """Reads a run folder.
+
+    Raises:
+        UsageError: a file is not what its writer wrote (the message names the file).
+    """
+    split = next((s for s in SPLITS if (run.evaluation / f"{s}.json").is_file()), None)
+    evaluation: Json | None = None
+    predictions: Rows = ()
+    if split:
+        evaluation = _json(
+            run.evaluation / f"{split}.json",
+            "split images skipped top1 top5 ece classes confusion per_class calibration",
+        )
+        predictions = _rows(
+            run.evaluation / f"{split}.csv", "path label predicted probability probability_label"
+        )
+    verification = _json(
+        run.verification,
+        "runtime split images golden largest_difference golden_largest_difference agreement "
+        "accuracy_model accuracy_artifact tolerance passed failures file sha256 bytes",
+    )
+    return Record(
+        run=run,
+        recipe=Recipe.read(run.recipe),
+        environment=_json(run.environment, "edgewise") or {},
+        data=_json(run.data, "root fingerprint classes counts quarantined"),
+        images=_rows(run.split, "path label split"),
+        quarantine=_rows(run.quarantine, "path label split reason"),
+        epochs=tuple(read_history(run)) if run.metrics.is_file() else (),
+        evaluation=evaluation,
+        predictions=predictions,
+        verification=verification,
+        artifact_changed=verification is not None and _changed(run, verification),
+        preprocess=_json(run.model / "preprocess.json", "size crop interpolation mean std"),
+        spec=_json(run.model / "spec.json", "name"),
+    )
+
+
+def _changed(run: Run, verification: Json) -> bool:
+    artifact = run.root / verification["file"]
+    return not artifact.is_file() or sha256_file(artifact) != verification["sha256"]
+
+
+def _json(path: Path, keys: str) -> Json | None:
+    if not path.is_file():
+        return None
+    value = read_json(path)
+    _check(path, keys.split(), value if isinstance(value, dict) else ())
+    return dict(value)
+
+
+def _rows(path: Path, columns: str) -> Rows:
+    if not path.is_file():
+        return ()
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        rows = tuple(reader)
+    _check(path, columns.split(), reader.fieldnames or ())
+    return rows
+
+
+def _check(path: Path, needed: list[str], found: Any) -> None:
+    missing = [name for name in needed if name not in found]
+    if missing:
+        raise UsageError(
+            f"{path} has no {', '.join(missing)}: it was changed after edgewise wrote it. "
+            "Delete it and run the verb that writes it again."
+        )

@@ -1,0 +1,184 @@
+"""The record, arranged for a reader: what is worst or largest first, and the long tail folded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from edgewise.report.numbers import wilson
+from edgewise.report.pictures import thumbnails
+from edgewise.report.record import Json, Record
+
+T = TypeVar("T")
+
+LONGEST_TABLE = 20  # rows; more are folded
+LARGEST_MATRIX = 20  # classes; with more, a matrix can't be read and the worst pairs are listed
+MOST_MISTAKES = 24
+EXAMPLES = 6  # pictures of a class
+MOST_EXAMPLES = 120  # pictures in all: about half a megabyte
+CLASSES_SHOWN = 10  # classes whose pictures aren't folded
+SPLIT_NAMES = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Folded(Generic[T]):
+    """A list whose `rest` the reader unfolds."""
+
+    shown: tuple[T, ...]
+    rest: tuple[T, ...] = ()
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Top-1 accuracy on the images that could be read, with its 95% interval."""
+
+    correct: int
+    images: int
+
+    @property
+    def share(self) -> float:
+        """In [0, 1]."""
+        return self.correct / self.images
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's; in [0, 1]."""
+        return wilson(self.correct, self.images)
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """The number of images of one class, by split."""
+
+    label: str
+    images: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        """In all splits."""
+        return sum(self.images.values())
+
+
+@dataclass(frozen=True)
+class Pair:
+    """How often one class was taken for another."""
+
+    label: str
+    predicted: str
+    count: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One field of the confusion matrix; `share` is of its row."""
+
+    count: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong answer with its picture, a data URI or None."""
+
+    path: str
+    label: str
+    predicted: str
+    probability: float
+    probability_label: float
+    picture: str | None
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A few pictures of a class: (path, data URI or None)."""
+
+    label: str
+    pictures: tuple[tuple[str, str | None], ...]
+
+
+def fold(items: Sequence[T], most: int = LONGEST_TABLE) -> Folded[T]:
+    """All of a short list; of a long one the first `most`. A rest of one or two isn't worth it."""
+    if len(items) <= most + 2:
+        return Folded(tuple(items))
+    return Folded(tuple(items[:most]), tuple(items[most:]))
+
+
+def accuracy(evaluation: Json) -> Accuracy:
+    """The diagonal of the confusion matrix, and how many images there were."""
+    correct = sum(row[i] for i, row in enumerate(evaluation["confusion"]))
+    return Accuracy(correct, evaluation["images"])
+
+
+def class_counts(data: Json) -> list[ClassCount]:
+    """The smallest class first: that is the one to worry about."""
+    counts = data["counts"]
+    rows = (
+        ClassCount(label, {split: counts.get(split, {}).get(label, 0) for split in SPLIT_NAMES})
+        for label in data["classes"]
+    )
+    return sorted(rows, key=lambda row: (row.total, row.label))
+
+
+def per_class(evaluation: Json) -> list[Json]:
+    """Precision, recall and F1, the lowest F1 first; classes without images last."""
+    return sorted(evaluation["per_class"], key=lambda c: (not c["support"], c["f1"], c["label"]))
+
+
+def matrix(evaluation: Json) -> list[list[Cell]]:
+    """The confusion matrix: a row is a true class, a column an answer."""
+    rows = evaluation["confusion"]
+    return [[Cell(n, n / max(1, sum(row))) for n in row] for row in rows]
+
+
+def confused_pairs(evaluation: Json, most: int = LONGEST_TABLE) -> list[Pair]:
+    """The pairs of classes that were mixed up most often."""
+    classes = evaluation["classes"]
+    pairs = [
+        Pair(classes[i], classes[j], count, count / sum(row))
+        for i, row in enumerate(evaluation["confusion"])
+        for j, count in enumerate(row)
+        if count and i != j
+    ]
+    return sorted(pairs, key=lambda pair: (-pair.count, -pair.share, pair.label))[:most]
+
+
+def mistakes(record: Record) -> list[Mistake]:
+    """The wrong answers that were given with the most confidence."""
+    wrong = [row for row in record.predictions if row["label"] != row["predicted"]]
+    wrong.sort(key=lambda row: -float(row["probability"]))
+    wrong = wrong[:MOST_MISTAKES]
+    pictures = thumbnails(record.picture(row["path"]) for row in wrong)
+    return [
+        Mistake(
+            path=row["path"],
+            label=row["label"],
+            predicted=row["predicted"],
+            probability=float(row["probability"]),
+            probability_label=float(row["probability_label"]),
+            picture=pictures[record.picture(row["path"])],
+        )
+        for row in wrong
+    ]
+
+
+def examples(record: Record) -> Folded[Examples]:
+    """Training pictures of each class: the first ones of split.csv, at most `MOST_EXAMPLES`."""
+    paths: dict[str, list[str]] = {}
+    for row in record.images:
+        if row["split"] == "train":
+            paths.setdefault(row["label"], []).append(row["path"])
+    each = min(EXAMPLES, max(1, MOST_EXAMPLES // max(1, len(paths))))
+    chosen = {label: paths[label][:each] for label in sorted(paths)[: MOST_EXAMPLES // each]}
+    pictures: dict[Path, str | None] = thumbnails(
+        record.picture(path) for some in chosen.values() for path in some
+    )
+    return fold(
+        [
+            Examples(label, tuple((path, pictures[record.picture(path)]) for path in some))
+            for label, some in chosen.items()
+        ],
+        CLASSES_SHOWN,
+    )

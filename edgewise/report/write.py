@@ -1,0 +1,147 @@
+"""The report and the model card of a run: read the run folder, fill two templates, write."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from edgewise import __version__
+from edgewise.errors import missing_package
+from edgewise.files import write_text
+from edgewise.report import card, charts, numbers, views
+from edgewise.report.cost import cost
+from edgewise.report.record import Json, Record, read_record
+from edgewise.run import Run
+from edgewise.train.history import best_epoch
+
+HTML, CARD = "template.html.j2", "MODEL_CARD.md.j2"
+FILTERS = {
+    "percent": numbers.percent,
+    "whole": numbers.whole,
+    "plural": numbers.plural,
+    "scaled": numbers.scaled,
+    "filesize": numbers.filesize,
+    "milliseconds": numbers.milliseconds,
+    "duration": numbers.duration,
+    "place": lambda position: f"{position:.2f}".rstrip("0").rstrip("."),
+    "md": card.markdown,
+    "yaml": card.yaml,
+}
+
+
+def report(run: Run) -> Path:
+    """Writes `report.html`, one file that opens offline, and `MODEL_CARD.md` into the run folder.
+
+    It reads only what the other verbs wrote, and says of each missing part which verb makes it.
+    The cost is measured here, once for each exported file, and kept in `cost.json`.
+
+    Returns:
+        The path of the HTML file.
+
+    Raises:
+        UsageError: jinja2 is not installed; or a file of the run is not what its writer wrote.
+        EdgewiseError: the files can't be written.
+    """
+    record = read_record(run)
+    measured = cost(run) if record.spec else None
+    facts = _facts(record, measured)
+    write_text(run.report, _render(HTML, facts | _page(record)))
+    write_text(run.model_card, _render(CARD, facts | _card(record, facts["score"])))
+    return run.report
+
+
+def _render(template: str, facts: Json) -> str:
+    try:
+        import jinja2
+    except ImportError as error:
+        raise missing_package("jinja2", "report") from error
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=template == HTML,  # labels and paths are anybody's text
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(FILTERS)
+    return environment.get_template(template).render(facts)
+
+
+def _facts(record: Record, measured: Json | None) -> Json:
+    """What both templates use."""
+    evaluation = record.evaluation
+    data = shlex.quote(record.recipe.data)
+    train_command = record.environment.get("command", f"edgewise train {data}")
+    return {
+        "name": record.run.root.resolve().name,
+        "version": __version__,
+        "record": record,
+        "recipe": record.recipe,
+        "score": views.accuracy(evaluation) if evaluation else None,
+        "seen": "unseen test" if evaluation and evaluation["split"] == "test" else "validation",
+        "cost": measured,
+        "train_command": train_command,
+        "commands": [
+            train_command,
+            *(record.command(verb) for verb in ("eval", "export", "verify", "report")),
+        ],
+    }
+
+
+def _page(record: Record) -> Json:
+    """What only the HTML page uses: the lists, the charts and the pictures."""
+    page: dict[str, Any] = {
+        "settings": asdict(record.recipe),
+        "fold": views.fold,
+        "counts": views.class_counts(record.data) if record.data else [],
+        "examples": views.examples(record),
+        "mistakes": views.mistakes(record),
+        **_training(record),
+    }
+    if record.evaluation:
+        classes = record.evaluation["classes"]
+        page |= {
+            "classes": views.per_class(record.evaluation),
+            "pairs": views.confused_pairs(record.evaluation),
+            "matrix": views.matrix(record.evaluation)
+            if len(classes) <= views.LARGEST_MATRIX
+            else None,
+            "longest_label": max(map(len, classes)),
+            "reliability": charts.reliability(record.evaluation["calibration"]),
+            "confidences": charts.confidences(record.evaluation["calibration"]),
+        }
+    return page
+
+
+def _training(record: Record) -> Json:
+    epochs = record.epochs
+    if not epochs:
+        return {}
+
+    def both(what: str) -> list[tuple[str, str, str]]:
+        return [(f"train_{what}", "training", "muted"), (f"val_{what}", "validation", "")]
+
+    return {
+        "head_only": any(epoch.phase == "head" for epoch in epochs),
+        "train_seconds": sum(epoch.seconds for epoch in epochs),
+        "best": best_epoch(epochs),
+        "curves": [
+            charts.curve(epochs, "Accuracy", both("accuracy"), "%"),
+            charts.curve(epochs, "Loss", both("loss"), ""),
+            charts.curve(epochs, "Learning rate", [("lr", "Learning rate", "")], ""),
+        ],
+    }
+
+
+def _card(record: Record, score: views.Accuracy | None) -> Json:
+    """What only the model card uses."""
+    rule = record.preprocess
+    return {
+        "weights_licence": card.licence(record),
+        "data_name": Path(record.recipe.data).name,
+        "split_totals": card.split_totals(record),
+        "limits": card.limits(record, score),
+        "shorter": int(rule["size"] / rule["crop"]) if rule else None,
+    }

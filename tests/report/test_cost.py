@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_onnx import write_tiny_onnx
+
+from edgewise.families import variant
+from edgewise.measure import latency
+from edgewise.model import Model
+from edgewise.network import build
+from edgewise.preprocess import Preprocess
+from edgewise.report.cost import cost
+from edgewise.run import Run
+from edgewise.weights.folder import save_model
+
+
+def test_cost_is_measured_once_for_each_artefact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(latency, "benchmark", partial(latency.benchmark, seconds=0.01))
+    run = Run(tmp_path)
+    run.recipe.write_text("{}")
+    preprocess = Preprocess(32, 1.0, "bilinear", (127.0,) * 3, (128.0,) * 3)
+    network = build(variant("mobilenet_v3_small").spec(width=0.25, classes=3))
+    save_model(Model(network.eval(), preprocess, ("a", "b", "c")), run.model)
+
+    first = cost(run)
+    assert first["params"] == sum(p.numel() for p in network.parameters())
+    assert first["artifact_bytes"] is None and first["runtime"].startswith("torch ")
+    assert 0 < first["latency"]["median_ms"] <= first["latency"]["p90_ms"]
+    assert json.loads(run.cost.read_text()) == first == cost(run)
+
+    run.exports.mkdir()
+    write_tiny_onnx(
+        run.exports / "model.onnx", np.ones((32 * 32 * 3, 3)), ("a", "b", "c"), preprocess
+    )
+    second = cost(run)
+    assert second["runtime"].startswith("onnxruntime ")
+    assert second["artifact_bytes"] == (run.exports / "model.onnx").stat().st_size
+    assert second["params"] == first["params"]

@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from html_page import Page
+from made_run import NAMES, Made, make_run, write, write_photos
+from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
+
+from edgewise.errors import UsageError
+from edgewise.report.numbers import percent
+from edgewise.report.write import report
+from edgewise.run import Run
+
+NASTY = (
+    "<script>alert(1)</script>", 'a"b\'c', "قطة", "猫", "🐈 cat", "{{ 7*7 }}",
+    "&amp;", "a|b`c`", "x" * 80, "--\u202e>",
+)  # fmt: skip
+
+
+def page_of(run: Run) -> Page:
+    return Page(report(run).read_text(encoding="utf-8"))
+
+
+def test_the_page_needs_nothing_from_elsewhere(made: Made) -> None:
+    html = report(made.run).read_text(encoding="utf-8")
+    page = Page(html)
+    assert not re.search(r"https?:|url\(|@import|javascript:", html)
+    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
+    for tag, attrs in page.tags:
+        assert str(attrs.get("src", "data:")).startswith("data:image/jpeg;base64,") or tag != "img"
+        assert str(attrs.get("href", "#")).startswith("#")
+    assert len(page.named("img")) == 10 * 6 + 24
+
+
+def test_its_figures_are_those_of_sklearn(made: Made) -> None:
+    page = page_of(made.run)
+    assert f"{percent(accuracy_score(made.truth, made.answers))} 95% interval" in page.words
+    assert "87.8% 95% interval 85.3% to 89.8%, 800 test images" in page.words
+
+    precision, recall, f1, support = precision_recall_fscore_support(made.truth, made.answers)
+    wanted = [
+        [name, percent(p), percent(r), percent(f), str(n)]
+        for f, name, p, r, n in sorted(zip(f1, NAMES, precision, recall, support, strict=True))
+    ]
+    assert page.tables["Precision and recall"][1:] == wanted
+
+    matrix = np.array([
+        [0 if text == "·" else int(text) for text in row[1:]]
+        for row in page.tables["Confusion matrix"][1:]
+    ])  # fmt: skip
+    assert (matrix == confusion_matrix(made.truth, made.answers)).all()
+
+
+def test_the_worst_mistakes_are_the_surest_ones(made: Made) -> None:
+    page = page_of(made.run)
+    wrong = made.answers != made.truth
+    worst = np.flatnonzero(wrong)[made.probabilities.max(1)[wrong].argmax()]
+    said, sure = NAMES[made.answers[worst]], made.probabilities[worst].max()
+    _, after = page.words.split("Look here for wrong labels, too.")
+    truth = NAMES[made.truth[worst]]
+    assert after.strip().startswith(f"said {said} ({percent(sure)}) is {truth} (")
+    assert f"class {made.truth[worst]}/{worst:04}.png" in after[:100]
+
+
+def test_counts_and_quarantine(made: Made) -> None:
+    page = page_of(made.run)
+    counts = json.loads(made.run.data.read_text())["counts"]
+    rows = page.tables["Images of each class"][1:]
+    assert {row[0]: [int(n) for n in row[1:4]] for row in rows} == {
+        name: [counts[split][name] for split in ("train", "val", "test")] for name in NAMES
+    }
+    with made.run.quarantine.open(encoding="utf-8") as file:
+        assert page.tables["Files that could not be used"] == [
+            ["File", "Class", "Split", "Reason"], *list(csv.reader(file))[1:]
+        ]  # fmt: skip
+
+
+def test_any_text_of_a_person_stays_text(finish: Callable[[tuple[str, ...]], Made]) -> None:
+    made = finish(NASTY)
+    html = report(made.run).read_text(encoding="utf-8")
+    page = Page(html)
+    assert "<script" not in html
+    assert {row[0] for row in page.tables["Precision and recall"][1:]} == set(NASTY)
+    card = made.run.model_card.read_text(encoding="utf-8")
+    assert "<script" not in card
+    assert "猫" in card and "قطة" in card
+
+
+def test_headings_are_in_order_and_pictures_have_words(made: Made) -> None:
+    page = page_of(made.run)
+    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h\d", tag)]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    assert all(attrs["alt"] for attrs in page.named("img"))
+    assert all(attrs.get("aria-label") for attrs in page.named("svg") if attrs.get("role"))
+    assert all("scope" in attrs for attrs in page.named("th"))
+    targets = {attrs["id"] for _, attrs in page.tags if "id" in attrs}
+    assert {str(a["href"])[1:] for a in page.named("a")} == targets
+
+
+MISSING = {
+    "eval": ("eval/test.json", "edgewise eval"),
+    "verification": ("verify.json", "edgewise verify"),
+    "epochs": ("metrics.csv", "edgewise train --resume"),
+    "data": ("data.json", "edgewise train --resume"),
+    "environment": ("environment.json", "edgewise train photos"),
+    "quarantine": ("quarantine.csv", "None: every image could be read."),
+}
+
+
+@pytest.mark.parametrize("part", MISSING)
+def test_a_missing_part_is_named_with_its_command(made: Made, part: str) -> None:
+    file, words = MISSING[part]
+    (made.run.root / file).unlink()
+    assert words in page_of(made.run).words
+
+
+def test_a_run_with_nothing_but_a_recipe(made: Made) -> None:
+    run = Run(made.run.root.with_name("fresh"))
+    run.root.mkdir()
+    run.recipe.write_bytes(made.run.recipe.read_bytes())
+    page = page_of(run)
+    assert "How good it is isn't known yet" in page.words
+    assert page.words.count("Not done yet") == 7
+    assert "Not measured yet" in run.model_card.read_text(encoding="utf-8")
+
+
+def test_validation_figures_are_not_sold_as_test_figures(made: Made) -> None:
+    for suffix in (".json", ".csv"):
+        (made.run.evaluation / f"test{suffix}").rename(made.run.evaluation / f"val{suffix}")
+    evaluation = made.run.evaluation / "val.json"
+    evaluation.write_text(evaluation.read_text().replace('"split": "test"', '"split": "val"'))
+    words = page_of(made.run).words
+    assert "Of 800 validation images" in words and "helped to pick the best epoch" in words
+    assert "unseen" not in words
+
+
+def test_a_changed_artefact_is_not_called_verified(made: Made) -> None:
+    verification = json.loads(made.run.verification.read_text())
+    write(made.run.verification, {**verification, "sha256": "0" * 64})
+    words = page_of(made.run).words
+    assert "no longer the one that was verified" in words
+    assert "✓" not in words
+    assert "Not verified" in made.run.model_card.read_text(encoding="utf-8")
+
+
+def test_a_failed_verification_says_why(made: Made) -> None:
+    verification = json.loads(made.run.verification.read_text())
+    unmeasured = dict.fromkeys(("agreement", "largest_difference", "accuracy_artifact"))
+    failed = {"passed": False, "failures": ["golden input 3 differs by 0.2"], **unmeasured}
+    write(made.run.verification, verification | failed)
+    words = page_of(made.run).words
+    assert "✗ Failed: golden input 3 differs by 0.2." in words
+    assert "Same answer (top-1)not measured" in words
+    assert "golden input 3" in made.run.model_card.read_text(encoding="utf-8")
+    assert "✓" not in words
+
+
+def test_skipped_files_are_listed(made: Made) -> None:
+    evaluation = json.loads((made.run.evaluation / "test.json").read_text())
+    skipped = {"skipped": [{"path": "class 1/notes.jpg", "reason": "empty file (0 bytes)"}]}
+    write(made.run.evaluation / "test.json", evaluation | skipped)
+    words = page_of(made.run).words
+    assert "1 file of the test split couldn't be read. class 1/notes.jpg: empty file" in words
+    assert "1 file of the test split could not be read" in made.run.model_card.read_text()
+
+
+def test_pictures_that_are_gone_leave_a_place(made: Made) -> None:
+    write(made.run.data, {**json.loads(made.run.data.read_text()), "root": "gone"})
+    page = page_of(made.run)
+    assert not page.named("img")
+    assert page.text.count("notreadable") == 10 * 6 + 24
+
+
+@pytest.mark.parametrize("file", ["eval/test.json", "eval/test.csv", "data.json", "verify.json"])
+def test_a_damaged_file_is_named(made: Made, file: str) -> None:
+    (made.run.root / file).write_text("{}\n")
+    with pytest.raises(UsageError, match=rf"{file} has no .*run the verb"):
+        report(made.run)
+
+
+def test_three_hundred_classes_of_noise_stay_small(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    truth = np.arange(600) % 300
+    images = rng.integers(0, 256, (600, 96, 96, 3), dtype=np.uint8)  # JPEG's worst case
+    probabilities = rng.dirichlet(np.full(300, 0.05), 600)
+    write_photos(tmp_path / "photos", images, truth)
+    labels = tuple(f"class {i}" for i in range(300))
+    made = make_run(tmp_path, tmp_path / "photos", labels, truth, probabilities)
+    page = page_of(made.run)
+    assert made.run.report.stat().st_size < 3_000_000
+    assert len(page.tables["Precision and recall"]) == 300 + 2  # and a heading for each part
+    assert "Confusion matrix" not in page.tables
+    worst = confusion_matrix(truth, probabilities.argmax(1))
+    np.fill_diagonal(worst, 0)
+    assert page.tables["Most confused pairs"][1][2] == str(worst.max())
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance, WCAG 2.1."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    r, g, b = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+
+def test_text_has_the_contrast_that_wcag_asks(made: Made) -> None:
+    html = report(made.run).read_text(encoding="utf-8")
+    light, dark = html.split("prefers-color-scheme: dark")[:2]
+    for style in (light, dark):
+        colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{3,6})", style))
+        colours = {
+            k: v if len(v) == 7 else "#" + "".join(c * 2 for c in v[1:]) for k, v in colours.items()
+        }
+        for ground in ("ground", "surface"):
+            for ink in ("ink", "muted", "accent", "good", "bad"):
+                a, b = sorted((luminance(colours[ground]), luminance(colours[ink])))
+                assert (b + 0.05) / (a + 0.05) >= 4.5, (ground, ink)

@@ -1,0 +1,125 @@
+"""`edgewise train`: from labelled images to a model in a run folder."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from edgewise.train.recipe import Recipe
+
+if TYPE_CHECKING:
+    from edgewise.run import Run
+
+RUNS = Path("runs")
+F = TypeVar("F", bound=Callable[..., None])
+
+
+def recipe_option(name: str) -> Callable[[F], F]:
+    """The option for a field of the recipe, with the field's help, default and range.
+
+    It is None if it was not given, so that on resume the run's own setting holds.
+    """
+    setting = next(setting for setting in fields(Recipe) if setting.name == name)
+    low, high = setting.metadata["low"], setting.metadata["high"]
+    kind: Any = {"int": click.IntRange(low, high), "float": click.FloatRange(low, high)}.get(
+        str(setting.type).removesuffix(" | None"), click.STRING
+    )
+    help = setting.metadata["help"]
+    if setting.default is not None:
+        help += f"  [default: {setting.default}]"
+    return click.option(f"--{name}", type=kind, help=help)
+
+
+@click.command(
+    epilog="""
+    \b
+    Examples:
+      edgewise train photos/ --epochs 5 --imgsz 128 --name first
+      edgewise train labels.csv --model mobilenet_v2 --no-flip
+      edgewise train --resume runs/first
+    """
+)
+@click.argument("data", required=False)
+@recipe_option("model")
+@recipe_option("epochs")
+@recipe_option("batch")
+@recipe_option("imgsz")
+@recipe_option("lr")
+@recipe_option("patience")
+@recipe_option("seed")
+@recipe_option("device")
+@recipe_option("workers")
+@click.option(
+    "--no-pretrained",
+    "pretrained",
+    flag_value=False,
+    type=bool,
+    help="Start from fresh weights, not from ImageNet's.",
+)
+@click.option(
+    "--no-flip",
+    "flip",
+    flag_value=False,
+    type=bool,
+    help="Never mirror an image: for digits, text, anything with a left and a right.",
+)
+@click.option(
+    "--name", help="Name of the run, a folder in runs/.  [default: MODEL-1, MODEL-2, ...]"
+)
+@click.option(
+    "--resume", "resumed", metavar="RUN", type=click.Path(path_type=Path), help="Go on with a run."
+)
+def command(data: str | None, name: str | None, resumed: Path | None, **options: Any) -> None:
+    """Train a network on the labelled images in DATA.
+
+    DATA is a folder with a folder per class, with or without train/, val/ and test/ above them, or
+    a CSV file with the columns path, label and optionally split. Nothing in it is changed.
+
+    Ctrl-C saves and stops; --resume goes on as if there had been no stop.
+    """
+    from edgewise.run import Run
+    from edgewise.train.interrupt import Stopped
+    from edgewise.train.loop import train
+    from edgewise.train.start import default_root
+
+    given = {setting: value for setting, value in options.items() if value is not None}
+    if data is not None:
+        given["data"] = data
+    if resumed:
+        if name:
+            raise click.UsageError("--name is for a new run; leave it out with --resume.")
+        recipe = replace(Recipe.read(Run.open(resumed).recipe), **given)
+        root = resumed
+    elif data is None:
+        raise click.UsageError("name the folder or CSV file with your images: edgewise train DATA")
+    elif name and Path(name).name != name:
+        raise click.UsageError(f"--name must be a folder's name without a path, not '{name}'.")
+    else:
+        recipe = Recipe(**given)
+        root = RUNS / name if name else default_root(recipe.model, RUNS)
+    try:
+        run = train(recipe, root, resume=resumed is not None)
+    except Stopped as stop:
+        click.echo(str(stop), err=True)
+        sys.exit(stop.exit_status)
+    _print_end(run)
+
+
+def _print_end(run: Run) -> None:
+    from edgewise.train.history import best_epoch, read_history
+
+    history = read_history(run)
+    best, epochs = best_epoch(history), Recipe.read(run.recipe).epochs
+    early = f" of {epochs}, for want of a better one" if len(history) < epochs else ""
+    click.echo(
+        f"{run.root} is finished after {len(history)} epochs{early}. The best was epoch "
+        f"{best.epoch}, with a validation accuracy of {best.val_accuracy:.4f}.\n"
+        f"model: {run.model}\n"
+        f"next:  edgewise eval {run.root}\n"
+        f"       edgewise export {run.root} --format onnx"
+    )

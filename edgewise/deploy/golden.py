@@ -1,0 +1,78 @@
+"""Golden inputs: a few inputs with the answers that the model gave at the export.
+
+They travel with the artefact, so that whoever runs it, on whatever device, can check it without the
+data, without PyTorch and without edgewise.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgewise.deploy.decoded import decode_batches
+from edgewise.errors import UsageError
+from edgewise.files import write_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from edgewise.deploy.predictor import Predictor
+
+FILE = "golden.npz"
+COUNT = 16
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Inputs with the expected answers.
+
+    Attributes:
+        pixels: uint8 RGB (N, size, size, 3).
+        probabilities: float32 (N, classes).
+    """
+
+    pixels: NDArray[np.uint8]
+    probabilities: NDArray[np.float32]
+
+
+def write_golden(predictor: Predictor, images: Sequence[Path], path: Path) -> None:
+    """Writes `COUNT` inputs and the predictor's answers: images drawn from `images`, then noise.
+
+    Noise fills up where there are too few readable images. The same images give the same bytes.
+
+    Raises:
+        EdgewiseError: the file can't be written.
+    """
+    random = np.random.default_rng(0)
+    pixels: list[NDArray[np.uint8]] = []
+    drawn = (images[index] for index in random.permutation(len(images)))
+    for decoded in decode_batches(drawn, predictor.preprocess, COUNT):
+        pixels += [item.pixels for item in decoded if item.pixels is not None]
+        if len(pixels) >= COUNT:
+            break
+    size = predictor.preprocess.size
+    noise = random.integers(0, 256, (COUNT, size, size, 3), dtype=np.uint8)
+    inputs = np.stack([*pixels, *noise][:COUNT])
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, pixels=inputs, probabilities=predictor.probabilities(inputs))
+    write_bytes(path, buffer.getvalue())
+
+
+def read_golden(path: Path) -> Golden:
+    """Reads back what `write_golden` wrote.
+
+    Raises:
+        UsageError: the file is missing or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return Golden(arrays["pixels"], arrays["probabilities"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UsageError(f"can't read {path}: {error}. Export the run again.") from error

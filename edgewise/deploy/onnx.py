@@ -1,0 +1,164 @@
+"""ONNX: writing a model as one self-contained file, and running such a file in ONNX Runtime."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewise import __version__
+from edgewise.errors import UsageError, missing_package
+from edgewise.files import write_bytes
+from edgewise.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    from edgewise.model import Model
+
+OPSET = 18
+INPUT, OUTPUT = "pixels", "probabilities"
+METADATA = "edgewise"  # the metadata_props entry that makes a file ours
+
+
+def export(model: Model, path: Path) -> None:
+    """Writes `Classifier(model)` to `path`: the same bytes for the same model and versions.
+
+    The graph takes "pixels", uint8 RGB (N, size, size, 3) with any N, normalises them itself and
+    gives "probabilities", float32 (N, classes). The file's metadata holds the JSON object
+    "edgewise" (version, spec, labels, preprocess) and, for other tools, the JSON list "labels".
+    Leaves the network in eval mode.
+
+    Raises:
+        UsageError: onnx or onnxscript is not installed.
+        EdgewiseError: the file can't be written; what was there before is unchanged.
+    """
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  (the exporter's own dependency; its error names no extra)
+    except ImportError as error:
+        raise missing_package(error.name or "onnx", "onnx") from error
+    import torch
+
+    from edgewise.model import Classifier
+
+    size = model.preprocess.size
+    example = torch.zeros(2, size, size, 3, dtype=torch.uint8)  # 1 would fix N at 1
+    with _quiet():
+        program = torch.onnx.export(
+            Classifier(model).eval(),
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            external_data=False,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=({0: torch.export.Dim("N")},),
+            verbose=False,
+        )
+    assert program is not None
+    proto = program.model_proto
+    _strip_traces(proto.graph)
+    onnx.helper.set_model_props(proto, _metadata(model))
+    onnx.checker.check_model(proto, full_check=True)
+    write_bytes(path, proto.SerializeToString(deterministic=True))
+
+
+def _metadata(model: Model) -> dict[str, str]:
+    ours = {
+        "version": __version__,
+        "spec": model.network.spec.name,
+        "labels": model.labels,
+        "preprocess": model.preprocess.to_json(),
+    }
+    return {
+        METADATA: json.dumps(ours, ensure_ascii=False),
+        "labels": json.dumps(model.labels, ensure_ascii=False),
+    }
+
+
+def _strip_traces(graph: Any) -> None:
+    """Drops the exporter's notes: source lines and paths of the machine that exported."""
+    del graph.metadata_props[:]
+    for part in (graph.node, graph.input, graph.output, graph.value_info, graph.initializer):
+        for item in part:
+            del item.metadata_props[:]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter warns of its own deprecations and logs every step; neither is for our user."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+class OnnxPredictor:
+    """A `Predictor` that runs an exported file in ONNX Runtime on the CPU; needs no PyTorch.
+
+    Raises:
+        UsageError: onnxruntime is not installed; the file is not ONNX, is cut off, or was not
+            exported by edgewise.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise missing_package("onnxruntime", "onnx") from error
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # what goes wrong is raised as well
+        try:
+            self.session = onnxruntime.InferenceSession(
+                path, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its exceptions have no common class but this
+            raise UsageError(
+                f"{path} can't be read as ONNX: it is not an ONNX file, or it is cut off. "
+                f"Export it again. ({_first_line(error)})"
+            ) from error
+        self.labels, self.preprocess = self._read_metadata(path)
+        self.runtime = f"onnxruntime {onnxruntime.__version__}"
+
+    def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 RGB (N, size, size, 3) -> float32 (N, classes)."""
+        (answer,) = self.session.run([OUTPUT], {INPUT: pixels})
+        return np.asarray(answer, dtype=np.float32)
+
+    def _read_metadata(self, path: Path) -> tuple[tuple[str, ...], Preprocess]:
+        entries = self.session.get_modelmeta().custom_metadata_map
+        if METADATA not in entries:
+            raise UsageError(
+                f"{path} was not exported by edgewise: it has no '{METADATA}' metadata, so its "
+                "labels and preprocessing are not known. Make one with: edgewise export"
+            )
+        try:
+            ours = json.loads(entries[METADATA])
+            labels, preprocess = tuple(ours["labels"]), Preprocess.from_json(ours["preprocess"])
+        except (ValueError, KeyError, TypeError, UsageError) as error:
+            raise UsageError(
+                f"{path}: its '{METADATA}' metadata is damaged ({error}). Export it again."
+            ) from error
+        inputs = [(item.name, item.shape[1:]) for item in self.session.get_inputs()]
+        outputs = [(item.name, item.shape[1:]) for item in self.session.get_outputs()]
+        size = preprocess.size
+        if inputs != [(INPUT, [size, size, 3])] or outputs != [(OUTPUT, [len(labels)])]:
+            raise UsageError(
+                f"{path}: its metadata ({len(labels)} labels, {size} pixels) don't fit "
+                f"its graph (inputs {inputs}, outputs {outputs}). Export it again."
+            )
+        return labels, preprocess
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -1,0 +1,120 @@
+"""The ONNX file against PyTorch, in ONNX Runtime; and as other tools see it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from commandline import edgewise
+from onnx import TensorProto
+from photos import picture
+from small import small_model
+
+from edgewise.deploy.onnx import export
+from edgewise.deploy.verify import TOLERANCE
+from edgewise.model import Classifier
+from edgewise.run import Run
+
+PER_IMAGE = {"Shape", "Range", "Gather", "If", "Loop", "Scan", "Where", "Pad"}
+
+
+def run_onnx(path: Path, pixels: np.ndarray) -> np.ndarray:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (probabilities,) = session.run(["probabilities"], {"pixels": pixels})
+    return np.asarray(probabilities)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "efficientnet_lite0"]
+)
+def test_every_kind_of_network_gives_pytorchs_answers(name: str, tmp_path: Path) -> None:
+    model = small_model(name, tuple("abcde"), size=48)
+    path = tmp_path / "model.onnx"
+    export(model, path)
+    pixels = np.stack([np.asarray(picture(seed, 48, 48)) for seed in range(5)])
+    with torch.inference_mode():
+        expected = Classifier(model).eval()(torch.from_numpy(pixels)).numpy()
+    assert np.ptp(expected, axis=0).max() > 0.1  # the answers are of the pictures
+    for count in (1, 2, 5):
+        assert np.abs(run_onnx(path, pixels[:count]) - expected[:count]).max() < TOLERANCE
+    operators = {node.op_type for node in onnx.load(path).graph.node}
+    assert not operators & PER_IMAGE, "padding and shapes are fixed at the export"
+
+
+def test_what_other_tools_see(exported: Run) -> None:
+    file = onnx.load(exported.exports / "model.onnx")
+    onnx.checker.check_model(file, full_check=True)
+    (pixels,), (probabilities,) = file.graph.input, file.graph.output
+    sizes = [dim.dim_param or dim.dim_value for dim in pixels.type.tensor_type.shape.dim]
+    assert (pixels.name, pixels.type.tensor_type.elem_type) == ("pixels", TensorProto.UINT8)
+    assert sizes == ["N", 33, 33, 3]
+    assert probabilities.name == "probabilities"
+    metadata = {entry.key: json.loads(entry.value) for entry in file.metadata_props}
+    assert metadata["labels"] == ["café", "cat", "犬"]
+    assert metadata["edgewise"]["labels"] == metadata["labels"]
+    assert metadata["edgewise"]["preprocess"] == {
+        "size": 33, "crop": 0.9, "interpolation": "bicubic", "colour": "RGB",
+        "mean": [127.0] * 3, "std": [64.0] * 3,
+    }  # fmt: skip
+
+
+def test_same_model_same_bytes_and_nothing_of_this_machine(run: Run) -> None:
+    """The second export, in another folder, gives the files of the first; and is quiet."""
+    before = {path.name: path.read_bytes() for path in run.exports.iterdir()}
+    for path in run.exports.iterdir():
+        path.unlink()
+    said = edgewise("export", run.root, "--format", "onnx")
+    assert said.status == 0, said.errors
+    assert {path.name: path.read_bytes() for path in run.exports.iterdir()} == before
+    assert set(before) == {"model.onnx", "golden.npz", "MANIFEST.sha256"}
+    assert said.errors == ""
+    assert said.output.splitlines() == [
+        f"{run.exports / 'model.onnx'}  {len(before['model.onnx']):,} bytes",
+        f"next: edgewise verify {run.root}",
+    ]
+    source = str(Path(torch.__file__).parents[1]).encode()
+    assert source not in before["model.onnx"]
+    assert b"def forward" not in before["model.onnx"] and b".py" not in before["model.onnx"]
+
+
+def test_golden_inputs_are_validation_images_then_noise(exported: Run) -> None:
+    from edgewise.data.dataset import read_dataset
+    from edgewise.data.decode import decode
+    from edgewise.weights.folder import load_model
+
+    model = load_model(exported.model)
+    images = [sample.path for sample in read_dataset(exported).splits["val"]]
+    real = {model.preprocess.pixels(decode(path)).tobytes() for path in images}
+    with np.load(exported.exports / "golden.npz") as golden:
+        pixels, probabilities = golden["pixels"], golden["probabilities"]
+    assert 0 < len(real) < 16  # so that there is noise as well
+    assert pixels.shape == (16, 33, 33, 3) and probabilities.shape == (16, 3)
+    assert {image.tobytes() for image in pixels[: len(real)]} == real
+    assert np.allclose(probabilities.sum(1), 1, atol=1e-6)
+    assert np.abs(run_onnx(exported.exports / "model.onnx", pixels) - probabilities).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["RUN", "--format", "onx"], ["unknown format 'onx'", "onnx"]),
+        (["RUN", "--output", "other.onnx"], ["output", "is not for a run"]),
+        (["RUN/model", "--output", "other.tflite"], ["other.tflite", ".onnx"]),
+        (["RUN/checkpoints"], ["no such file or folder", "checkpoints"]),
+        (["RUN/recipe.json"], ["recipe.json is a file", "model folder"]),
+        (["mobilnet_v2"], ["unknown model 'mobilnet_v2'", "mobilenet_v2"]),
+    ],
+)
+def test_a_wrong_call_says_what_is_wrong(
+    arguments: list[str], words: list[str], exported: Run
+) -> None:
+    said = edgewise("export", *(word.replace("RUN", str(exported.root)) for word in arguments))
+    assert said.status == 2
+    assert all(word in said.errors for word in words), said.errors
+    assert "Traceback" not in said.errors

@@ -1,0 +1,142 @@
+"""From files to answers: which files, in which order, and what of those that can't be read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commandline import edgewise
+from photos import picture, write_photos
+from PIL import Image
+
+from edgewise.data.decode import decode
+from edgewise.deploy.decoded import decode_batches
+from edgewise.deploy.predict import find_images, predict
+from edgewise.deploy.predictor import open_predictor
+from edgewise.errors import UsageError
+from edgewise.preprocess import Preprocess
+from edgewise.run import Run
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder is the one above it."""
+    monkeypatch.chdir(tmp_path)
+    write_photos(tmp_path / "photos", {"a": 3, "b": 2})
+    (tmp_path / "photos" / "notes.txt").write_text("not an image")
+    picture(4).save(tmp_path / "photos" / "a" / "cut.jpg")
+    cut = tmp_path / "photos" / "a" / "cut.jpg"
+    cut.write_bytes(cut.read_bytes()[:500])
+    picture(5).save(tmp_path / "photos" / "b" / "[x].png")
+    return Path("photos")
+
+
+@pytest.mark.parametrize(
+    ("images", "found"),
+    [
+        (["photos/b"], "b/[x].png b/0.png b/1.png"),
+        (["photos"], "a/0.png a/1.png a/2.png a/cut.jpg b/[x].png b/0.png b/1.png"),
+        (["photos/*/0.png"], "a/0.png b/0.png"),
+        (["photos/**/1.png"], "a/1.png b/1.png"),
+        (["photos/b/[x].png"], "b/[x].png"),  # a name that looks like a pattern
+        (["photos/b/1.png", "photos/a/?.png"], "b/1.png a/0.png a/1.png a/2.png"),
+        (["photos/gone.png"], "gone.png"),  # its reader says so
+    ],
+)
+def test_files_folders_and_patterns(photos: Path, images: list[str], found: str) -> None:
+    paths = [path.relative_to(photos).as_posix() for path in find_images(images)]
+    assert sorted(paths) == sorted(found.split())
+    assert len(images) == 1 or paths == found.split()
+
+
+@pytest.mark.parametrize("pattern", ["photos/*.jpeg", "photos/c/**", "empty"])
+def test_nothing_matched_is_told_before_any_work(photos: Path, pattern: str, exported: Run) -> None:
+    Path("empty").mkdir()
+    with pytest.raises(UsageError, match="no"):
+        predict("this model is not even opened", ["photos/a/0.png", pattern])
+    said = edgewise("predict", exported.root, pattern, "--json")
+    assert said.status == 2 and said.output == ""
+    assert f"'{pattern}'" in said.errors
+
+
+def test_answers_are_the_models_in_order(photos: Path, exported: Run) -> None:
+    """Against one picture at a time; a batch of 2 leaves one over and has the bad file inside."""
+    predictor = open_predictor(exported.root)
+    files = ["a/1.png", "a/cut.jpg", "b/1.png", "a/0.png", "gone.png", "b/0.png"]
+    predictions = list(predict(exported.root, [photos / file for file in files], topk=2, batch=2))
+    assert [prediction.path for prediction in predictions] == [photos / file for file in files]
+    for prediction in predictions:
+        if prediction.path.name in ("cut.jpg", "gone.png"):
+            assert prediction.error and not prediction.top
+            continue
+        with Image.open(prediction.path) as image:
+            pixels = predictor.preprocess.pixels(image)
+        (row,) = predictor.probabilities(pixels[None])
+        assert [guess.index for guess in prediction.top] == np.argsort(row)[::-1][:2].tolist()
+        for guess in prediction.top:
+            assert guess.label == predictor.labels[guess.index]
+            assert guess.probability == pytest.approx(row[guess.index], abs=2e-6)
+    assert predictions[4].error == "no such file"
+
+
+def test_memory_is_bounded(photos: Path) -> None:
+    """However many paths there are, few are taken before their answers are."""
+    taken = 0
+
+    def paths() -> Iterator[Path]:
+        nonlocal taken
+        while taken < 100_000:
+            taken += 1
+            yield photos / "a" / "0.png"
+
+    rule = Preprocess(8, 1.0, "bilinear", (127.0,) * 3, (64.0,) * 3)
+    batches = decode_batches(paths(), rule, batch=4)
+    expected = rule.pixels(decode(photos / "a" / "0.png"))
+    for number in range(1, 6):
+        assert all(np.array_equal(item.pixels, expected) for item in next(batches))
+        assert taken <= 4 * (number + 2)
+    batches.close()  # type: ignore[attr-defined]
+
+
+def test_json_is_one_array_and_the_status_tells_of_bad_files(photos: Path, exported: Run) -> None:
+    said = edgewise("predict", exported.root, "photos/a/0.png", "photos/a/cut.jpg", "--json")
+    assert said.status == 1
+    good, bad = json.loads(said.output)
+    assert good["path"] == str(Path("photos/a/0.png"))
+    assert len(good["top"]) == 3  # all the classes there are, of five asked for
+    assert all(set(guess) == {"index", "label", "probability"} for guess in good["top"])
+    assert set(bad) == {"path", "error"} and "damaged" in bad["error"]
+    assert edgewise("predict", exported.root, "photos/a/0.png", "--json").status == 0
+
+
+def test_every_source_prints_the_same_json(photos: Path, exported: Run) -> None:
+    sources = (exported.root, exported.model, exported.exports / "model.onnx")
+    of_run, of_folder, of_file = (
+        json.loads(edgewise("predict", source, "photos/b", "--json").output) for source in sources
+    )
+    assert of_run == of_folder
+    assert len(of_run) == 3
+    for ours, theirs in zip(of_run, of_file, strict=True):
+        assert ours["path"] == theirs["path"]
+        for one, other in zip(ours["top"], theirs["top"], strict=True):
+            assert (one["index"], one["label"]) == (other["index"], other["label"])
+            assert one["probability"] == pytest.approx(other["probability"], abs=1e-5)
+
+
+def test_people_get_aligned_lines(photos: Path, exported: Run) -> None:
+    said = edgewise("predict", exported.root, "photos/a/0.png", "photos/a/cut.jpg", "--topk", 2)
+    first, *answers, second, reason = said.output.splitlines()
+    assert (first, second) == (str(Path("photos/a/0.png")), str(Path("photos/a/cut.jpg")))
+    assert len(answers) == 2 and all("%" in line for line in answers)
+    assert reason.startswith("  can't be read: damaged")
+    assert "\x1b" not in said.output  # no colours into a file
+
+
+@pytest.mark.parametrize("option", ["--topk", "--batch"])
+def test_numbers_below_one(option: str, photos: Path, exported: Run) -> None:
+    said = edgewise("predict", exported.root, "photos/a/0.png", option, 0)
+    assert said.status == 2
+    assert option.strip("-") in said.errors

@@ -1,0 +1,212 @@
+"""`verify` passes what is right, and names each thing that was done to a run to make it wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from commandline import edgewise
+from onnx import helper, numpy_helper
+from small import small_model
+
+from edgewise.data.dataset import read_dataset
+from edgewise.data.decode import decode
+from edgewise.deploy.predictor import open_predictor
+from edgewise.deploy.verify import TOLERANCE, verify
+from edgewise.errors import UsageError
+from edgewise.files import write_manifest
+from edgewise.run import Run
+from edgewise.weights.folder import load_model, save_model
+
+
+def rewrite(run: Run, change: Callable[[onnx.ModelProto], None]) -> None:
+    """Changes the exported file and makes its manifest fit, as a careful forger would."""
+    path = run.exports / "model.onnx"
+    file = onnx.load(path)
+    change(file)
+    onnx.save(file, path)
+    write_manifest(run.exports, ["model.onnx", "golden.npz"])
+
+
+def edit_metadata(file: onnx.ModelProto, **changes: object) -> None:
+    entries = {entry.key: entry.value for entry in file.metadata_props}
+    ours = {**json.loads(entries["edgewise"]), **changes}
+    helper.set_model_props(file, {"edgewise": json.dumps(ours)})
+
+
+def test_an_untouched_run_passes(run: Run) -> None:
+    predictor = open_predictor(run.model)
+    samples = read_dataset(run).splits["val"]
+    pixels = np.stack([predictor.preprocess.pixels(decode(sample.path)) for sample in samples])
+    top = predictor.probabilities(pixels).argmax(1)
+    right = [sample.label == best for sample, best in zip(samples, top, strict=True)]
+    said = edgewise("verify", run.root)
+    assert said.status == 0, said.output
+    assert said.output.splitlines()[-1] == "PASS"
+    seen = json.loads(run.verification.read_text())
+    assert seen["passed"] and seen["failures"] == [] and seen["skipped"] == []
+    assert seen["images"] == len(pixels) > 0
+    assert seen["golden"] == 16
+    assert seen["agreement"] == 1.0
+    accuracy = pytest.approx(sum(right) / len(right))
+    assert seen["accuracy_model"] == seen["accuracy_artifact"] == accuracy
+    assert 0 <= seen["largest_difference"] < 1e-5
+    assert 0 <= seen["golden_largest_difference"] < 1e-5
+    assert (seen["format"], seen["split"], seen["file"]) == ("onnx", "val", "export/model.onnx")
+    assert seen["runtime"].startswith("onnxruntime ")
+    assert seen["bytes"] == (run.exports / "model.onnx").stat().st_size
+
+
+def flip_a_byte(run: Run) -> None:
+    path = run.exports / "model.onnx"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def cut_off(run: Run) -> None:
+    path = run.exports / "model.onnx"
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def drop_label_of_the_model(run: Run) -> None:
+    path = run.model / "labels.txt"
+    path.write_text("".join(path.read_text(encoding="utf-8").splitlines(True)[:-1]), "utf-8")
+
+
+def drop_label_of_the_file(run: Run) -> None:
+    rewrite(run, lambda file: edit_metadata(file, labels=["café", "cat"]))
+
+
+def swap_labels_of_the_file(run: Run) -> None:
+    rewrite(run, lambda file: edit_metadata(file, labels=["cat", "café", "犬"]))
+
+
+def other_crop(run: Run) -> None:
+    rule = json.loads((run.model / "preprocess.json").read_text())
+    rewrite(run, lambda file: edit_metadata(file, preprocess={**rule, "crop": 1.0}))
+
+
+def scale_a_weight(by: float) -> Callable[[Run], None]:
+    def change(file: onnx.ModelProto) -> None:
+        (tensor,) = (t for t in file.graph.initializer if t.name.endswith("classifier.weight"))
+        values = numpy_helper.to_array(tensor) * np.float32(by)
+        tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+
+    return lambda run: rewrite(run, change)
+
+
+def train_on(run: Run) -> None:
+    model = load_model(run.model)
+    with torch.no_grad():
+        model.network.head.classifier.weight.mul_(-1)
+    save_model(model, run.model)
+
+
+def other_labels_and_fewer(run: Run) -> None:
+    """A model of two classes in the place of the one that was exported."""
+    save_model(small_model("mobilenet_v2", ("café", "cat"), size=33), run.model)
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (flip_a_byte, ["export/model.onnx was changed"]),
+        (cut_off, ["export/model.onnx was changed", "can't be read as ONNX"]),
+        (lambda run: (run.exports / "model.onnx").unlink(), ["export/model.onnx is missing"]),
+        (lambda run: (run.exports / "golden.npz").unlink(), ["export/golden.npz is missing"]),
+        (lambda run: (run.model / "spec.json").unlink(), ["model folder: it has no spec.json"]),
+        (drop_label_of_the_model, ["labels.txt", "2 labels for the 3 classes"]),
+        (drop_label_of_the_file, ["model.onnx", "2 labels", "don't fit its graph"]),
+        (swap_labels_of_the_file, ["label 0 is 'cat', in the model 'café'"]),
+        (other_crop, ["crop=1.0", "crop=0.9"]),
+        (scale_a_weight(0.5), ["golden inputs", "probabilities differ by up to"]),
+        (scale_a_weight(-1), ["images have another top class", "such as"]),
+        (scale_a_weight(float("nan")), ["probabilities differ by up to 1.0e+00"]),
+        (train_on, ["it was trained on since", "images have another top class"]),
+        (other_labels_and_fewer, ["has 3 labels, the model 2:"]),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_what_is_wrong_is_named(harm: Callable[[Run], None], words: list[str], run: Run) -> None:
+    harm(run)
+    said = edgewise("verify", run.root)
+    assert said.status == 1
+    assert said.output.splitlines()[-1] == "FAIL"
+    assert all(word in said.output.replace("\\", "/") for word in words), said.output
+    seen = json.loads(run.verification.read_text())  # what failed is on record
+    assert not seen["passed"] and seen["failures"]
+    assert "NaN" not in run.verification.read_text()
+
+
+def test_a_tie_is_no_disagreement(run: Run) -> None:
+    """Two classes that are as good as equal may come in either order."""
+    model = load_model(run.model)
+    weight, bias = model.network.head.classifier.parameters()
+    with torch.no_grad():
+        weight[0] = weight[1]
+        bias.copy_(torch.tensor([50.0, 50.0, 0.0]))
+    save_model(model, run.model)
+
+    def prefer_the_second(file: onnx.ModelProto) -> None:
+        arrays = {
+            "network.head.classifier.weight": weight.detach().numpy(),
+            "network.head.classifier.bias": (bias.detach() + torch.tensor([0, 1e-5, 0])).numpy(),
+        }
+        for tensor in file.graph.initializer:
+            if tensor.name in arrays:
+                tensor.CopyFrom(numpy_helper.from_array(arrays.pop(tensor.name), tensor.name))
+        assert not arrays
+
+    rewrite(run, prefer_the_second)
+    seen = verify(run)
+    assert seen.agreement is not None and seen.agreement < 1
+    assert seen.largest_difference is not None and seen.largest_difference < TOLERANCE
+    assert not [failure for failure in seen.failures if "top class" in failure]
+
+
+def test_unreadable_images_are_counted_and_named(run: Run) -> None:
+    dataset = read_dataset(run)
+    first, second, *others = [sample.path for sample in dataset.splits["val"]]
+    first.unlink()
+    second.write_bytes(b"")
+    run.quarantine.write_text("path,label,split,reason\ncat/bad.png,cat,val,damaged\n")
+    said = edgewise("verify", run.root)
+    assert said.status == 0, said.output
+    seen = json.loads(run.verification.read_text())
+    assert seen["images"] == len(others)
+    names = {dataset.relative(path) for path in (first, second)}
+    assert {item["path"] for item in seen["skipped"]} == names | {"cat/bad.png"}
+    assert all(name in said.output for name in names)
+    for path in others:
+        path.unlink()
+    said = edgewise("verify", run.root)
+    assert said.status == 1
+    assert "no image of the split val can be read" in said.output
+
+
+def test_a_run_that_was_not_exported(run: Run) -> None:
+    for path in run.exports.iterdir():
+        path.unlink()
+    said = edgewise("verify", run.root)
+    assert said.status == 2
+    assert f"edgewise export {run.root} --format onnx" in said.errors
+    assert not run.verification.exists()
+
+
+def test_no_run_at_all(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "nowhere"):
+        said = edgewise("verify", path)
+        assert said.status == 2 and str(path) in said.errors
+
+
+def test_data_that_is_gone(run: Run) -> None:
+    data = json.loads(run.data.read_text())
+    run.data.write_text(json.dumps({**data, "root": str(run.root / "gone")}))
+    with pytest.raises(UsageError, match="gone"):
+        verify(run)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ import tiny  # noqa: F401  makes the network known
 from photos import write_photos
 
 from edgewise.cli.main import main
+from edgewise.errors import UsageError
+from edgewise.run import Run
+from edgewise.train.recipe import Recipe
 
 
 def edgewise(line: str, monkeypatch: pytest.MonkeyPatch) -> int:
@@ -61,6 +65,25 @@ def test_train_then_eval(
     assert (home / "runs/tiny-2/model").is_dir()
     assert edgewise(f"{QUICK} --name tiny-1", monkeypatch) == 2
     assert "--resume runs/tiny-1" in capsys.readouterr().err
+
+
+def test_options_become_the_recipe(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = []
+
+    def note(recipe: Recipe, root: Path, resume: bool) -> Run:
+        asked.append((recipe, root.as_posix(), resume))
+        raise UsageError("enough")
+
+    monkeypatch.setattr(import_module("edgewise.train.loop"), "train", note)
+    edgewise("train photos", monkeypatch)
+    edgewise("train photos --no-flip --no-pretrained --lr 0.5 --patience 3 --name x", monkeypatch)
+    other = Recipe("photos", flip=False, pretrained=False, lr=0.5, patience=3)
+    assert asked == [
+        (Recipe("photos"), "runs/efficientnet_lite0-1", False),
+        (other, "runs/x", False),
+    ]
 
 
 def test_skipped_files_are_printed(

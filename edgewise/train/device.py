@@ -1,0 +1,26 @@
+"""Which device the work is done on."""
+
+from __future__ import annotations
+
+import torch
+
+from edgewise.errors import UsageError
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of that name; for "auto", the fastest kind that is there.
+
+    Raises:
+        UsageError: no such device, or not on this machine.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"can't use device '{name}' ({reason}). Try --device cpu.") from None
+    return device

@@ -1,0 +1,210 @@
+"""How good a trained model is, on images that it has not learned from."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edgewise.data.dataset import Dataset, Sample, read_dataset
+from edgewise.data.decode import ImageError, decode
+from edgewise.data.loader import evaluation_batches
+from edgewise.errors import UsageError, unknown
+from edgewise.files import write_json, write_text
+from edgewise.model import Classifier
+from edgewise.preprocess import Preprocess
+from edgewise.progress import track
+from edgewise.run import Run
+from edgewise.train.device import pick_device
+from edgewise.train.metrics import (
+    CalibrationBin,
+    ClassScore,
+    calibration,
+    class_scores,
+    confusion_matrix,
+    expected_calibration_error,
+    top_k_accuracy,
+)
+from edgewise.train.recipe import Recipe
+from edgewise.weights.folder import load_model
+
+Classify = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An image of the split that could not be used, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `eval/SPLIT.json` holds.
+
+    Attributes:
+        split: "train", "val" or "test".
+        images: how many were classified.
+        skipped: those that could not be.
+        top1: the part whose most probable class is right.
+        top5: the part whose class is among the five most probable; None with five classes or fewer.
+        ece: expected calibration error, over `calibration`.
+        classes: the labels, in the order of rows and columns.
+        confusion: images of each true class (row) predicted as each class (column).
+        per_class: scores of each class.
+        calibration: accuracy by confidence.
+    """
+
+    split: str
+    images: int
+    skipped: tuple[Skipped, ...]
+    top1: float
+    top5: float | None
+    ece: float
+    classes: tuple[str, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    per_class: tuple[ClassScore, ...]
+    calibration: tuple[CalibrationBin, ...]
+
+
+def evaluate(run: Run, split: str | None = None, device: str = "auto") -> Evaluation:
+    """Evaluates the best model of a run; writes `eval/SPLIT.json` and `eval/SPLIT.csv`.
+
+    Args:
+        run: a run folder.
+        split: "train", "val" or "test"; None for test, or val if there are no test images.
+        device: where to run the model; see `pick_device`.
+
+    Raises:
+        UsageError: no model yet, no such split, or no image of it can be read.
+    """
+    dataset = read_dataset(run.trained())
+    split = split or ("test" if dataset.splits["test"] else "val")
+    if split not in dataset.splits:
+        raise unknown("split", split, dataset.splits)
+    skipped = [
+        Skipped(dataset.relative(bad.path), bad.reason)
+        for bad in dataset.quarantined
+        if bad.split == split
+    ]
+    model, recipe = load_model(run.model), Recipe.read(run.recipe)
+    classify = classifier_function(Classifier(model), pick_device(device))
+    batch, workers = recipe.batch, recipe.workers or 0
+    samples = dataset.splits[split]
+    try:
+        probabilities = predict_samples(classify, samples, model.preprocess, batch, workers)
+    except ImageError:  # a file went bad since the data was checked: list it, evaluate the others
+        samples, gone = _readable(dataset, samples)
+        skipped += gone
+        probabilities = predict_samples(classify, samples, model.preprocess, batch, workers)
+    if not samples:
+        raise UsageError(f"no image in the split {split} of {dataset.root} can be read")
+    evaluation = _measure(split, samples, probabilities, dataset.classes, skipped)
+    _write(run, dataset, evaluation, samples, probabilities)
+    return evaluation
+
+
+def predict_samples(
+    classify: Classify,
+    samples: Sequence[Sample],
+    preprocess: Preprocess,
+    batch: int,
+    workers: int,
+) -> NDArray[np.float32]:
+    """The probabilities (N, classes) of samples, in their order.
+
+    Args:
+        classify: uint8 (N, H, W, 3) pixels -> probabilities (N, classes), for a batch.
+        samples: the images.
+        preprocess: the rule from a file to pixels.
+        batch: images at a time.
+        workers: processes that decode; 0 decodes in this one.
+
+    Raises:
+        ImageError: a file can't be read; the message names it.
+    """
+    batches = evaluation_batches(samples, preprocess, batch=batch, workers=workers)
+    parts = [classify(pixels.numpy()) for pixels, _ in track(batches, "evaluating", len(batches))]
+    return np.concatenate(parts) if parts else np.empty((0, 0), np.float32)
+
+
+def classifier_function(classifier: Classifier, device: torch.device) -> Classify:
+    """A module as a function of arrays, in evaluation mode, without gradients."""
+    classifier = classifier.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @torch.inference_mode()
+    def classify(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        probabilities = classifier(torch.from_numpy(pixels).to(device))
+        result: NDArray[np.float32] = probabilities.cpu().numpy()
+        return result
+
+    return classify
+
+
+def _readable(
+    dataset: Dataset, samples: Sequence[Sample]
+) -> tuple[tuple[Sample, ...], list[Skipped]]:
+    good, gone = [], []
+    for sample in samples:
+        try:
+            decode(sample.path)
+        except ImageError as error:
+            gone.append(Skipped(dataset.relative(sample.path), str(error)))
+        else:
+            good.append(sample)
+    return tuple(good), gone
+
+
+def _measure(
+    split: str,
+    samples: Sequence[Sample],
+    probabilities: NDArray[np.float32],
+    classes: tuple[str, ...],
+    skipped: Sequence[Skipped],
+) -> Evaluation:
+    labels = np.array([sample.label for sample in samples])
+    confusion = confusion_matrix(labels, probabilities.argmax(axis=1), len(classes))
+    bins = calibration(labels, probabilities)
+    return Evaluation(
+        split=split,
+        images=len(samples),
+        skipped=tuple(skipped),
+        top1=top_k_accuracy(labels, probabilities, 1),
+        top5=top_k_accuracy(labels, probabilities, 5) if len(classes) > 5 else None,
+        ece=expected_calibration_error(bins),
+        classes=classes,
+        confusion=tuple(tuple(row) for row in confusion.tolist()),
+        per_class=class_scores(confusion, classes),
+        calibration=bins,
+    )
+
+
+def _write(
+    run: Run,
+    dataset: Dataset,
+    evaluation: Evaluation,
+    samples: Sequence[Sample],
+    probabilities: NDArray[np.float32],
+) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("path", "label", "predicted", "probability", "probability_label"))
+    for sample, row in zip(samples, probabilities, strict=True):
+        best = int(row.argmax())
+        writer.writerow(
+            (
+                dataset.relative(sample.path),
+                dataset.classes[sample.label],
+                dataset.classes[best],
+                f"{row[best]:.6f}",
+                f"{row[sample.label]:.6f}",
+            )
+        )
+    write_text(run.evaluation / f"{evaluation.split}.csv", text.getvalue())
+    write_json(run.evaluation / f"{evaluation.split}.json", asdict(evaluation))

@@ -1,0 +1,78 @@
+"""What each epoch brought: `metrics.csv`."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import get_type_hints
+
+from edgewise.errors import UsageError
+from edgewise.files import write_text
+from edgewise.run import Run
+
+
+@dataclass(frozen=True)
+class EpochMetrics:
+    """One line of `metrics.csv`.
+
+    Attributes:
+        epoch: from 1.
+        phase: "head" while the classifier learns alone, else "all".
+        lr: learning rate of the last step.
+        train_loss: mean over the epoch, on augmented images, with label smoothing.
+        train_accuracy: likewise.
+        val_loss: mean cross-entropy of the averaged weights on the validation images.
+        val_accuracy: likewise.
+        images_per_second: of training, validation not counted.
+        seconds: of training and validation.
+    """
+
+    epoch: int
+    phase: str
+    lr: float
+    train_loss: float
+    train_accuracy: float
+    val_loss: float
+    val_accuracy: float
+    images_per_second: float
+    seconds: float
+
+
+def best_epoch(history: Sequence[EpochMetrics]) -> EpochMetrics:
+    """The epoch whose weights are kept: highest validation accuracy, then lowest loss."""
+    return max(history, key=lambda epoch: (epoch.val_accuracy, -epoch.val_loss))
+
+
+def write_history(run: Run, history: Sequence[EpochMetrics]) -> None:
+    """Writes `metrics.csv`, the whole of it, so that it never ends in half a line.
+
+    Raises:
+        EdgewiseError: it can't be written; the old one is unchanged.
+    """
+    text = io.StringIO()
+    names = [column.name for column in fields(EpochMetrics)]
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(epoch) for epoch in history)
+    write_text(run.metrics, text.getvalue())
+
+
+def read_history(run: Run) -> list[EpochMetrics]:
+    """The epochs in `metrics.csv`.
+
+    Raises:
+        UsageError: there is no such file, or it was edited into nonsense.
+    """
+    types = get_type_hints(EpochMetrics)
+    try:
+        with run.metrics.open(newline="", encoding="utf-8") as file:
+            return [
+                EpochMetrics(**{name: types[name](text) for name, text in row.items()})
+                for row in csv.DictReader(file)
+            ]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"can't read {run.metrics} ({error}); `edgewise train --resume {run.root}` writes it"
+        ) from None

@@ -1,0 +1,55 @@
+"""Ctrl-C and SIGTERM, turned into a flag that the work looks at where it can stop cleanly."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+from edgewise.errors import EdgewiseError
+
+
+class Stopped(EdgewiseError):
+    """The work was stopped by a signal after all of it was saved; the message says how to go on."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.exit_status = 128 + number  # the shells' convention: 130 and 143
+
+
+@dataclass
+class StopRequest:
+    """The signal that asked to stop, or None so far."""
+
+    number: int | None = None
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[StopRequest]:
+    """Notes the first SIGINT or SIGTERM; a second one raises KeyboardInterrupt at once.
+
+    Outside of the main thread, where Python allows no handlers, it does nothing.
+    """
+    request = StopRequest()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if request.number is not None:
+            raise KeyboardInterrupt
+        request.number = number
+        # Not print: the signal may have come in the middle of one.
+        os.write(2, b"\nstopping after this batch; again to stop at once\n")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, note) for number in numbers}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,135 @@
+"""One step of learning: the network, its moving average and its optimiser."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from edgewise.errors import EdgewiseError
+from edgewise.model import Model
+from edgewise.network import Network
+from edgewise.preprocess import Preprocess
+from edgewise.train.device import pick_device
+from edgewise.train.ema import moving_average
+from edgewise.train.recipe import Recipe
+from edgewise.train.schedule import learning_rate
+from edgewise.weights.create import create_model
+
+
+class Learner:
+    """What changes while a network learns.
+
+    Attributes:
+        network: the network that learns.
+        average: the moving average of its weights, which is evaluated and kept.
+    """
+
+    def __init__(
+        self, recipe: Recipe, preprocess: Preprocess, classes: int, steps_per_epoch: int
+    ) -> None:
+        """Starts from pretrained or fresh weights; `recipe` has every default resolved."""
+        self.recipe, self.preprocess, self.steps_per_epoch = recipe, preprocess, steps_per_epoch
+        self.device = pick_device(recipe.device)
+        torch.backends.cudnn.deterministic = True
+        torch.manual_seed(recipe.seed)
+        network = create_model(recipe.model, classes, pretrained=bool(recipe.pretrained))
+        # Depthwise convolutions are faster in this layout, on CPUs and GPUs alike.
+        self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = moving_average(self.network, recipe.ema_decay)
+        self.optimizer = torch.optim.AdamW(
+            _parameter_groups(self.network, recipe.weight_decay), lr=recipe.lr, fused=True
+        )
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Sets what learns in an epoch, from 0: the classifier alone at first, then everything.
+
+        While the body is frozen, its batch norms keep their statistics too.
+        """
+        head_only = epoch < self.recipe.head_epochs
+        self.network.train(not head_only)
+        self.network.requires_grad_(not head_only)
+        self.network.head.classifier.requires_grad_(True)
+
+    def step(self, pixels: Tensor, labels: Tensor, number: int) -> tuple[float, int]:
+        """Learns from one batch.
+
+        Args:
+            pixels: uint8 (N, H, W, 3).
+            labels: int64 (N,).
+            number: of the step, from 0 over the whole run.
+
+        Returns:
+            The mean loss of the batch and how many of its images were right, before the step.
+
+        Raises:
+            EdgewiseError: the loss is not finite; nothing was learned from this batch.
+        """
+        # Dropout draws from torch's global state. Seeding each step by itself makes a resumed run
+        # equal to an uninterrupted one.
+        seed = np.random.SeedSequence((self.recipe.seed, number)).generate_state(1)[0]
+        torch.manual_seed(int(seed))
+        rate = self.learning_rate(number)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+        inputs = self.preprocess.normalise(pixels.to(self.device))
+        labels = labels.to(self.device)
+        logits = self.network(inputs)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise EdgewiseError(
+                f"the loss is {value} at a learning rate of {rate:.2g}: training has diverged. "
+                "Train again with a lower --lr; what was saved before is kept."
+            )
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.average.update_parameters(self.network)
+        return value, int((logits.argmax(dim=1) == labels).sum())
+
+    def model(self, labels: tuple[str, ...]) -> Model:
+        """The moving average as a model; it shares its weights, which go on moving."""
+        return Model(cast(Network, self.average.module), self.preprocess, labels)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it, as tensors and plain values."""
+        return {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def learning_rate(self, number: int) -> float:
+        """Of a step: the peak while the head learns alone, then warm-up and cosine."""
+        recipe = self.recipe
+        head_steps = recipe.head_epochs * self.steps_per_epoch
+        if number < head_steps:
+            return recipe.lr
+        total = recipe.epochs * self.steps_per_epoch - head_steps
+        return learning_rate(
+            number - head_steps,
+            peak=recipe.lr,
+            warmup=min(round(recipe.warmup_epochs * self.steps_per_epoch), total // 2),
+            total=total,
+        )
+
+
+def _parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Weight decay for kernels and matrices, none for norms and biases (all those are vectors)."""
+    parameters = list(network.parameters())
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]

@@ -1,0 +1,238 @@
+"""Training: epochs of steps, a validation after each, and nothing lost if it is stopped."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewise.data.augment import Augment
+from edgewise.data.dataset import Dataset
+from edgewise.data.loader import Batches, training_batches
+from edgewise.errors import EdgewiseError
+from edgewise.model import Classifier
+from edgewise.progress import bar
+from edgewise.run import Run
+from edgewise.train.checkpoint import load_checkpoint, save_checkpoint
+from edgewise.train.evaluate import classifier_function, predict_samples
+from edgewise.train.history import EpochMetrics, best_epoch, write_history
+from edgewise.train.interrupt import Stopped, StopRequest, stop_on_signals
+from edgewise.train.learner import Learner
+from edgewise.train.metrics import log_loss, top_k_accuracy
+from edgewise.train.recipe import Recipe
+from edgewise.train.start import create_run, preprocess_of, reopen_run
+from edgewise.weights.folder import save_model
+
+SECONDS_BETWEEN_CHECKPOINTS = 120.0
+
+
+@dataclass
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        epoch: epochs that are finished.
+        batch: batches done in the epoch under way.
+        images: images in them.
+        loss: sum of the loss over these images.
+        right: how many of them were right.
+        seconds: time spent on them.
+        history: the finished epochs.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    images: int = 0
+    loss: float = 0.0
+    right: int = 0
+    seconds: float = 0.0
+    history: list[EpochMetrics] = field(default_factory=list)
+
+
+def train(recipe: Recipe, root: Path, resume: bool = False) -> Run:
+    """Trains a network into the run folder `root`, or goes on with the run that is there.
+
+    The first epochs train a new classifier on frozen pretrained weights, the others everything.
+    After each, the moving average of the weights is validated, and kept as `root/model` if it is
+    the best so far. The same recipe on the same machine gives the same weights, stopped and
+    resumed or not.
+
+    Args:
+        recipe: what to do. On resume it may differ from the run's own in device and workers only.
+        root: the run folder.
+        resume: whether to go on with an existing run.
+
+    Raises:
+        UsageError: the recipe, the data or the folder is no good; nothing was written.
+        Stopped: a signal came (SIGINT, SIGTERM); everything is saved.
+        EdgewiseError: the loss is not finite, or the disk is full. What was saved before is whole.
+    """
+    run = Run(root)
+    recipe, dataset = (reopen_run if resume else create_run)(recipe, run)
+    with stop_on_signals() as request:
+        training = _Training(recipe, run, dataset, request)
+        if resume:
+            training.restore()
+            if training.finished():
+                print(f"nothing left to do in {root}")
+        while not training.finished():
+            training.epoch()
+    return run
+
+
+class _Training:
+    def __init__(self, recipe: Recipe, run: Run, dataset: Dataset, request: StopRequest) -> None:
+        self.recipe, self.run, self.dataset, self.request = recipe, run, dataset, request
+        self.progress = Progress()
+        self.preprocess = preprocess_of(recipe)
+        self.steps_per_epoch = len(self._batches())
+        self.learner = Learner(recipe, self.preprocess, len(dataset.classes), self.steps_per_epoch)
+        self.saved_at = time.monotonic()
+
+    def finished(self) -> bool:
+        """Whether all epochs are done, or enough have passed without a better one."""
+        done, patience = self.progress.epoch, self.recipe.patience
+        if patience and done and done - best_epoch(self.progress.history).epoch >= patience:
+            return True
+        return done >= self.recipe.epochs
+
+    def epoch(self) -> None:
+        """The rest of the epoch under way: its batches, the validation, the files."""
+        self.learner.begin_epoch(self.progress.epoch)
+        self._learn()
+        started = time.monotonic()
+        val_loss, val_accuracy = self._validate()
+        done = self.progress
+        metrics = EpochMetrics(
+            epoch=done.epoch + 1,
+            phase="head" if done.epoch < self.recipe.head_epochs else "all",
+            lr=self.learner.learning_rate((done.epoch + 1) * self.steps_per_epoch - 1),
+            train_loss=done.loss / done.images,
+            train_accuracy=done.right / done.images,
+            val_loss=val_loss,
+            val_accuracy=val_accuracy,
+            images_per_second=done.images / done.seconds,
+            seconds=done.seconds + time.monotonic() - started,
+        )
+        history = [*done.history, metrics]
+        is_best = best_epoch(history) is metrics
+        print(_line(metrics, self.recipe.epochs, is_best), flush=True)
+        # The checkpoint comes last: a kill before it leads to the same epoch's end once more.
+        if is_best:
+            save_model(self.learner.model(self.dataset.classes), self.run.model)
+        write_history(self.run, history)
+        self.progress = Progress(epoch=metrics.epoch, history=history)
+        self.save()
+
+    def save(self) -> None:
+        """Writes a checkpoint."""
+        progress = asdict(self.progress)
+        save_checkpoint(self.run, {"progress": progress, **self.learner.state_dict()})
+        self.saved_at = time.monotonic()
+
+    def restore(self) -> None:
+        """Takes up the newest checkpoint; from the start if there is none yet."""
+        state, problem = load_checkpoint(self.run)
+        if problem:
+            print(f"warning: {problem}", file=sys.stderr)
+        if state is None:
+            return
+        try:
+            self.learner.load_state_dict(state)
+            values: dict[str, Any] = state["progress"]
+            history = [EpochMetrics(**epoch) for epoch in values["history"]]
+            self.progress = Progress(**{**values, "history": history})
+        except (RuntimeError, KeyError, TypeError, ValueError) as error:
+            raise EdgewiseError(
+                f"the checkpoint in {self.run.checkpoints} doesn't fit {self.run.recipe}; "
+                "was the recipe edited? Restore it, or train again under another --name."
+            ) from error
+
+    def _learn(self) -> None:
+        """Learns from the batches that are left of the epoch under way."""
+        progress = self.progress
+        batches = self._batches()
+        what = f"epoch {progress.epoch + 1}/{self.recipe.epochs}"
+        with bar(what, len(batches)) as steps:
+            started = time.monotonic()
+            for pixels, labels in batches:
+                number = progress.epoch * self.steps_per_epoch + progress.batch
+                loss, right = self.learner.step(pixels, labels, number)
+                now = time.monotonic()
+                progress.batch += 1
+                progress.images += len(labels)
+                progress.loss += loss * len(labels)
+                progress.right += right
+                progress.seconds += now - started
+                started = now
+                steps.advance(note=_note(progress))
+                self._stop_if_asked()
+                if now - self.saved_at > SECONDS_BETWEEN_CHECKPOINTS:
+                    self.save()
+
+    def _validate(self) -> tuple[float, float]:
+        """Loss and accuracy of the averaged weights on the validation images."""
+        samples = self.dataset.splits["val"]
+        classifier = Classifier(self.learner.model(self.dataset.classes))
+        classify = classifier_function(classifier, self.learner.device)
+
+        def classify_or_stop(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+            self._stop_if_asked()
+            return classify(pixels)
+
+        probabilities = predict_samples(
+            classify_or_stop, samples, self.preprocess, self.recipe.batch, self.recipe.workers or 0
+        )
+        labels = np.array([sample.label for sample in samples])
+        loss = log_loss(labels, probabilities)
+        if not math.isfinite(loss):
+            raise EdgewiseError(
+                f"the validation loss of epoch {self.progress.epoch + 1} is {loss}: training has "
+                "diverged. Train again with a lower --lr; what was saved before is kept."
+            )
+        return loss, top_k_accuracy(labels, probabilities, 1)
+
+    def _batches(self) -> Batches:
+        recipe, progress = self.recipe, self.progress
+        return training_batches(
+            self.dataset.splits["train"],
+            self.preprocess,
+            Augment(recipe.flip, recipe.randaugment, (recipe.crop_scale, 1.0)),
+            batch=recipe.batch,
+            workers=recipe.workers or 0,
+            seed=recipe.seed,
+            epoch=progress.epoch,
+            start=progress.batch,
+        )
+
+    def _stop_if_asked(self) -> None:
+        if self.request.number is not None:
+            self.save()
+            raise Stopped(
+                f"stopped; go on with: edgewise train --resume {self.run.root}",
+                self.request.number,
+            )
+
+
+def _note(progress: Progress) -> str:
+    return (
+        f"loss {progress.loss / progress.images:.3f}  "
+        f"accuracy {progress.right / progress.images:.3f}  "
+        f"{progress.images / progress.seconds:.0f} images/s"
+    )
+
+
+def _line(metrics: EpochMetrics, epochs: int, is_best: bool) -> str:
+    return (
+        f"epoch {metrics.epoch}/{epochs} ({metrics.phase})  "
+        f"train: loss {metrics.train_loss:.3f}, accuracy {metrics.train_accuracy:.3f}  "
+        f"val: loss {metrics.val_loss:.3f}, accuracy {metrics.val_accuracy:.3f}"
+        f"{' (best)' if is_best else ''}  "
+        f"{metrics.images_per_second:.0f} images/s, {metrics.seconds:.0f} s"
+    )

@@ -1,0 +1,122 @@
+"""Measures of a classifier, from its probabilities and the true labels; NumPy only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+BINS = 10
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """How well one class is found.
+
+    Attributes:
+        label: the class.
+        precision: of the images predicted to be it, the part that are; 0 where none was.
+        recall: of its images, the part predicted to be it; 0 where there are none.
+        f1: the harmonic mean of both; 0 where both are.
+        support: its images.
+    """
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True)
+class CalibrationBin:
+    """The predictions whose confidence is in (low, high]; the means are 0 where there are none.
+
+    Attributes:
+        low: lower end of the confidence, not included.
+        high: upper end, included.
+        count: predictions in between.
+        confidence: their mean confidence, which is the probability of the predicted class.
+        accuracy: the part of them that are right.
+    """
+
+    low: float
+    high: float
+    count: int
+    confidence: float
+    accuracy: float
+
+
+def confusion_matrix(
+    labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: int
+) -> NDArray[np.int64]:
+    """How many images of class i were predicted as class j: (classes, classes), row i, column j."""
+    counts = np.bincount(labels * classes + predicted, minlength=classes * classes)
+    return counts.reshape(classes, classes).astype(np.int64)
+
+
+def class_scores(confusion: NDArray[np.int64], classes: tuple[str, ...]) -> tuple[ClassScore, ...]:
+    """Precision, recall, F1 and support of each class of a confusion matrix."""
+    scores = []
+    for i, label in enumerate(classes):
+        right, support, predicted = confusion[i, i], confusion[i].sum(), confusion[:, i].sum()
+        scores.append(
+            ClassScore(
+                label,
+                precision=_ratio(right, predicted),
+                recall=_ratio(right, support),
+                f1=_ratio(2 * right, support + predicted),
+                support=int(support),
+            )
+        )
+    return tuple(scores)
+
+
+def top_k_accuracy(labels: NDArray[np.int64], probabilities: NDArray[np.float32], k: int) -> float:
+    """The part of the images whose class is among the k most probable ones."""
+    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
+    return float((best == labels[:, None]).any(axis=1).mean())
+
+
+def log_loss(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> float:
+    """Mean cross-entropy in nats; a probability below 1e-12 counts as that."""
+    true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    return float(-np.log(np.maximum(true, 1e-12)).mean())
+
+
+def calibration(
+    labels: NDArray[np.int64], probabilities: NDArray[np.float32]
+) -> tuple[CalibrationBin, ...]:
+    """Accuracy against confidence in 10 bins of equal width (a reliability diagram)."""
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    right = probabilities.argmax(axis=1) == labels
+    edges = np.linspace(0, 1, BINS + 1)
+    bin_of = np.digitize(confidence, edges[1:-1], right=True)
+    bins = []
+    for i in range(BINS):
+        inside = bin_of == i
+        count = int(inside.sum())
+        bins.append(
+            CalibrationBin(
+                low=float(edges[i]),
+                high=float(edges[i + 1]),
+                count=count,
+                confidence=_ratio(confidence[inside].sum(), count),
+                accuracy=_ratio(right[inside].sum(), count),
+            )
+        )
+    return tuple(bins)
+
+
+def expected_calibration_error(bins: tuple[CalibrationBin, ...]) -> float:
+    """The mean gap between confidence and accuracy, weighted by count (arXiv 1706.04599, eq. 3)."""
+    gaps = sum(bin.count * abs(bin.confidence - bin.accuracy) for bin in bins)
+    return _ratio(gaps, sum(bin.count for bin in bins))
+
+
+def _ratio(part: float, whole: float) -> float:
+    return float(part / whole) if whole else 0.0

@@ -1,0 +1,17 @@
+"""A network small enough to train in a test, known as "tiny"; it has dropout and drop path."""
+
+from dataclasses import replace
+
+from edgewise.families import VARIANTS
+from edgewise.families.efficientnet import LITE
+from edgewise.families.variant import Variant
+from edgewise.spec import Channels
+
+TABLE = replace(
+    LITE,
+    name="tiny",
+    stem=Channels(8),
+    rows=tuple(replace(row, repeats=1, out=row.out // 4) for row in LITE.rows[:5]),
+    head_conv=Channels(64),
+)
+VARIANTS["tiny"] = Variant("tiny", TABLE, 32, 0.0, "nobody")

@@ -1,0 +1,61 @@
+"""A folder of real digits, and one short run on it that other tests compare with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny  # noqa: F401  makes the network known
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from edgewise.run import Run
+from edgewise.train.loop import train
+from edgewise.train.recipe import Recipe
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Sums in another order are other sums: runs that are compared need the same threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """scikit-learn's handwritten zeros, ones and fours, 24 of each, as PNG files."""
+    root = tmp_path_factory.mktemp("digits")
+    images, labels = load_digits(return_X_y=True)
+    for label in (0, 1, 4):
+        (root / str(label)).mkdir()
+        for number, image in enumerate(images[labels == label][:24]):
+            pixels = (image.reshape(8, 8) * 15.9).astype(np.uint8)
+            Image.fromarray(pixels).save(root / str(label) / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def recipe(digits: Path) -> Recipe:
+    """Three quick epochs of a network with dropout."""
+    return Recipe(
+        data=str(digits),
+        model="tiny",
+        pretrained=False,
+        imgsz=32,
+        epochs=3,
+        batch=16,
+        flip=False,
+        workers=0,
+        device="cpu",
+    )
+
+
+@pytest.fixture(scope="session")
+def reference(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The run of `recipe` that nothing interrupted."""
+    return train(recipe, tmp_path_factory.mktemp("runs") / "reference")

@@ -1,0 +1,297 @@
+"""A run that is stopped, killed or out of disk goes on and ends with exactly the same weights."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+
+from edgewise.errors import EdgewiseError, UsageError
+from edgewise.run import Run
+from edgewise.train.checkpoint import load_checkpoint, save_checkpoint
+from edgewise.train.history import read_history
+from edgewise.train.interrupt import Stopped
+from edgewise.train.learner import Learner
+from edgewise.train.loop import train
+from edgewise.train.recipe import Recipe
+
+STEPS = 4  # in an epoch of the reference run
+
+
+def python(
+    script: str, *arguments: str, folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs a script in a process group of its own, where "tiny" is known, with one thread."""
+    tests = str(Path(tiny.__file__).parent)
+    return subprocess.run(
+        [sys.executable, "-c", "import tiny\n" + textwrap.dedent(script), *arguments],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": tests},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        start_new_session=True,
+    )
+
+
+def same(run: Run, reference: Run) -> bool:
+    """Whether two runs kept the same weights, to the bit, and saw the same figures."""
+    files = [(each.model / "model.safetensors").read_bytes() for each in (run, reference)]
+    figures = [
+        [replace(epoch, images_per_second=0, seconds=0) for epoch in read_history(each)]
+        for each in (run, reference)
+    ]
+    return files[0] == files[1] and figures[0] == figures[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("batch", [1, STEPS + 2, 2 * STEPS])
+def test_stopped_and_resumed_equals_uninterrupted(
+    recipe: Recipe,
+    reference: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    batch: int,
+    number: int,
+) -> None:
+    step, steps = Learner.step, []
+
+    def step_with_signal(self: Learner, *arguments: Any) -> tuple[float, int]:
+        steps.append(arguments)
+        if len(steps) == batch:
+            os.kill(os.getpid(), number)
+        return step(self, *arguments)
+
+    monkeypatch.setattr(Learner, "step", step_with_signal)
+    with pytest.raises(Stopped, match="go on with: edgewise train --resume") as stopped:
+        train(recipe, tmp_path)
+    assert stopped.value.exit_status == 128 + number
+    assert len(steps) == batch  # the batch at hand was finished, no other begun
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert same(train(recipe, tmp_path, resume=True), reference)
+    assert len(steps) == 3 * STEPS  # none was done twice
+
+
+def test_second_signal_stops_at_once(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step(self: Learner, *arguments: Any) -> tuple[float, int]:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("not reached")
+
+    monkeypatch.setattr(Learner, "step", step)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path)
+
+
+# Where a kill hurts most: with half a checkpoint on the disk, between its two renames, and when the
+# model of an epoch is saved but its checkpoint is not.
+KILLS = {
+    "writing": """
+                def save(state, file):
+            file.write(b"half")
+            calls.append(1)
+            if len(calls) == 6: die()
+            file.seek(0); file.truncate(); torch_save(state, file)
+        import torch
+        torch_save, torch.save = torch.save, save
+    """,
+    "renaming": """
+        from pathlib import Path
+        replace = Path.replace
+        def rename(self, target):
+            replace(self, target)
+            if Path(target).name == "previous.pt":
+                calls.append(1)
+                if len(calls) == 6: die()
+        Path.replace = rename
+    """,
+    "after the model": """
+        write = loop.write_history
+        def write_and_die(run, history):
+            write(run, history)
+            if len(history) == 2: die()
+        loop.write_history = write_and_die
+    """,
+}
+
+
+@pytest.mark.parametrize("where", KILLS)
+def test_killed_and_resumed_equals_uninterrupted(
+    recipe: Recipe, reference: Run, tmp_path: Path, where: str
+) -> None:
+    script = f"""
+        import json, os, signal, sys
+        from pathlib import Path as _Path
+        from edgewise.train import loop
+        from edgewise.train.recipe import Recipe
+        calls = []
+        def die(): os.kill(os.getpid(), signal.SIGKILL)
+        {textwrap.indent(textwrap.dedent(KILLS[where]), " " * 8).strip()}
+        loop.SECONDS_BETWEEN_CHECKPOINTS = 0
+        loop.train(Recipe(**json.loads(sys.argv[1])), _Path(sys.argv[2]))
+    """
+    killed = python(script, json.dumps(asdict(recipe)), str(tmp_path / "run"))
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert same(train(recipe, tmp_path / "run", resume=True), reference)
+
+
+def test_killed_before_the_first_checkpoint_starts_again(
+    recipe: Recipe, reference: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(Learner, "step", lambda *arguments: 1 / 0)
+        train(recipe, tmp_path)
+    assert same(train(recipe, tmp_path, resume=True), reference)
+
+
+def test_terminal_interrupt_of_the_command(recipe: Recipe, reference: Run, tmp_path: Path) -> None:
+    """Ctrl-C reaches all processes of the terminal, the workers too."""
+    interrupted = """
+        import os, signal, sys
+        from edgewise.train.learner import Learner
+        from edgewise.cli.main import main
+        step = Learner.step
+        def step_with_interrupt(self, pixels, labels, number):
+            if number == 5:
+                os.killpg(os.getpgrp(), signal.SIGINT)
+            return step(self, pixels, labels, number)
+        Learner.step = step_with_interrupt
+        main()
+    """
+    options = (
+        f"train {recipe.data} --model tiny --no-pretrained --imgsz 32 --epochs 3 --batch 16 "
+        f"--no-flip --workers 2 --device cpu --name first"
+    )
+    stopped = python(interrupted, *options.split(), folder=tmp_path)
+    assert stopped.returncode == 130, stopped.stderr
+    assert "stopped; go on with: edgewise train --resume runs/first" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+
+    resumed = python(
+        "from edgewise.cli.main import main; main()",
+        *("train", "--resume", "runs/first", "--workers", "0"),
+        folder=tmp_path,
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    assert "edgewise eval runs/first" in resumed.stdout
+    assert same(Run(tmp_path / "runs" / "first"), reference)
+
+
+def test_checkpoint_is_plain_and_two_are_kept(tmp_path: Path) -> None:
+    for value in (1, 2, 3):
+        save_checkpoint(Run(tmp_path), {"value": torch.tensor(value), "list": [1.5, "a", None]})
+    state, problem = load_checkpoint(Run(tmp_path))
+    assert state is not None and (state["value"], state["list"]) == (3, [1.5, "a", None])
+    assert problem == ""
+    previous = torch.load(tmp_path / "checkpoints" / "previous.pt", weights_only=True)
+    assert previous["value"] == 2
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 2
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "text", "gone"])
+def test_broken_checkpoint_falls_back_to_the_one_before(tmp_path: Path, damage: str) -> None:
+    run = Run(tmp_path)
+    for value in (1, 2):
+        save_checkpoint(run, {"value": torch.full((1000,), value)})
+    break_file(run.checkpoints / "last.pt", damage)
+    state, problem = load_checkpoint(run)
+    assert state is not None and state["value"][0] == 1
+    if damage != "gone":
+        assert re.search(r"last\.pt is cut off.*previous\.pt, the one before", problem)
+        break_file(run.checkpoints / "previous.pt", damage)
+        with pytest.raises(EdgewiseError, match=r"last\.pt is.*previous\.pt is.*--name"):
+            load_checkpoint(run)
+
+
+def break_file(path: Path, damage: str) -> None:
+    data = path.read_bytes()
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes({"cut": data[: len(data) // 2], "empty": b"", "text": b"hello"}[damage])
+
+
+def test_run_with_a_cut_off_checkpoint_goes_on_and_says_so(
+    recipe: Recipe, reference: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = train(recipe, tmp_path)
+    break_file(run.checkpoints / "last.pt", "cut")
+    assert same(train(recipe, tmp_path, resume=True), reference)
+    assert "last.pt is cut off" in capsys.readouterr().err
+
+
+def test_full_disk_keeps_the_old_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(tmp_path)
+    save_checkpoint(run, {"value": 1})
+
+    def no_space(file: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(EdgewiseError, match=r"No space left.*Free some space"):
+        save_checkpoint(run, {"value": 2})
+    assert load_checkpoint(run) == ({"value": 1}, "")
+    assert [path.name for path in run.checkpoints.iterdir()] == ["last.pt"]
+
+
+def test_limit_of_the_system_keeps_the_old_checkpoint(tmp_path: Path) -> None:
+    script = """
+        import resource, signal, sys
+        from pathlib import Path
+        import torch
+        from edgewise.errors import EdgewiseError
+        from edgewise.run import Run
+        from edgewise.train.checkpoint import save_checkpoint
+        run = Run(Path(sys.argv[1]))
+        save_checkpoint(run, {"value": torch.zeros(10)})
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        try:
+            save_checkpoint(run, {"value": torch.ones(1_000_000)})
+        except EdgewiseError as error:
+            print(error)
+    """
+    done = python(script, str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "can't write" in done.stdout and "Free some space" in done.stdout
+    state, problem = load_checkpoint(Run(tmp_path))
+    assert state is not None and torch.equal(state["value"], torch.zeros(10)) and not problem
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["last.pt"]
+
+
+def test_resume_refuses_another_recipe(reference: Run, recipe: Recipe) -> None:
+    with pytest.raises(UsageError, match=r"epochs can't be changed on resume.*is 3"):
+        train(replace(recipe, epochs=9), reference.root, resume=True)
+
+
+def test_resume_of_a_finished_run_does_nothing(
+    reference: Run, recipe: Recipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (reference.checkpoints / "last.pt").stat().st_mtime_ns
+    train(recipe, reference.root, resume=True)
+    assert "nothing left to do" in capsys.readouterr().out
+    assert (reference.checkpoints / "last.pt").stat().st_mtime_ns == before
+
+
+def test_checkpoint_of_another_recipe_is_named(recipe: Recipe, tmp_path: Path) -> None:
+    run = train(replace(recipe, epochs=1), tmp_path)
+    edited = replace(Recipe.read(run.recipe), model="mobilenet_v3_small")
+    edited.write(run.recipe)
+    with pytest.raises(EdgewiseError, match=r"doesn't fit .*recipe\.json"):
+        train(edited, tmp_path, resume=True)

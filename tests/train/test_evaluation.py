@@ -1,0 +1,99 @@
+"""An evaluation against scikit-learn on the answers that it wrote, and with files gone bad."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import accuracy_score, confusion_matrix
+
+from edgewise.data.dataset import read_dataset
+from edgewise.errors import UsageError
+from edgewise.run import Run
+from edgewise.train.evaluate import evaluate
+from edgewise.train.loop import train
+from edgewise.train.recipe import Recipe
+from edgewise.weights.folder import load_model
+
+
+@pytest.fixture
+def run(reference: Run, tmp_path: Path) -> Run:
+    """A copy of the reference run, to write into."""
+    return Run(shutil.copytree(reference.root, tmp_path / "run"))
+
+
+def test_files_agree_with_each_other_and_with_scikit_learn(run: Run) -> None:
+    evaluation = evaluate(run)
+    with (run.evaluation / "test.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    true, predicted = [row["label"] for row in rows], [row["predicted"] for row in rows]
+    stored = json.loads((run.evaluation / "test.json").read_text(encoding="utf-8"))
+    assert stored["split"] == "test"
+    assert stored["images"] == len(rows) == len(read_dataset(run).splits["test"])
+    assert stored["skipped"] == []
+    assert stored["top1"] == evaluation.top1 == accuracy_score(true, predicted)
+    assert stored["top5"] is None  # of three classes
+    expected = confusion_matrix(true, predicted, labels=stored["classes"])
+    assert stored["confusion"] == expected.tolist()
+    assert [score["support"] for score in stored["per_class"]] == expected.sum(axis=1).tolist()
+    assert sum(bin["count"] for bin in stored["calibration"]) == len(rows)
+
+
+def test_probabilities_are_the_models_own(run: Run) -> None:
+    evaluate(run, "val")
+    model = load_model(run.model)
+    sample = read_dataset(run).splits["val"][3]
+    # The whole chain by other means: 8 x 8 pixels to 32 x 32, normalised, through the network.
+    image = Image.open(sample.path).convert("RGB").resize((32, 32), Image.Resampling.BILINEAR)
+    x = torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255
+    x = (x - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor(
+        [0.229, 0.224, 0.225]
+    ).view(3, 1, 1)
+    with torch.no_grad():
+        expected = model.network(x[None]).softmax(1)[0]
+    with (run.evaluation / "val.csv").open(encoding="utf-8", newline="") as file:
+        row = list(csv.DictReader(file))[3]
+    assert row["path"] == f"{sample.path.parent.name}/{sample.path.name}"
+    assert float(row["probability"]) == pytest.approx(float(expected.max()), abs=1e-5)
+    assert float(row["probability_label"]) == pytest.approx(float(expected[sample.label]), abs=1e-5)
+
+
+def test_bad_files_are_listed_not_dropped(recipe: Recipe, tmp_path: Path) -> None:
+    photos = Path(shutil.copytree(recipe.data, tmp_path / "photos"))
+    for number in range(12):  # some of them land in test
+        (photos / "4" / f"text{number}.png").write_text(f"no image {number}")
+    run = train(replace(recipe, data=str(photos), epochs=1), tmp_path / "run")
+    in_test = {bad.path.name for bad in read_dataset(run).quarantined if bad.split == "test"}
+    assert in_test
+
+    gone = read_dataset(run).splits["test"][0].path
+    gone.unlink()
+    evaluation = evaluate(run)
+    listed = {Path(item.path).name: item.reason for item in evaluation.skipped}
+    assert set(listed) == in_test | {gone.name}
+    assert all(listed.values())
+    assert evaluation.images == len(read_dataset(run).splits["test"]) - 1
+
+
+def test_without_test_images_it_is_the_validation_ones(run: Run) -> None:
+    lines = run.split.read_text(encoding="utf-8").splitlines()
+    kept = [line for line in lines if line.split(",")[2] != "test"]
+    run.split.write_text("\n".join(kept) + "\n", encoding="utf-8")
+    assert evaluate(run).split == "val"
+    with pytest.raises(UsageError, match="test"):
+        evaluate(run, "test")
+
+
+def test_bad_calls(run: Run) -> None:
+    with pytest.raises(UsageError, match=r"split 'tset'.*test"):
+        evaluate(run, "tset")
+    shutil.rmtree(run.model)
+    with pytest.raises(UsageError, match="no trained model yet"):
+        evaluate(run)

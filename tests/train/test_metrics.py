@@ -1,0 +1,78 @@
+"""Measures against scikit-learn's, calibration by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn import metrics as oracle
+
+from edgewise.train.metrics import (
+    calibration,
+    class_scores,
+    confusion_matrix,
+    expected_calibration_error,
+    log_loss,
+    top_k_accuracy,
+)
+
+CLASSES = 7
+
+
+@pytest.fixture
+def answers() -> tuple[np.ndarray, np.ndarray]:
+    """Labels and probabilities; class 5 has no images and class 6 is never predicted."""
+    random = np.random.default_rng(0)
+    labels = random.choice([0, 1, 2, 3, 4, 6], size=300)
+    scores = random.random((300, CLASSES)) + 0.6 * np.eye(CLASSES)[labels]
+    scores[:, 6] = 0.01
+    return labels, (scores / scores.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_confusion_matrix(answers: tuple[np.ndarray, np.ndarray]) -> None:
+    labels, probabilities = answers
+    predicted = probabilities.argmax(axis=1)
+    expected = oracle.confusion_matrix(labels, predicted, labels=range(CLASSES))
+    assert np.array_equal(confusion_matrix(labels, predicted, CLASSES), expected)
+
+
+def test_class_scores(answers: tuple[np.ndarray, np.ndarray]) -> None:
+    labels, probabilities = answers
+    predicted = probabilities.argmax(axis=1)
+    names = tuple("abcdefg")
+    scores = class_scores(confusion_matrix(labels, predicted, CLASSES), names)
+    expected = oracle.precision_recall_fscore_support(
+        labels, predicted, labels=range(CLASSES), zero_division=0
+    )
+    for name, score, row in zip(names, scores, zip(*expected, strict=True), strict=True):
+        found = (score.precision, score.recall, score.f1, score.support)
+        assert (score.label, found) == (name, pytest.approx(row))
+
+
+@pytest.mark.parametrize("k", [1, 2, 5])
+def test_top_k(answers: tuple[np.ndarray, np.ndarray], k: int) -> None:
+    labels, probabilities = answers
+    expected = oracle.top_k_accuracy_score(labels, probabilities, k=k, labels=range(CLASSES))
+    assert top_k_accuracy(labels, probabilities, k) == pytest.approx(expected)
+
+
+def test_log_loss(answers: tuple[np.ndarray, np.ndarray]) -> None:
+    labels, probabilities = answers
+    exact = probabilities.astype(np.float64)
+    exact /= exact.sum(axis=1, keepdims=True)
+    expected = oracle.log_loss(labels, exact, labels=range(CLASSES))
+    assert log_loss(labels, probabilities) == pytest.approx(expected, rel=1e-6)
+    certainly_wrong = np.array([[1.0, 0.0]], np.float32)
+    assert log_loss(np.array([1]), certainly_wrong) == pytest.approx(12 * np.log(10))
+
+
+def test_calibration_of_a_hand_worked_example() -> None:
+    # Confidences .95 right, .91 wrong, .62 right, .50 wrong (an edge: it belongs to (.4, .5]).
+    probabilities = np.array([[0.95, 0.05], [0.09, 0.91], [0.62, 0.38], [0.5, 0.5]], np.float32)
+    bins = calibration(np.array([0, 0, 0, 1]), probabilities)
+    found = {round(bin.high, 1): (bin.count, bin.confidence, bin.accuracy) for bin in bins}
+    assert [bin.count for bin in bins] == [0, 0, 0, 0, 1, 0, 1, 0, 0, 2]
+    assert found[0.5] == pytest.approx((1, 0.5, 0))
+    assert found[0.7] == pytest.approx((1, 0.62, 1))
+    assert found[1.0] == pytest.approx((2, 0.93, 0.5))
+    # (1 * |.5 - 0| + 1 * |.62 - 1| + 2 * |.93 - .5|) / 4
+    assert expected_calibration_error(bins) == pytest.approx((0.5 + 0.38 + 0.86) / 4)

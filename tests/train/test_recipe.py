@@ -1,0 +1,90 @@
+"""A recipe goes to JSON and back, and names the setting at fault."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgewise.errors import UsageError
+from edgewise.train.recipe import Recipe
+from edgewise.train.start import preprocess_of, resolve
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    recipe = Recipe("photos/日本", epochs=3, lr=0.1, imgsz=None, flip=False, pretrained=True)
+    recipe.write(tmp_path / "recipe.json")
+    assert Recipe.read(tmp_path / "recipe.json") == recipe
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("epochs", 0),
+        ("epochs", 2.5),
+        ("epochs", True),
+        ("batch", "32"),
+        ("lr", -0.1),
+        ("lr", float("nan")),
+        ("label_smoothing", 1),
+        ("seed", None),
+        ("flip", 1),
+        ("model", 3),
+        ("imgsz", 8),
+    ],
+)
+def test_bad_value_is_named(tmp_path: Path, setting: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=f"^{setting} must be "):
+        Recipe(**{"data": "photos", setting: value})
+    Recipe("photos").write(tmp_path / "recipe.json")
+    stored = json.loads((tmp_path / "recipe.json").read_text())
+    (tmp_path / "recipe.json").write_text(json.dumps({**stored, setting: value}))
+    with pytest.raises(UsageError, match=f"recipe.json: {setting} must be "):
+        Recipe.read(tmp_path / "recipe.json")
+
+
+@pytest.mark.parametrize(("edit", "named"), [({"lr": None}, "lr"), ({"momentum": 1}, "momentum")])
+def test_missing_or_unknown_setting_is_named(
+    tmp_path: Path, edit: dict[str, Any], named: str
+) -> None:
+    path = tmp_path / "recipe.json"
+    Recipe("photos").write(path)
+    stored = json.loads(path.read_text())
+    for key, value in edit.items():
+        if value is None:
+            del stored[key]
+        else:
+            stored[key] = value
+    path.write_text(json.dumps(stored))
+    with pytest.raises(UsageError, match=f"recipe.json.*'{named}'"):
+        Recipe.read(path)
+
+
+def test_resolved_recipe_has_no_gaps() -> None:
+    resolved = resolve(Recipe("photos", "efficientnet_b3", device="cpu"))
+    assert (resolved.pretrained, resolved.head_epochs) == (False, 0)
+    assert (resolved.imgsz, resolved.device) == (224, "cpu")
+    assert resolved.workers is not None
+
+
+def test_model_without_weights_says_that_it_starts_from_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    resolve(Recipe("photos", "mobilenet_v1", device="cpu"))
+    assert "mobilenet_v1 has no ImageNet weights" in capsys.readouterr().out
+
+
+def test_input_is_normalised_as_the_pretrained_weights_want() -> None:
+    recipe = resolve(Recipe("photos", "efficientnet_lite0", imgsz=96, device="cpu"))
+    preprocess = preprocess_of(recipe)
+    assert (preprocess.size, preprocess.crop) == (96, 1.0)
+    assert (preprocess.mean[0], preprocess.std[0]) == (127, 128)  # tensorflow/tpu's Lite
+    assert resolve(Recipe("photos", epochs=1, device="cpu")).head_epochs == 0
+
+
+@pytest.mark.parametrize(("device", "named"), [("gpu", "gpu"), ("cuda:77", "cuda:77")])
+def test_device_that_is_not_there(device: str, named: str) -> None:
+    with pytest.raises(UsageError, match=f"device '{named}'.*--device cpu"):
+        resolve(Recipe("photos", "mobilenet_v1", device=device))

@@ -1,7 +1,8 @@
 """Edgewise: efficient convolutional networks, from the paper to the device.
 
-The public names stand in `__init__.pyi`, for type checkers and for this file alike. Each is imported
-when first used, so that `import edgewise` does not import torch.
+The public names stand in `__init__.pyi`, for type checkers and for this file alike. Each is
+imported when first used, so that `import edgewise` does not import torch. None may have the name of
+a module beside this file: importing the module would replace it.
 """
 
 import lazy_loader

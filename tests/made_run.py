@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from edgewise.run import Run
-from edgewise.train.recipe import Recipe
+from edgewise.run_folder import Run
+from edgewise.training.recipe import Recipe
 
 Array = np.ndarray[Any, Any]
 

@@ -20,7 +20,7 @@ def command() -> None:
     fine-tunes EfficientNet-Lite0 from its real ImageNet weights. Each step prints the command that
     does the same by hand. Stopped half-way, it goes on from there when called again.
     """
-    from edgewise.run import Run
+    from edgewise.run_folder import Run
 
     started = time.monotonic()
     photos, run = Path("demo/digits"), Run(Path("runs/demo"))

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from edgewise.train.evaluate import Evaluation
-    from edgewise.train.metrics import ClassScore
+    from edgewise.training.evaluate import Evaluation
+    from edgewise.training.metrics import ClassScore
 
 LONGEST_TABLE = 20
 MOST_SKIPPED = 5
@@ -35,8 +35,8 @@ def command(run: Path, split: str | None, device: str, as_json: bool) -> None:
     Writes eval/SPLIT.json (accuracy, confusion matrix, scores of each class, calibration) and
     eval/SPLIT.csv (the answer for each image) into the run.
     """
-    from edgewise.run import Run
-    from edgewise.train.evaluate import evaluate
+    from edgewise.run_folder import Run
+    from edgewise.training.evaluate import evaluate
 
     opened = Run.open(run)
     evaluation = evaluate(opened, split, device)

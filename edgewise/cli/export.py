@@ -39,7 +39,7 @@ def command(source: str, format: str, output: Path | None) -> None:
     also gets 16 golden inputs with their expected answers.
     """
     from edgewise.deploy.export import export
-    from edgewise.run import Run
+    from edgewise.run_folder import Run
 
     path = export(source, format, output)
     click.echo(f"{path}  {path.stat().st_size:,} bytes")

@@ -22,8 +22,8 @@ def command(run: Path) -> None:
     pictures, the cost, the verification. What hasn't been done yet it names, with the command that
     does it. The first report of a model also measures its latency, which takes a few seconds.
     """
-    from edgewise.report.write import report
-    from edgewise.run import Run
+    from edgewise.reporting.write import report
+    from edgewise.run_folder import Run
 
     opened = Run.open(run)
     click.echo(report(opened))

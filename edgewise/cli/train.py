@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from edgewise.train.recipe import Recipe
+from edgewise.training.recipe import Recipe
 
 if TYPE_CHECKING:
-    from edgewise.run import Run
+    from edgewise.run_folder import Run
 
 RUNS = Path("runs")
 F = TypeVar("F", bound=Callable[..., None])
@@ -88,10 +88,10 @@ def command(
     # the decoding processes or another program need: on two busy cores a step took 5 times as much.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-    from edgewise.run import Run
-    from edgewise.train.interrupt import Stopped
-    from edgewise.train.loop import train
-    from edgewise.train.start import default_root
+    from edgewise.run_folder import Run
+    from edgewise.training.interrupt import Stopped
+    from edgewise.training.loop import train
+    from edgewise.training.start import default_root
 
     given = {setting: value for setting, value in options.items() if value is not None}
     if data is not None:
@@ -121,7 +121,7 @@ def command(
 
 
 def _print_end(run: Run) -> None:
-    from edgewise.train.history import best_epoch, read_history
+    from edgewise.training.history import best_epoch, read_history
 
     history = read_history(run)
     best, epochs = best_epoch(history), Recipe.read(run.recipe).epochs

@@ -28,7 +28,7 @@ def command(run: Path) -> None:
     a probability that is off by more than 0.0001; the exit status is then 1.
     """
     from edgewise.deploy.verify import verify
-    from edgewise.run import Run
+    from edgewise.run_folder import Run
 
     seen = verify(Run.open(run))
     click.echo(_table(seen))

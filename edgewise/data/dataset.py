@@ -23,7 +23,7 @@ from edgewise.data.split import (
 )
 from edgewise.errors import UsageError
 from edgewise.files import read_json, write_json, write_text
-from edgewise.run import Run
+from edgewise.run_folder import Run
 
 MOST_NAMED = 5  # examples that a message names before it only counts
 

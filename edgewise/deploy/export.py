@@ -9,7 +9,7 @@ from edgewise.deploy.golden import FILE, write_golden
 from edgewise.deploy.predictor import open_model
 from edgewise.errors import UsageError
 from edgewise.files import write_manifest
-from edgewise.run import Run
+from edgewise.run_folder import Run
 
 
 def export(source: str | Path, format: str = "onnx", output: Path | None = None) -> Path:

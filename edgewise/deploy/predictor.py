@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from edgewise.deploy.formats import format_of
 from edgewise.errors import UsageError
-from edgewise.run import Run
+from edgewise.run_folder import Run
 
 if TYPE_CHECKING:
     import numpy as np

@@ -17,8 +17,8 @@ from edgewise.deploy.predictor import Predictor, open_predictor
 from edgewise.errors import UsageError
 from edgewise.files import MANIFEST, changed_files, sha256_file, write_json
 from edgewise.progress import bar
-from edgewise.run import Run
-from edgewise.train.evaluate import Skipped
+from edgewise.run_folder import Run
+from edgewise.training.evaluate import Skipped
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

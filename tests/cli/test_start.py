@@ -45,4 +45,6 @@ def test_public_names_can_be_imported() -> None:
     import edgewise as package
 
     for name in package.__all__:
-        assert getattr(package, name) is not None
+        public = getattr(package, name)
+        assert callable(public), name
+        assert f"edgewise.{name}" not in sys.modules  # a module would take the name's place

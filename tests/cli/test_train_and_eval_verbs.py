@@ -14,8 +14,8 @@ from photos import write_photos
 
 from edgewise.cli.main import main
 from edgewise.errors import UsageError
-from edgewise.run import Run
-from edgewise.train.recipe import Recipe
+from edgewise.run_folder import Run
+from edgewise.training.recipe import Recipe
 
 
 def edgewise(line: str, monkeypatch: pytest.MonkeyPatch) -> int:
@@ -76,7 +76,7 @@ def test_options_become_the_recipe(
         asked.append((recipe, root.as_posix(), resume))
         raise UsageError("enough")
 
-    monkeypatch.setattr(import_module("edgewise.train.loop"), "train", note)
+    monkeypatch.setattr(import_module("edgewise.training.loop"), "train", note)
     edgewise("train photos", monkeypatch)
     edgewise("train photos --no-flip --no-pretrained --lr 0.5 --patience 3 --name x", monkeypatch)
     other = Recipe("photos", flip=False, pretrained=False, lr=0.5, patience=3)

@@ -22,7 +22,7 @@ from edgewise.data.dataset import (
     write_dataset,
 )
 from edgewise.errors import UsageError
-from edgewise.run import Run
+from edgewise.run_folder import Run
 
 
 def snapshot(root: Path) -> dict[Path, bytes]:

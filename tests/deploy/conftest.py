@@ -12,8 +12,8 @@ from small import small_model
 
 from edgewise.data.dataset import load_dataset, write_dataset
 from edgewise.deploy.export import export
-from edgewise.run import Run
-from edgewise.train.recipe import Recipe
+from edgewise.run_folder import Run
+from edgewise.training.recipe import Recipe
 from edgewise.weights.folder import save_model
 
 COUNTS = {"café": 16, "犬": 20, "cat": 18}

@@ -18,7 +18,7 @@ from small import small_model
 from edgewise.deploy.onnx import export
 from edgewise.deploy.verify import TOLERANCE
 from edgewise.model import Classifier
-from edgewise.run import Run
+from edgewise.run_folder import Run
 
 PER_IMAGE = {"Shape", "Range", "Gather", "If", "Loop", "Scan", "Where", "Pad"}
 

@@ -18,7 +18,7 @@ from edgewise.deploy.predict import find_images, predict
 from edgewise.deploy.predictor import open_predictor
 from edgewise.errors import UsageError
 from edgewise.preprocess import Preprocess
-from edgewise.run import Run
+from edgewise.run_folder import Run
 
 
 @pytest.fixture

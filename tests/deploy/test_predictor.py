@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 from edgewise.deploy.predictor import open_predictor
 from edgewise.errors import UsageError
-from edgewise.run import Run
+from edgewise.run_folder import Run
 
 
 def foreign(path: Path) -> None:

@@ -20,7 +20,7 @@ from edgewise.deploy.predictor import open_predictor
 from edgewise.deploy.verify import TOLERANCE, verify
 from edgewise.errors import UsageError
 from edgewise.files import write_manifest
-from edgewise.run import Run
+from edgewise.run_folder import Run
 from edgewise.weights.folder import load_model, save_model
 
 

@@ -13,8 +13,8 @@ from edgewise.measure import latency
 from edgewise.model import Model
 from edgewise.network import build
 from edgewise.preprocess import Preprocess
-from edgewise.report.cost import cost
-from edgewise.run import Run
+from edgewise.reporting.cost import cost
+from edgewise.run_folder import Run
 from edgewise.weights.folder import save_model
 
 

@@ -10,8 +10,8 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from edgewise.train.ema import moving_average
-from edgewise.train.schedule import learning_rate
+from edgewise.training.ema import moving_average
+from edgewise.training.schedule import learning_rate
 
 
 @pytest.mark.parametrize(("warmup", "total"), [(4, 20), (1, 7), (30, 100)])

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from edgewise.errors import UsageError
-from edgewise.train.recipe import Recipe
-from edgewise.train.start import preprocess_of, resolve
+from edgewise.training.recipe import Recipe
+from edgewise.training.start import preprocess_of, resolve
 
 
 def test_round_trip(tmp_path: Path) -> None:

@@ -13,13 +13,13 @@ from safetensors.torch import load_file
 
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.files import changed_files
-from edgewise.run import Run
-from edgewise.train import loop
-from edgewise.train.history import EpochMetrics, best_epoch, read_history
-from edgewise.train.learner import Learner
-from edgewise.train.loop import train
-from edgewise.train.recipe import Recipe
-from edgewise.train.start import preprocess_of, resolve
+from edgewise.run_folder import Run
+from edgewise.training import loop
+from edgewise.training.history import EpochMetrics, best_epoch, read_history
+from edgewise.training.learner import Learner
+from edgewise.training.loop import train
+from edgewise.training.recipe import Recipe
+from edgewise.training.start import preprocess_of, resolve
 from edgewise.weights.folder import load_model
 
 

@@ -7,8 +7,8 @@ from dataclasses import asdict
 import numpy as np
 
 from edgewise.files import read_json, sha256_file, write_json
-from edgewise.report.record import Json
-from edgewise.run import Run
+from edgewise.reporting.record import Json
+from edgewise.run_folder import Run
 
 
 def cost(run: Run) -> Json:

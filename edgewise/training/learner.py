@@ -14,10 +14,10 @@ from edgewise.errors import EdgewiseError
 from edgewise.model import Model
 from edgewise.network import Network
 from edgewise.preprocess import Preprocess
-from edgewise.train.device import pick_device
-from edgewise.train.ema import moving_average
-from edgewise.train.recipe import Recipe
-from edgewise.train.schedule import learning_rate
+from edgewise.training.device import pick_device
+from edgewise.training.ema import moving_average
+from edgewise.training.recipe import Recipe
+from edgewise.training.schedule import learning_rate
 from edgewise.weights.create import create_model
 
 

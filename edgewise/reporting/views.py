@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from edgewise.report.numbers import wilson
-from edgewise.report.pictures import thumbnails
-from edgewise.report.record import Json, Record
+from edgewise.reporting.numbers import wilson
+from edgewise.reporting.pictures import thumbnails
+from edgewise.reporting.record import Json, Record
 
 T = TypeVar("T")
 

@@ -10,11 +10,11 @@ from typing import Any
 from edgewise import __version__
 from edgewise.errors import missing_package
 from edgewise.files import write_text
-from edgewise.report import card, charts, numbers, views
-from edgewise.report.cost import cost
-from edgewise.report.record import Json, Record, read_record
-from edgewise.run import Run
-from edgewise.train.history import best_epoch
+from edgewise.reporting import card, charts, numbers, views
+from edgewise.reporting.cost import cost
+from edgewise.reporting.record import Json, Record, read_record
+from edgewise.run_folder import Run
+from edgewise.training.history import best_epoch
 
 HTML, CARD = "template.html.j2", "MODEL_CARD.md.j2"
 FILTERS = {

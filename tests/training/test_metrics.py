@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as oracle
 
-from edgewise.train.metrics import (
+from edgewise.training.metrics import (
     calibration,
     class_scores,
     confusion_matrix,

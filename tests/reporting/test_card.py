@@ -11,8 +11,8 @@ from tiny_onnx import write_tiny_onnx
 
 from edgewise.files import read_json
 from edgewise.preprocess import Preprocess
-from edgewise.report.card import markdown, yaml
-from edgewise.report.write import report
+from edgewise.reporting.card import markdown, yaml
+from edgewise.reporting.write import report
 
 
 def test_the_card_states_facts_of_the_run(made: Made) -> None:

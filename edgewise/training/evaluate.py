@@ -19,9 +19,9 @@ from edgewise.files import write_json, write_text
 from edgewise.model import Classifier
 from edgewise.preprocess import Preprocess
 from edgewise.progress import track
-from edgewise.run import Run
-from edgewise.train.device import pick_device
-from edgewise.train.metrics import (
+from edgewise.run_folder import Run
+from edgewise.training.device import pick_device
+from edgewise.training.metrics import (
     CalibrationBin,
     ClassScore,
     calibration,
@@ -30,7 +30,7 @@ from edgewise.train.metrics import (
     expected_calibration_error,
     top_k_accuracy,
 )
-from edgewise.train.recipe import Recipe
+from edgewise.training.recipe import Recipe
 from edgewise.weights.folder import load_model
 
 Classify = Callable[[NDArray[np.uint8]], NDArray[np.float32]]

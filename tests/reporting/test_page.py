@@ -14,9 +14,9 @@ from made_run import NAMES, Made, make_run, write, write_photos
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
 from edgewise.errors import UsageError
-from edgewise.report.numbers import percent
-from edgewise.report.write import report
-from edgewise.run import Run
+from edgewise.reporting.numbers import percent
+from edgewise.reporting.write import report
+from edgewise.run_folder import Run
 
 NASTY = (
     "<script>alert(1)</script>", 'a"b\'c', "قطة", "猫", "🐈 cat", "{{ 7*7 }}",

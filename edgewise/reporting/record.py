@@ -10,9 +10,9 @@ from typing import Any
 
 from edgewise.errors import UsageError
 from edgewise.files import read_json, sha256_file
-from edgewise.run import Run
-from edgewise.train.history import EpochMetrics, read_history
-from edgewise.train.recipe import Recipe
+from edgewise.run_folder import Run
+from edgewise.training.history import EpochMetrics, read_history
+from edgewise.training.recipe import Recipe
 
 Json = dict[str, Any]
 Rows = tuple[dict[str, str], ...]

@@ -10,7 +10,7 @@ from typing import get_type_hints
 
 from edgewise.errors import UsageError
 from edgewise.files import write_text
-from edgewise.run import Run
+from edgewise.run_folder import Run
 
 
 @dataclass(frozen=True)

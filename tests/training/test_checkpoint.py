@@ -19,13 +19,13 @@ import tiny
 import torch
 
 from edgewise.errors import EdgewiseError, UsageError
-from edgewise.run import Run
-from edgewise.train.checkpoint import load_checkpoint, save_checkpoint
-from edgewise.train.history import read_history
-from edgewise.train.interrupt import Stopped
-from edgewise.train.learner import Learner
-from edgewise.train.loop import train
-from edgewise.train.recipe import Recipe
+from edgewise.run_folder import Run
+from edgewise.training.checkpoint import load_checkpoint, save_checkpoint
+from edgewise.training.history import read_history
+from edgewise.training.interrupt import Stopped
+from edgewise.training.learner import Learner
+from edgewise.training.loop import train
+from edgewise.training.recipe import Recipe
 
 STEPS = 4  # in an epoch of the reference run
 
@@ -136,8 +136,8 @@ def test_killed_and_resumed_equals_uninterrupted(
     script = f"""
         import json, os, signal, sys
         from pathlib import Path as _Path
-        from edgewise.train import loop
-        from edgewise.train.recipe import Recipe
+        from edgewise.training import loop
+        from edgewise.training.recipe import Recipe
         calls = []
         def die(): os.kill(os.getpid(), signal.SIGKILL)
         {textwrap.indent(textwrap.dedent(KILLS[where]), " " * 8).strip()}
@@ -162,7 +162,7 @@ def test_terminal_interrupt_of_the_command(recipe: Recipe, reference: Run, tmp_p
     """Ctrl-C reaches all processes of the terminal, the workers too."""
     interrupted = """
         import os, signal, sys
-        from edgewise.train.learner import Learner
+        from edgewise.training.learner import Learner
         from edgewise.cli.main import main
         step = Learner.step
         def step_with_interrupt(self, pixels, labels, number):
@@ -256,8 +256,8 @@ def test_limit_of_the_system_keeps_the_old_checkpoint(tmp_path: Path) -> None:
         from pathlib import Path
         import torch
         from edgewise.errors import EdgewiseError
-        from edgewise.run import Run
-        from edgewise.train.checkpoint import save_checkpoint
+        from edgewise.run_folder import Run
+        from edgewise.training.checkpoint import save_checkpoint
         run = Run(Path(sys.argv[1]))
         save_checkpoint(run, {"value": torch.zeros(10)})
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from matplotlib.ticker import MaxNLocator
 
-from edgewise.report.charts import curve, reliability, ticks
-from edgewise.train.history import EpochMetrics
+from edgewise.reporting.charts import curve, reliability, ticks
+from edgewise.training.history import EpochMetrics
 
 
 @pytest.mark.parametrize("seed", range(40))

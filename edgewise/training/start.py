@@ -19,9 +19,9 @@ from edgewise.families import variant
 from edgewise.files import write_json
 from edgewise.measure.latency import machine
 from edgewise.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
-from edgewise.run import Run
-from edgewise.train.device import pick_device
-from edgewise.train.recipe import Recipe
+from edgewise.run_folder import Run
+from edgewise.training.device import pick_device
+from edgewise.training.recipe import Recipe
 from edgewise.weights.pretrained import PRETRAINED
 
 LARGEST_DEFAULT_SIZE = 224

@@ -18,15 +18,15 @@ from edgewise.data.loader import Batches, training_batches
 from edgewise.errors import EdgewiseError
 from edgewise.model import Classifier
 from edgewise.progress import bar
-from edgewise.run import Run
-from edgewise.train.checkpoint import load_checkpoint, save_checkpoint
-from edgewise.train.evaluate import classifier_function, predict_samples
-from edgewise.train.history import EpochMetrics, best_epoch, write_history
-from edgewise.train.interrupt import Stopped, StopRequest, stop_on_signals
-from edgewise.train.learner import Learner
-from edgewise.train.metrics import log_loss, top_k_accuracy
-from edgewise.train.recipe import Recipe
-from edgewise.train.start import create_run, preprocess_of, reopen_run
+from edgewise.run_folder import Run
+from edgewise.training.checkpoint import load_checkpoint, save_checkpoint
+from edgewise.training.evaluate import classifier_function, predict_samples
+from edgewise.training.history import EpochMetrics, best_epoch, write_history
+from edgewise.training.interrupt import Stopped, StopRequest, stop_on_signals
+from edgewise.training.learner import Learner
+from edgewise.training.metrics import log_loss, top_k_accuracy
+from edgewise.training.recipe import Recipe
+from edgewise.training.start import create_run, preprocess_of, reopen_run
 from edgewise.weights.folder import save_model
 
 SECONDS_BETWEEN_CHECKPOINTS = 120.0

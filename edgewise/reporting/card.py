@@ -6,9 +6,9 @@ import html
 import json
 import re
 
-from edgewise.report.numbers import percent, plural
-from edgewise.report.record import Record
-from edgewise.report.views import SPLIT_NAMES, Accuracy, class_counts, confused_pairs
+from edgewise.reporting.numbers import percent, plural
+from edgewise.reporting.record import Record
+from edgewise.reporting.views import SPLIT_NAMES, Accuracy, class_counts, confused_pairs
 from edgewise.weights.pretrained import PRETRAINED
 
 FEW_IMAGES = 20  # of a class; below, neither its training nor its recall says much

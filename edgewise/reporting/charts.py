@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, floor, isfinite, log10
 
-from edgewise.report.numbers import percent, scaled
-from edgewise.report.record import Json
-from edgewise.train.history import EpochMetrics
+from edgewise.reporting.numbers import percent, scaled
+from edgewise.reporting.record import Json
+from edgewise.training.history import EpochMetrics
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch
 
 from edgewise.errors import EdgewiseError
 from edgewise.files import write_atomic
-from edgewise.run import Run
+from edgewise.run_folder import Run
 
 
 def save_checkpoint(run: Run, state: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from made_run import NAMES, Made
 
-from edgewise.report.write import report
+from edgewise.reporting.write import report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 QUIET = (

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from edgewise.run import Run
-from edgewise.train.loop import train
-from edgewise.train.recipe import Recipe
+from edgewise.run_folder import Run
+from edgewise.training.loop import train
+from edgewise.training.recipe import Recipe
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,10 +16,10 @@ from sklearn.metrics import accuracy_score, confusion_matrix
 
 from edgewise.data.dataset import read_dataset
 from edgewise.errors import UsageError
-from edgewise.run import Run
-from edgewise.train.evaluate import evaluate
-from edgewise.train.loop import train
-from edgewise.train.recipe import Recipe
+from edgewise.run_folder import Run
+from edgewise.training.evaluate import evaluate
+from edgewise.training.loop import train
+from edgewise.training.recipe import Recipe
 from edgewise.weights.folder import load_model
 
 

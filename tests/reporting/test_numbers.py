@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgewise.report.numbers import (
+from edgewise.reporting.numbers import (
     duration,
     filesize,
     milliseconds,

@@ -40,7 +40,8 @@ def command(source: str, images: tuple[str, ...], topk: int, batch: int, as_json
 
     predictions = predict(source, images, topk, batch)
     unreadable = _print_json(predictions) if as_json else _print_bars(predictions)
-    sys.exit(1 if unreadable else 0)
+    if unreadable:
+        sys.exit(1)
 
 
 def _print_json(predictions: Iterable[Prediction]) -> int:

@@ -95,7 +95,10 @@ class Preprocess:
         names = {field.name for field in fields(cls)}
         if not isinstance(value, dict) or set(value) != names:
             raise UsageError(f"preprocess needs exactly the keys {', '.join(sorted(names))}")
-        return cls(**{**value, "mean": tuple(value["mean"]), "std": tuple(value["std"])})
+        try:
+            return cls(**{**value, "mean": tuple(value["mean"]), "std": tuple(value["std"])})
+        except TypeError as error:  # a word where a number should be, a number for a list
+            raise UsageError(f"preprocess: a value is of the wrong type ({error})") from error
 
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)  # 255 * (.485, .456, .406)

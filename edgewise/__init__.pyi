@@ -11,9 +11,9 @@ from .network import Network as Network
 from .network import build as build
 from .reporting.write import report as report
 from .run_folder import Run as Run
-from .spec import Row as Row
 from .spec import Spec as Spec
-from .spec import scale as scale
+from .table import Row as Row
+from .table import scale as scale
 from .training.evaluate import evaluate as evaluate
 from .training.loop import train as train
 from .training.recipe import Recipe as Recipe

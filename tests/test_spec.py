@@ -11,7 +11,8 @@ import torch
 from edgewise.errors import UsageError
 from edgewise.families import VARIANTS, variant
 from edgewise.network import build
-from edgewise.spec import Spec, round_channels
+from edgewise.spec import Spec
+from edgewise.table import round_channels
 
 # Weights and batch-norm scales and shifts, as published or counted in the authors' code.
 PARAMETERS = {

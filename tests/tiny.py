@@ -5,7 +5,7 @@ from dataclasses import replace
 from edgewise.families import VARIANTS
 from edgewise.families.efficientnet import LITE
 from edgewise.families.variant import Variant
-from edgewise.spec import Channels
+from edgewise.table import Channels
 
 TABLE = replace(
     LITE,

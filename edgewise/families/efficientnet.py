@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgewise.families.variant import Variant
-from edgewise.spec import Channels, Row, Table
+from edgewise.table import Channels, Row, Table
 
 SE = 1 / 4  # of the block's input channels
 

@@ -8,7 +8,7 @@ ReLU6. Channels are cut to whole numbers, not rounded to multiples of 8.
 from __future__ import annotations
 
 from edgewise.families.variant import Variant
-from edgewise.spec import Channels, Row, Table
+from edgewise.table import Channels, Row, Table
 
 
 def _separable(out: int, stride: int = 1, repeats: int = 1) -> Row:

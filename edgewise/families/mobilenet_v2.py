@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgewise.families.variant import Variant
-from edgewise.spec import Channels, Row, Table
+from edgewise.table import Channels, Row, Table
 
 TABLE = Table(
     name="mobilenet_v2",

@@ -9,7 +9,7 @@ squeeze-excite on the last 1x1 convolution that no code has, the authors' includ
 from __future__ import annotations
 
 from edgewise.families.variant import Variant
-from edgewise.spec import Channels, Row, Table
+from edgewise.table import Channels, Row, Table
 
 RE, HS = "relu", "hard_swish"
 SE = 1 / 4

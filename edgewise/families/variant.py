@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from edgewise.spec import Spec, Table, scale
+from edgewise.spec import Spec
+from edgewise.table import Table, scale
 
 
 @dataclass(frozen=True)

@@ -14,4 +14,8 @@ TABLE = replace(
     rows=tuple(replace(row, repeats=1, out=row.out // 4) for row in LITE.rows[:5]),
     head_conv=Channels(64),
 )
-VARIANTS["tiny"] = Variant("tiny", TABLE, 32, 0.0, "nobody")
+
+
+def register() -> None:
+    """Makes it known by its name, as the published networks are."""
+    VARIANTS["tiny"] = Variant("tiny", TABLE, 32, 0.0, "nobody")

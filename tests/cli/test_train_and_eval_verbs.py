@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from importlib import import_module
 from pathlib import Path
 
 import pytest
-import tiny  # noqa: F401  makes the network known
+from commandline import edgewise
 from photos import write_photos
 
-from edgewise.cli.main import main
 from edgewise.errors import UsageError
 from edgewise.run_folder import Run
 from edgewise.training.recipe import Recipe
 
-
-def edgewise(line: str, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Runs a command line in this process; returns its exit status."""
-    monkeypatch.setattr(sys, "argv", ["edgewise", *shlex.split(line)])
-    try:
-        main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
+QUICK = [
+    "train",
+    "photos",
+    "--model",
+    "tiny",
+    "--imgsz",
+    "32",
+    "--epochs",
+    "2",
+    "--batch",
+    "8",
+    "--workers",
+    "0",
+    "--device",
+    "cpu",
+]
 
 
 @pytest.fixture
@@ -36,40 +40,38 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-QUICK = "train photos --model tiny --imgsz 32 --epochs 2 --batch 8 --workers 0 --device cpu"
-
-
-def test_train_then_eval(
-    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert edgewise(QUICK, monkeypatch) == 0
-    output = capsys.readouterr().out
-    assert output.count("\nepoch ") == 2
-    assert "The best was epoch" in output and "next:  edgewise eval runs/tiny-1" in output
+def test_train_then_eval(home: Path) -> None:
+    called = edgewise(*QUICK)
+    assert called.status == 0, called.errors
+    assert called.output.count("\nepoch ") == 2
+    assert "The best was epoch" in called.output
+    assert "next:  edgewise eval runs/tiny-1" in called.output
     assert json.loads((home / "runs/tiny-1/recipe.json").read_text())["batch"] == 8
 
-    assert edgewise("eval runs/tiny-1", monkeypatch) == 0
-    output = capsys.readouterr().out
+    output = edgewise("eval", "runs/tiny-1").output
     assert output.startswith("test: ")
     assert [line.split()[0] for line in output.splitlines()[3:6]] == ["a", "b", "c"]
-
-    assert edgewise("eval runs/tiny-1 --split val --json", monkeypatch) == 0
-    value = json.loads(capsys.readouterr().out)
+    value = json.loads(edgewise("eval", "runs/tiny-1", "--split", "val", "--json").output)
     assert value == json.loads((home / "runs/tiny-1/eval/val.json").read_text())
 
-    assert edgewise("train --resume runs/tiny-1", monkeypatch) == 0
-    assert "nothing left to do" in capsys.readouterr().out
-    assert edgewise("train --resume runs/tiny-1 --epochs 3", monkeypatch) == 2
-    assert "epochs can't be changed on resume" in capsys.readouterr().err
-    assert edgewise(QUICK, monkeypatch) == 0
-    assert (home / "runs/tiny-2/model").is_dir()
-    assert edgewise(f"{QUICK} --name tiny-1", monkeypatch) == 2
-    assert "--resume runs/tiny-1" in capsys.readouterr().err
+    called = edgewise("train", "--resume", "runs/tiny-1")
+    assert called.status == 0
+    assert "nothing left to do" in called.output
+    called = edgewise("train", "--resume", "runs/tiny-1", "--epochs", 3)
+    assert called.status == 2
+    assert "epochs can't be changed on resume" in called.errors
 
 
-def test_options_become_the_recipe(
-    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_names_of_runs(home: Path) -> None:
+    for name in ("tiny-1", "tiny-2"):
+        assert edgewise(*QUICK, "--epochs", 1).status == 0
+        assert (home / "runs" / name / "model").is_dir()
+    called = edgewise(*QUICK, "--name", "tiny-1")
+    assert called.status == 2
+    assert "--resume runs/tiny-1" in called.errors
+
+
+def test_options_become_the_recipe(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def note(recipe: Recipe, root: Path, resume: bool) -> Run:
@@ -77,8 +79,21 @@ def test_options_become_the_recipe(
         raise UsageError("enough")
 
     monkeypatch.setattr(import_module("edgewise.training.loop"), "train", note)
-    edgewise("train photos", monkeypatch)
-    edgewise("train photos --no-flip --no-pretrained --lr 0.5 --patience 3 --name x", monkeypatch)
+    edgewise("train", "photos")
+    edgewise(
+        *[
+            "train",
+            "photos",
+            "--no-flip",
+            "--no-pretrained",
+            "--lr",
+            "0.5",
+            "--patience",
+            "3",
+            "--name",
+            "x",
+        ]
+    )
     other = Recipe("photos", flip=False, pretrained=False, lr=0.5, patience=3)
     assert asked == [
         (Recipe("photos"), "runs/efficientnet_lite0-1", False),
@@ -86,15 +101,15 @@ def test_options_become_the_recipe(
     ]
 
 
-def test_skipped_files_are_printed(
-    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_skipped_files_are_printed(home: Path) -> None:
     for number in range(20):
         (home / f"photos/a/broken{number}.jpg").write_text(f"not a picture {number}")
-    assert edgewise(f"{QUICK} --name first", monkeypatch) == 0
-    assert "20 files left out" in capsys.readouterr().out
-    assert edgewise("eval runs/first", monkeypatch) == 0
-    assert "files of test are not in this" in capsys.readouterr().err
+    called = edgewise(*QUICK, "--name", "first")
+    assert called.status == 0
+    assert "20 files left out" in called.output
+    called = edgewise("eval", "runs/first")
+    assert called.status == 0
+    assert "files of test are not in this" in called.errors
 
 
 @pytest.mark.parametrize(
@@ -114,13 +129,8 @@ def test_skipped_files_are_printed(
         ("eval runs/none", "no such run: runs/none"),
     ],
 )
-def test_wrong_call(
-    home: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    line: str,
-    named: str,
-) -> None:
-    assert edgewise(line, monkeypatch) == 2
-    assert named in capsys.readouterr().err
+def test_wrong_call(home: Path, line: str, named: str) -> None:
+    called = edgewise(*line.split())
+    assert called.status == 2
+    assert named in called.errors
     assert not (home / "runs").exists()

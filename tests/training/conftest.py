@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny  # noqa: F401  makes the network known
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits

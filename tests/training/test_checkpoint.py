@@ -36,7 +36,12 @@ def python(
     """Runs a script in a process group of its own, where "tiny" is known, with one thread."""
     tests = str(Path(tiny.__file__).parent)
     return subprocess.run(
-        [sys.executable, "-c", "import tiny\n" + textwrap.dedent(script), *arguments],
+        [
+            sys.executable,
+            "-c",
+            "import tiny; tiny.register()\n" + textwrap.dedent(script),
+            *arguments,
+        ],
         cwd=folder,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": tests},
         capture_output=True,

@@ -139,6 +139,8 @@ def _collate(items: Sequence[Item | ImageError]) -> tuple[Tensor, Tensor] | Imag
 
 
 def _leave_interrupts_to_parent(worker: int) -> None:
-    """Ctrl-C, and a kill of the process group, reach workers too; the parent is to answer them."""
+    """Ctrl-C reaches every process of the terminal; only the parent should answer it.
+
+    SIGTERM must still end a worker: it is how Python ends those that are left when it exits.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)

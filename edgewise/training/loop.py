@@ -71,7 +71,8 @@ def train(recipe: Recipe, root: Path, resume: bool = False) -> Run:
     Raises:
         UsageError: the recipe, the data or the folder is no good; nothing was written.
         Stopped: a signal came (SIGINT, SIGTERM); everything is saved.
-        EdgewiseError: the loss is not finite, or the disk is full. What was saved before is whole.
+        EdgewiseError: the loss is not finite, the disk is full, or a worker process was killed.
+            What was saved before is whole.
     """
     run = Run(root)
     recipe, dataset = (reopen_run if resume else create_run)(recipe, run)
@@ -81,8 +82,19 @@ def train(recipe: Recipe, root: Path, resume: bool = False) -> Run:
             training.restore()
             if training.finished():
                 print(f"nothing left to do in {root}")
-        while not training.finished():
-            training.epoch()
+        try:
+            while not training.finished():
+                training.epoch()
+        except RuntimeError as error:
+            # torch raises this in the midst of a step, so there is nothing sound to save.
+            if not str(error).startswith("DataLoader worker"):
+                raise
+            if request.number is not None:  # a signal to all processes at once
+                raise Stopped(_how_to_go_on(run), request.number) from error
+            raise EdgewiseError(
+                f"{error} If memory is short, use fewer --workers or a smaller --batch. "
+                f"Nothing that was saved is lost; go on with: edgewise train --resume {root}"
+            ) from error
     return run
 
 
@@ -214,10 +226,11 @@ class _Training:
     def _stop_if_asked(self) -> None:
         if self.request.number is not None:
             self.save()
-            raise Stopped(
-                f"stopped; go on with: edgewise train --resume {self.run.root}",
-                self.request.number,
-            )
+            raise Stopped(_how_to_go_on(self.run), self.request.number)
+
+
+def _how_to_go_on(run: Run) -> str:
+    return f"stopped; go on with: edgewise train --resume {run.root}"
 
 
 def _note(progress: Progress) -> str:

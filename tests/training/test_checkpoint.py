@@ -163,16 +163,17 @@ def test_killed_before_the_first_checkpoint_starts_again(
     assert same(train(recipe, tmp_path, resume=True), reference)
 
 
-def test_terminal_interrupt_of_the_command(recipe: Recipe, reference: Run, tmp_path: Path) -> None:
-    """Ctrl-C reaches all processes of the terminal, the workers too."""
-    interrupted = """
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_signal_to_all_processes(name: str, recipe: Recipe, reference: Run, tmp_path: Path) -> None:
+    """As Ctrl-C in a terminal and `timeout` send it: workers get it too, and SIGTERM ends them."""
+    interrupted = f"""
         import os, signal, sys
         from edgewise.training.learner import Learner
         from edgewise.cli.main import main
         step = Learner.step
         def step_with_interrupt(self, pixels, labels, number):
             if number == 5:
-                os.killpg(os.getpgrp(), signal.SIGINT)
+                os.killpg(os.getpgrp(), signal.{name})
             return step(self, pixels, labels, number)
         Learner.step = step_with_interrupt
         main()
@@ -182,7 +183,7 @@ def test_terminal_interrupt_of_the_command(recipe: Recipe, reference: Run, tmp_p
         f"--no-flip --workers 2 --device cpu --name first"
     )
     stopped = python(interrupted, *options.split(), folder=tmp_path)
-    assert stopped.returncode == 130, stopped.stderr
+    assert stopped.returncode == 128 + signal.Signals[name], stopped.stderr
     assert "stopped; go on with: edgewise train --resume runs/first" in stopped.stderr
     assert "Traceback" not in stopped.stderr
 

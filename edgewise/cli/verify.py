@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,12 +16,14 @@ if TYPE_CHECKING:
 @click.command(
     epilog="""
     \b
-    Example:
+    Examples:
       edgewise verify runs/first
+      edgewise verify runs/first --json
     """
 )
 @click.argument("run", type=click.Path(path_type=Path))
-def command(run: Path) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+def command(run: Path, as_json: bool) -> None:
     """Check that RUN's exported file gives the answers of its PyTorch model.
 
     The file is run in its own runtime, on the run's validation images and on the 16 inputs that
@@ -31,14 +34,21 @@ def command(run: Path) -> None:
     from edgewise.run_folder import Run
 
     seen = verify(Run.open(run))
+    if as_json:
+        click.echo(json.dumps(seen.to_json(), indent=2))
+    else:
+        _print(seen)
+    if not seen.passed:
+        sys.exit(1)
+
+
+def _print(seen: Verification) -> None:
     click.echo(_table(seen))
     for skipped in seen.skipped:
         click.echo(f"not compared: {skipped.path}: {skipped.reason}")
     for failure in seen.failures:
         click.secho(f"failure: {failure}", fg="red")
     click.secho("PASS" if seen.passed else "FAIL", fg="green" if seen.passed else "red", bold=True)
-    if not seen.passed:
-        sys.exit(1)
 
 
 def _table(seen: Verification) -> str:

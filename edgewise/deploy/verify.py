@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -76,6 +76,10 @@ class Verification:
         """Whether nothing is wrong."""
         return not self.failures
 
+    def to_json(self) -> dict[str, Any]:
+        """What `verify.json` holds."""
+        return {**asdict(self), "passed": self.passed}
+
     def failed(self, *failures: str) -> Verification:
         """The same with `failures` added."""
         return replace(self, failures=(*self.failures, *failures))
@@ -106,7 +110,7 @@ def verify(run: Run) -> Verification:
         if model.preprocess == exported.preprocess and len(model.labels) == len(exported.labels):
             seen = _compare_golden(run.exports / FILE, model, exported, seen)
             seen = _compare_images(dataset, model, exported, seen)
-    write_json(run.verification, {**asdict(seen), "passed": seen.passed})
+    write_json(run.verification, seen.to_json())
     return seen
 
 

@@ -49,6 +49,7 @@ def test_an_untouched_run_passes(run: Run) -> None:
     assert said.status == 0, said.output
     assert said.output.splitlines()[-1] == "PASS"
     seen = json.loads(run.verification.read_text())
+    assert json.loads(edgewise("verify", run.root, "--json").output) == seen
     assert seen["passed"] and seen["failures"] == [] and seen["skipped"] == []
     assert seen["images"] == len(pixels) > 0
     assert seen["golden"] == 16

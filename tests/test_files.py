@@ -1,0 +1,89 @@
+"""Atomic writes and manifests."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from edgewise.errors import EdgewiseError, UsageError
+from edgewise.files import (
+    MANIFEST,
+    changed_files,
+    read_json,
+    write_atomic,
+    write_json,
+    write_manifest,
+    write_text,
+)
+
+
+def test_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "precious.txt"
+    write_text(path, "old")
+
+    def half(file: BinaryIO) -> None:
+        file.write(b"ne")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(EdgewiseError, match=r"precious\.txt: No space left on device"):
+        write_atomic(path, half)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]  # no temporary file is left
+
+
+def test_an_interrupt_keeps_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "precious.txt"
+    write_text(path, "old")
+
+    def stop(file: BinaryIO) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_atomic(path, stop)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_in_the_way_is_named(tmp_path: Path) -> None:
+    with pytest.raises(EdgewiseError, match=tmp_path.name):
+        write_text(tmp_path, "text")
+
+
+def test_json_keeps_every_script(tmp_path: Path) -> None:
+    write_json(tmp_path / "x.json", {"薔薇": ["é", 1.5, None]})
+    assert read_json(tmp_path / "x.json") == {"薔薇": ["é", 1.5, None]}
+    assert "薔薇" in (tmp_path / "x.json").read_text(encoding="utf-8")
+
+
+def test_json_that_is_none_names_the_file_and_the_line(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text('{\n"a": 1,\n}')
+    with pytest.raises(UsageError, match=r"x\.json is not valid JSON.*line"):
+        read_json(tmp_path / "x.json")
+    with pytest.raises(UsageError, match=r"no such file.*y\.json"):
+        read_json(tmp_path / "y.json")
+
+
+def test_the_manifest_is_sha256sums(tmp_path: Path) -> None:
+    for name in ("a.bin", "ü b.bin"):
+        (tmp_path / name).write_bytes(name.encode() * 1000)
+    write_manifest(tmp_path, ["ü b.bin", "a.bin"])
+    subprocess.run(["sha256sum", "--check", "--strict", MANIFEST], cwd=tmp_path, check=True)
+    assert changed_files(tmp_path) == []
+
+
+def test_changed_and_missing_files_are_named(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).write_text(name)
+    write_manifest(tmp_path, ["a", "b", "c"])
+    (tmp_path / "a").write_text("A")
+    (tmp_path / "b").unlink()
+    changed, missing = changed_files(tmp_path)
+    assert changed == f"{tmp_path / 'a'} was changed after it was written"
+    assert missing == f"{tmp_path / 'b'} is missing"
+    with pytest.raises(UsageError, match=MANIFEST):
+        changed_files(tmp_path / "nothing")

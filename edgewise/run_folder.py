@@ -55,6 +55,11 @@ class Run:
         return self.root / "model"
 
     @property
+    def weights(self) -> Path:
+        """The weights in `model`. What was measured on others before is out of date (train)."""
+        return self.model / "model.safetensors"
+
+    @property
     def evaluation(self) -> Path:
         """`SPLIT.json` and `SPLIT.csv` for each evaluated split (eval)."""
         return self.root / "eval"

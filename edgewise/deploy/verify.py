@@ -37,6 +37,7 @@ class Verification:
     Attributes:
         file: the exported file, relative to the run.
         sha256: of that file.
+        model_sha256: of the weights of the PyTorch model.
         bytes: of that file.
         format: of that file.
         runtime: what ran it, with its version.
@@ -56,6 +57,7 @@ class Verification:
 
     file: str
     sha256: str = ""
+    model_sha256: str = ""
     bytes: int = 0
     format: str = "onnx"
     runtime: str = ""
@@ -116,9 +118,11 @@ def verify(run: Run) -> Verification:
 
 def _check_files(run: Run, path: Path) -> Verification:
     seen = Verification(path.relative_to(run.root).as_posix()).failed(*changed_files(run.exports))
-    if not path.is_file():
-        return seen
-    return replace(seen, sha256=sha256_file(path), bytes=path.stat().st_size)
+    if run.weights.is_file():
+        seen = replace(seen, model_sha256=sha256_file(run.weights))
+    if path.is_file():
+        seen = replace(seen, sha256=sha256_file(path), bytes=path.stat().st_size)
+    return seen
 
 
 def _check_metadata(model: Predictor, exported: Predictor, seen: Verification) -> Verification:

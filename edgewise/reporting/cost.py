@@ -45,7 +45,7 @@ def cost(run: Run) -> Json:
         "params": counted.params,
         "macs": counted.macs,
         "input_size": size,
-        "weights_bytes": (run.model / "model.safetensors").stat().st_size,
+        "weights_bytes": run.weights.stat().st_size,
         "artifact_bytes": artifact.stat().st_size if sha256 else None,
         "artifact_sha256": sha256,
         "runtime": predictor.runtime,

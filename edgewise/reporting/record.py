@@ -32,10 +32,11 @@ class Record:
         images: the rows of split.csv.
         quarantine: the rows of quarantine.csv.
         epochs: metrics.csv; empty before the first epoch's end.
-        evaluation: eval/test.json, else eval/val.json, else None.
+        evaluation: eval/test.json, else eval/val.json, if it is of the run's present weights, else
+            None.
         predictions: the rows of the CSV beside it.
         verification: verify.json, or None.
-        artifact_changed: whether the file that was verified is gone or is another one by now.
+        verification_outdated: whether the exported file or the weights are other ones by now.
         preprocess: model/preprocess.json, or None before the first epoch's end.
         spec: model/spec.json, or None before the first epoch's end.
     """
@@ -50,7 +51,7 @@ class Record:
     evaluation: Json | None
     predictions: Rows
     verification: Json | None
-    artifact_changed: bool
+    verification_outdated: bool
     preprocess: Json | None
     spec: Json | None
 
@@ -74,21 +75,12 @@ def read_record(run: Run) -> Record:
     Raises:
         UsageError: a file is not what its writer wrote (the message names the file).
     """
-    split = next((s for s in SPLITS if (run.evaluation / f"{s}.json").is_file()), None)
-    evaluation: Json | None = None
-    predictions: Rows = ()
-    if split:
-        evaluation = _json(
-            run.evaluation / f"{split}.json",
-            "split images skipped top1 top5 ece classes confusion per_class calibration",
-        )
-        predictions = _rows(
-            run.evaluation / f"{split}.csv", "path label predicted probability probability_label"
-        )
+    weights = sha256_file(run.weights) if run.weights.is_file() else ""
+    evaluation, predictions = _evaluation(run, weights)
     verification = _json(
         run.verification,
         "runtime split images golden largest_difference golden_largest_difference agreement "
-        "accuracy_model accuracy_artifact tolerance passed failures file sha256 bytes",
+        "accuracy_model accuracy_artifact tolerance passed failures file sha256 model_sha256 bytes",
     )
     return Record(
         run=run,
@@ -101,10 +93,27 @@ def read_record(run: Run) -> Record:
         evaluation=evaluation,
         predictions=predictions,
         verification=verification,
-        artifact_changed=verification is not None and _changed(run, verification),
+        verification_outdated=verification is not None
+        and (verification["model_sha256"] != weights or _changed(run, verification)),
         preprocess=_json(run.model / "preprocess.json", "size crop interpolation mean std"),
         spec=_json(run.model / "spec.json", "name"),
     )
+
+
+def _evaluation(run: Run, weights: str) -> tuple[Json | None, Rows]:
+    """The evaluation to report on, and its answers: of the weights with this digest."""
+    for split in SPLITS:
+        evaluation = _json(
+            run.evaluation / f"{split}.json",
+            "split model_sha256 images skipped top1 top5 ece classes confusion per_class "
+            "calibration",
+        )
+        if evaluation and evaluation["model_sha256"] == weights:
+            return evaluation, _rows(
+                run.evaluation / f"{split}.csv",
+                "path label predicted probability probability_label",
+            )
+    return None, ()
 
 
 def _changed(run: Run, verification: Json) -> bool:

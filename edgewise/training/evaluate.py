@@ -15,7 +15,7 @@ from edgewise.data.dataset import Dataset, Sample, read_dataset
 from edgewise.data.decode import ImageError, decode
 from edgewise.data.loader import evaluation_batches
 from edgewise.errors import UsageError, unknown
-from edgewise.files import write_json, write_text
+from edgewise.files import sha256_file, write_json, write_text
 from edgewise.model import Classifier
 from edgewise.preprocess import Preprocess
 from edgewise.progress import track
@@ -50,6 +50,7 @@ class Evaluation:
 
     Attributes:
         split: "train", "val" or "test".
+        model_sha256: of the weights that were evaluated.
         images: how many were classified.
         skipped: those that could not be.
         top1: the part whose most probable class is right.
@@ -62,6 +63,7 @@ class Evaluation:
     """
 
     split: str
+    model_sha256: str
     images: int
     skipped: tuple[Skipped, ...]
     top1: float
@@ -105,7 +107,8 @@ def evaluate(run: Run, split: str | None = None, device: str = "auto") -> Evalua
         probabilities = predict_samples(classify, samples, model.preprocess, batch, workers)
     if not samples:
         raise UsageError(f"no image in the split {split} of {dataset.root} can be read")
-    evaluation = _measure(split, samples, probabilities, dataset.classes, skipped)
+    digest = sha256_file(run.weights)
+    evaluation = _measure(split, digest, samples, probabilities, dataset.classes, skipped)
     _write(run, dataset, evaluation, samples, probabilities)
     return evaluation
 
@@ -163,6 +166,7 @@ def _readable(
 
 def _measure(
     split: str,
+    model_sha256: str,
     samples: Sequence[Sample],
     probabilities: NDArray[np.float32],
     classes: tuple[str, ...],
@@ -173,6 +177,7 @@ def _measure(
     bins = calibration(labels, probabilities)
     return Evaluation(
         split=split,
+        model_sha256=model_sha256,
         images=len(samples),
         skipped=tuple(skipped),
         top1=top_k_accuracy(labels, probabilities, 1),

@@ -142,13 +142,23 @@ def test_validation_figures_are_not_sold_as_test_figures(made: Made) -> None:
     assert "unseen" not in words
 
 
-def test_a_changed_artefact_is_not_called_verified(made: Made) -> None:
+@pytest.mark.parametrize("key", ["sha256", "model_sha256"])
+def test_what_changed_since_is_not_called_verified(made: Made, key: str) -> None:
     verification = json.loads(made.run.verification.read_text())
-    write(made.run.verification, {**verification, "sha256": "0" * 64})
+    write(made.run.verification, {**verification, key: "0" * 64})
     words = page_of(made.run).words
-    assert "no longer the one that was verified" in words
+    assert "has changed since it was verified" in words
     assert "✓" not in words
     assert "Not verified" in made.run.model_card.read_text(encoding="utf-8")
+
+
+def test_accuracy_of_other_weights_is_not_shown(made: Made) -> None:
+    """As after `train --resume`: the figures on disk are those of an older model."""
+    made.run.weights.write_bytes(b"better ones")
+    words = page_of(made.run).words
+    assert "it hasn't been evaluated" in words
+    assert f"edgewise eval {made.run.root}" in words
+    assert "95% interval" not in words
 
 
 def test_a_failed_verification_says_why(made: Made) -> None:

@@ -53,7 +53,7 @@ def python(
 
 def same(run: Run, reference: Run) -> bool:
     """Whether two runs kept the same weights, to the bit, and saw the same figures."""
-    files = [(each.model / "model.safetensors").read_bytes() for each in (run, reference)]
+    files = [each.weights.read_bytes() for each in (run, reference)]
     figures = [
         [replace(epoch, images_per_second=0, seconds=0) for epoch in read_history(each)]
         for each in (run, reference)

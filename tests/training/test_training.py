@@ -179,9 +179,7 @@ def test_checkpoints_come_within_long_epochs_too(
 
 def weights(run: Run) -> dict[str, list[float]]:
     """The kept weights, exactly."""
-    return {
-        name: tensor.tolist() for name, tensor in load_file(run.model / "model.safetensors").items()
-    }
+    return {name: tensor.tolist() for name, tensor in load_file(run.weights).items()}
 
 
 def figures(run: Run) -> list[EpochMetrics]:

@@ -28,10 +28,12 @@ TIMM = {
     "mobilenetv3_small_050": ("mobilenet_v3_small", 0.5),
     "mobilenetv3_small_075": ("mobilenet_v3_small", 0.75),
     "mobilenetv3_small_100": ("mobilenet_v3_small", 1.0),
+    "tf_mobilenetv3_large_075": ("mobilenet_v3_large", 0.75),
+    "tf_mobilenetv3_small_075": ("mobilenet_v3_small", 0.75),
     "tf_mobilenetv3_large_100": ("mobilenet_v3_large", 1.0),
     "tf_mobilenetv3_small_100": ("mobilenet_v3_small", 1.0),
     **{f"efficientnet_b{i}": (f"efficientnet_b{i}", 1.0) for i in range(8)},
-    **{f"tf_efficientnet_b{i}": (f"efficientnet_b{i}", 1.0) for i in (0, 1)},
+    **{f"tf_efficientnet_b{i}": (f"efficientnet_b{i}", 1.0) for i in range(8)},
     **{f"efficientnet_lite{i}": (f"efficientnet_lite{i}", 1.0) for i in range(5)},
     **{f"tf_efficientnet_lite{i}": (f"efficientnet_lite{i}", 1.0) for i in range(5)},
 }

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 OPSET = 18
 INPUT, OUTPUT = "pixels", "probabilities"
+LONGEST_REASON = 160  # characters of ONNX Runtime's own words in our error
 METADATA = "edgewise"  # the metadata_props entry that makes a file ours
 
 
@@ -124,8 +125,9 @@ class OnnxPredictor:
             )
         except Exception as error:  # its exceptions have no common class but this
             raise UsageError(
-                f"{path} can't be read as ONNX: it is not an ONNX file, or it is cut off. "
-                f"Export it again. ({_first_line(error)})"
+                f"{path} can't be read as ONNX: it is not an ONNX file, is cut off, or is of a "
+                f"version that this onnxruntime doesn't know. Export it again with edgewise. "
+                f"({_shortened(error)})"
             ) from error
         self.labels, self.preprocess = self._read_metadata(path)
         self.runtime = f"onnxruntime {onnxruntime.__version__}"
@@ -160,5 +162,7 @@ class OnnxPredictor:
         return labels, preprocess
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+def _shortened(error: Exception) -> str:
+    """The end of the first line: ONNX Runtime puts its C++ signatures before the reason."""
+    line = str(error).strip().partition("\n")[0]
+    return line if len(line) <= LONGEST_REASON else f"... {line[-LONGEST_REASON:]}"

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from edgewise.model import Classifier, Model
+from edgewise.training.evaluate import classifier_function
 
 
 class TorchPredictor:
@@ -16,12 +17,8 @@ class TorchPredictor:
         self.labels = model.labels
         self.preprocess = model.preprocess
         self.runtime = f"torch {torch.__version__}"
-        classifier = Classifier(model).eval()
-        # Depthwise convolutions are several times as fast on this layout.
-        self.classifier = classifier.to("cpu", memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._classify = classifier_function(Classifier(model), torch.device("cpu"))
 
-    @torch.inference_mode()
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 RGB (N, size, size, 3) -> float32 (N, classes)."""
-        answer: NDArray[np.float32] = self.classifier(torch.tensor(pixels)).numpy()
-        return answer
+        return self._classify(pixels)

@@ -1,29 +1,41 @@
-"""The few modules that all families share, their parts named by role."""
+"""The few modules that all families share, their parts named by role.
+
+All take and give maps (N, C, H, W) and work by themselves, in any `nn.Sequential`. The keyword
+arguments of a block are the fields of its row in `edgewise.spec`, which explains them. Stride 2
+halves the sides, rounded up.
+"""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgewise.spec import Block, Conv
-
-ACTIVATION: dict[str, type[nn.Module]] = {
-    "relu": nn.ReLU,
-    "relu6": nn.ReLU6,
-    "hard_swish": nn.Hardswish,
-    "silu": nn.SiLU,
+ACTIVATION: dict[str, Callable[[], nn.Module]] = {
+    # In place: the norm before it needs its input, not its output, for the gradient.
+    "relu": lambda: nn.ReLU(inplace=True),
+    "relu6": lambda: nn.ReLU6(inplace=True),
+    "hard_swish": lambda: nn.Hardswish(inplace=True),
+    "silu": lambda: nn.SiLU(inplace=True),
+    "gelu": nn.GELU,
     "sigmoid": nn.Sigmoid,
     "hard_sigmoid": nn.Hardsigmoid,
+    "": nn.Identity,
 }
 
 
 class Conv2d(nn.Conv2d):
-    """A convolution that keeps ceil(side / stride), with odd kernels and a choice of padding.
+    """A convolution that keeps ceil(side / stride), with a choice of padding.
 
     `same = True` pads as TensorFlow's "SAME": where the total is odd, as it is at stride 2 on an
     even side, the extra line goes below and to the right. The default pads all sides alike. Both
     give the same shapes, so weights trained with the one run with the other and are silently wrong.
+
+    An even kernel cuts patches: at a stride of its own size it keeps floor(side / stride). At
+    stride 1 it pads below and to the right, so that the outputs of the patches are among its own.
     """
 
     same = False
@@ -32,71 +44,57 @@ class Conv2d(nn.Conv2d):
         self,
         in_chans: int,
         out: int,
-        kernel: int,
+        kernel: int = 1,
         stride: int = 1,
+        dilation: int = 1,
         groups: int = 1,
         bias: bool = False,
     ) -> None:
-        super().__init__(
-            in_chans, out, kernel, stride, padding=kernel // 2, groups=groups, bias=bias
-        )
+        padding = dilation * (kernel // 2) if kernel % 2 else 0
+        super().__init__(in_chans, out, kernel, stride, padding, dilation, groups, bias)
+
+    def reset_parameters(self) -> None:
+        """Weights normal with the variance of 2 / fan-out, as in the papers' code; biases 0."""
+        fan_out = self.kernel_size[0] ** 2 * self.out_channels // self.groups
+        _normal(self, math.sqrt(2.0 / fan_out))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, out, ceil(H / stride), ceil(W / stride))."""
-        if not self.same or self.stride[0] == 1:
+        """(N, in_chans, H, W) -> (N, out, ceil(H / stride), ceil(W / stride))."""
+        odd, stride = self.kernel_size[0] % 2 == 1, self.stride[0]
+        reach = self.dilation[0] * (self.kernel_size[0] - 1)
+        if not odd and stride == 1:
+            x = F.pad(x, (0, reach, 0, reach))
+        elif odd and stride > 1 and self.same:
+            total = [max((-(-n // stride) - 1) * stride + reach + 1 - n, 0) for n in x.shape[2:]]
+            top, left = total[0] // 2, total[1] // 2
+            x = F.pad(x, (left, total[1] - left, top, total[0] - top))
+        else:
             return super().forward(x)
-        kernel, stride = self.kernel_size[0], self.stride[0]
-        total = [max((-(-side // stride) - 1) * stride + kernel - side, 0) for side in x.shape[2:]]
-        top, left = total[0] // 2, total[1] // 2
-        x = F.pad(x, (left, total[1] - left, top, total[0] - top))
-        return F.conv2d(x, self.weight, self.bias, self.stride, groups=self.groups)
+        return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
 
-class ConvNorm(nn.Sequential):
-    """Convolution -> batch norm -> activation; `act=None` leaves it linear.
+class Linear(nn.Linear):
+    """(N, ..., in_features) -> (N, ..., out_features); it begins as in the papers' code."""
 
-    (N, in_chans, H, W) -> (N, out, ceil(H / stride), ceil(W / stride)).
-    """
-
-    def __init__(
-        self,
-        in_chans: int,
-        out: int,
-        kernel: int = 1,
-        stride: int = 1,
-        groups: int = 1,
-        act: str | None = None,
-    ) -> None:
-        super().__init__()
-        self.conv = Conv2d(in_chans, out, kernel, stride, groups)
-        self.norm = nn.BatchNorm2d(out)
-        if act is not None:
-            self.act = activation(act)
-
-    @classmethod
-    def of(cls, in_chans: int, conv: Conv) -> ConvNorm:
-        """The module for a `Conv` of a spec."""
-        return cls(in_chans, conv.out, conv.kernel, conv.stride, act=conv.act)
+    def reset_parameters(self) -> None:
+        """Weights normal with a standard deviation of 0.01; biases 0."""
+        _normal(self, 0.01)
 
 
-class SqueezeExcite(nn.Module):
-    """Scales each channel by a gate worked out from the means of all (arXiv 1709.01507).
+def _normal(layer: nn.Conv2d | nn.Linear, std: float) -> None:
+    if layer.weight.is_meta:
+        return  # there is nothing to fill, and PyTorch takes a millisecond for it
+    nn.init.normal_(layer.weight, std=std)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
 
-    (N, C, H, W) -> the same shape. `squeezed` is the width of the bottleneck, in channels.
-    """
 
-    def __init__(self, channels: int, squeezed: int, act: str, gate: str) -> None:
-        super().__init__()
-        self.reduce = Conv2d(channels, squeezed, 1, bias=True)
-        self.act = activation(act)
-        self.expand = Conv2d(squeezed, channels, 1, bias=True)
-        self.gate = activation(gate, inplace=False)
+class LayerNorm2d(nn.LayerNorm):
+    """Layer norm over the channels of each pixel: (N, C, H, W) -> (N, C, H, W)."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""
-        scale = x.mean((2, 3), keepdim=True)
-        gate: Tensor = self.gate(self.expand(self.act(self.reduce(scale))))
-        return x * gate
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class DropPath(nn.Module):
@@ -118,51 +116,381 @@ class DropPath(nn.Module):
         return x * (mask / kept)
 
 
-class InvertedResidual(nn.Module):
-    """The one block of MobileNet V1-V3 and EfficientNet, with parts left out.
+class LayerScale(nn.Module):
+    """A learned factor for each channel, small at first (arXiv 2103.17239)."""
 
-    [expand 1x1] -> depthwise k x k -> [squeeze-excite] -> project 1x1 [+ input]. MobileNetV1's
-    depthwise separable convolution has no expand, no skip and an activation on the projection
-    (arXiv 1704.04861, figure 3); V2's has them the other way round (1801.04381, figure 3b);
-    V3 and EfficientNet add squeeze-excite (1905.02244, figure 4; 1905.11946, table 1).
+    def __init__(self, channels: int, start: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((channels,), start))
 
-    (N, in_chans, H, W) -> (N, block.out, ceil(H / block.stride), ceil(W / block.stride)).
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        return x * self.weight.reshape(1, -1, 1, 1)
+
+
+class ConvNorm(nn.Module):
+    """Convolution -> norm -> activation [+ input].
+
+    `norm` is "batch", "layer" or "none". The convolution has a bias unless batch norm follows,
+    which would take it away again with the mean. `act=""` leaves it linear.
+
+    (N, in_chans, H, W) -> (N, out, ceil(H / stride), ceil(W / stride)).
     """
 
     def __init__(
         self,
         in_chans: int,
-        block: Block,
-        squeeze_act: str = "relu",
-        gate: str = "sigmoid",
+        out: int,
+        kernel: int = 3,
+        stride: int = 1,
+        dilation: int = 1,
+        *,
+        groups: int = 1,
+        act: str = "",
+        norm: str = "batch",
+        skip: bool = False,
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
-        wide = block.expand or in_chans
-        self.expand = ConvNorm(in_chans, wide, act=block.act) if block.expand else nn.Identity()
-        self.depthwise = ConvNorm(
-            wide, wide, block.kernel, block.stride, groups=wide, act=block.act
-        )
-        self.squeeze = (
-            SqueezeExcite(wide, block.squeeze, squeeze_act, gate)
-            if block.squeeze
-            else nn.Identity()
-        )
-        self.project = ConvNorm(wide, block.out, act=None if block.linear else block.act)
+        bias = norm != "batch"
+        self.conv = Conv2d(in_chans, out, kernel, stride, dilation, groups, bias)
+        norms = {"batch": nn.BatchNorm2d, "layer": LayerNorm2d, "none": nn.Identity}
+        self.norm = norms[norm](out)
+        self.act = ACTIVATION[act]()
         self.drop_path = DropPath(drop_path)
-        self.skip = block.skip
+        self.skip = skip
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in_chans, H, W) -> (N, out, H / stride, W / stride), rounded up."""
-        y: Tensor = self.project(self.squeeze(self.depthwise(self.expand(x))))
+        """(N, in_chans, H, W) -> (N, out, ceil(H / stride), ceil(W / stride))."""
+        y: Tensor = self.act(self.norm(self.conv(x)))
         return x + self.drop_path(y) if self.skip else y
 
 
-def activation(name: str, inplace: bool = True) -> nn.Module:
-    """The module for an activation's name, one of `edgewise.spec.ACTIVATIONS`.
+class Depthwise(ConvNorm):
+    """One kernel a channel, then batch norm and activation: (N, C, H, W) -> (N, C, ., .)."""
 
-    In place by default: the norm before it needs its input, not its output, for the gradient.
+    def __init__(
+        self, channels: int, kernel: int = 3, stride: int = 1, dilation: int = 1, act: str = "relu6"
+    ) -> None:
+        super().__init__(channels, channels, kernel, stride, dilation, groups=channels, act=act)
+
+
+class Pointwise(ConvNorm):
+    """1x1 convolution, batch norm and activation: (N, in_chans, H, W) -> (N, out, H, W)."""
+
+    def __init__(self, in_chans: int, out: int, act: str = "relu6") -> None:
+        super().__init__(in_chans, out, kernel=1, act=act)
+
+
+class DepthwiseSeparable(nn.Sequential):
+    """Depthwise, then pointwise (MobileNetV1, arXiv 1704.04861, figure 3).
+
+    About 1/out + 1/kernel^2 of the MACs of the standard convolution that it stands for.
+    (N, in_chans, H, W) -> (N, out, ceil(H / stride), ceil(W / stride)).
     """
-    if name == "sigmoid":
-        return nn.Sigmoid()
-    return ACTIVATION[name](inplace=inplace)
+
+    def __init__(
+        self,
+        in_chans: int,
+        out: int,
+        kernel: int = 3,
+        stride: int = 1,
+        dilation: int = 1,
+        act: str = "relu6",
+    ) -> None:
+        super().__init__(
+            Depthwise(in_chans, kernel, stride, dilation, act), Pointwise(in_chans, out, act)
+        )
+
+
+class MaxPool(nn.MaxPool2d):
+    """Max pooling with the sides of `Conv2d`: (N, C, H, W) -> (N, C, ., .)."""
+
+    def __init__(self, kernel: int = 2, stride: int = 2, dilation: int = 1) -> None:
+        padding = dilation * (kernel // 2) if kernel % 2 else 0
+        super().__init__(kernel, stride, padding, dilation)
+        self.reach = dilation * (kernel - 1) if kernel % 2 == 0 and stride == 1 else 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, ceil(H / stride), ceil(W / stride)); floor for even kernels."""
+        return super().forward(F.pad(x, (0, self.reach, 0, self.reach), value=-math.inf))
+
+
+class SqueezeExcite(nn.Module):
+    """Scales each channel by a gate worked out from the means of all (arXiv 1709.01507).
+
+    (N, C, H, W) -> the same shape. `squeezed` is the width of the bottleneck, in channels.
+    """
+
+    def __init__(
+        self, channels: int, squeezed: int, act: str = "relu", gate: str = "sigmoid"
+    ) -> None:
+        super().__init__()
+        self.reduce = Conv2d(channels, squeezed, bias=True)
+        self.act = ACTIVATION[act]()
+        self.expand = Conv2d(squeezed, channels, bias=True)
+        self.gate = ACTIVATION[gate]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        scale = x.mean((2, 3), keepdim=True)
+        gate: Tensor = self.gate(self.expand(self.act(self.reduce(scale))))
+        return x * gate
+
+
+class InvertedResidual(nn.Module):
+    """The one block of MobileNet V1-V4 and EfficientNet, with parts left out.
+
+    [start depthwise] -> [expand] -> [depthwise] -> [squeeze-excite] -> project [x layer scale]
+    [+ input, where stride and channels allow it].
+
+    MobileNetV1's depthwise separable convolution has no expand, no skip and an activation on the
+    projection (arXiv 1704.04861, figure 3); V2's has them the other way round (1801.04381, figure
+    3b); V3 and EfficientNet add squeeze-excite (1905.02244, figure 4; 1905.11946, table 1).
+    `FusedMBConv` and `UIB` are the two others. `expand` and `squeeze` are channels, and 0 leaves
+    them out, as it does `kernel` and `start`.
+
+    (N, in_chans, H, W) -> (N, out, ceil(H / stride), ceil(W / stride)).
+    """
+
+    def __init__(
+        self,
+        in_chans: int,
+        out: int,
+        kernel: int = 3,
+        stride: int = 1,
+        expand: int = 0,
+        *,
+        expand_kernel: int = 1,
+        start: int = 0,
+        squeeze: int = 0,
+        squeeze_act: str = "relu",
+        gate: str = "sigmoid",
+        act: str = "relu6",
+        linear: bool = True,
+        skip: bool = True,
+        layer_scale: float = 0.0,
+        dilation: int = 1,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        wide = expand or in_chans
+        none = nn.Identity()  # has no state, so one serves for every part left out
+        strides = [stride if i == (1 if kernel else 0 if start else 2) else 1 for i in range(3)]
+        self.start = Depthwise(in_chans, start, strides[0], dilation, act="") if start else none
+        self.expand = (
+            ConvNorm(in_chans, wide, expand_kernel, strides[2], dilation, act=act)
+            if expand
+            else none
+        )
+        self.depthwise = Depthwise(wide, kernel, strides[1], dilation, act) if kernel else none
+        self.squeeze = SqueezeExcite(wide, squeeze, squeeze_act, gate) if squeeze else none
+        self.project = Pointwise(wide, out, act="" if linear else act)
+        self.layer_scale = LayerScale(out, layer_scale) if layer_scale else none
+        self.drop_path = DropPath(drop_path)
+        self.skip = skip and stride == 1 and in_chans == out
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_chans, H, W) -> (N, out, ceil(H / stride), ceil(W / stride))."""
+        y = self.depthwise(self.expand(self.start(x)))
+        y = self.layer_scale(self.project(self.squeeze(y)))
+        return x + self.drop_path(y) if self.skip else y
+
+
+class FusedMBConv(InvertedResidual):
+    """k x k expansion instead of 1x1 and depthwise (EfficientNetV2, arXiv 2104.00298, figure 2).
+
+    (N, in_chans, H, W) -> (N, out, ceil(H / stride), ceil(W / stride)). `expand` is a ratio.
+    """
+
+    def __init__(
+        self, in_chans: int, out: int, kernel: int = 3, stride: int = 1, expand: float = 4.0
+    ) -> None:
+        wide = round(in_chans * expand)
+        super().__init__(
+            in_chans, out, kernel=0, stride=stride, expand=wide, expand_kernel=kernel, act="silu"
+        )
+
+
+class UIB(InvertedResidual):
+    """Universal inverted bottleneck (MobileNetV4, arXiv 2404.10518, figure 4), in its four forms.
+
+    (start, kernel) sides of the two depthwise convolutions, 0 for none: (0, k) inverted bottleneck,
+    (k, 0) ConvNeXt-like, (k, k) extra depthwise, (0, 0) feed-forward. `expand` is a ratio.
+
+    (N, in_chans, H, W) -> (N, out, ceil(H / stride), ceil(W / stride)).
+    """
+
+    def __init__(
+        self,
+        in_chans: int,
+        out: int,
+        start: int = 0,
+        kernel: int = 3,
+        stride: int = 1,
+        expand: float = 4.0,
+    ) -> None:
+        wide = round(in_chans * expand)
+        super().__init__(in_chans, out, kernel, stride, expand=wide, start=start, act="relu")
+
+
+class MobileMQA(nn.Module):
+    """Mobile multi-query attention (MobileNetV4, arXiv 2404.10518, section 3.2) + input.
+
+    Each head has its own queries; keys and values are one head that all share, on a map that a
+    strided depthwise convolution made smaller. softmax(Q K^T / sqrt(dim)) V, then 1x1.
+
+    (N, in_chans, H, W) -> the same shape; `dim` is channels per head.
+    """
+
+    def __init__(
+        self,
+        in_chans: int,
+        heads: int,
+        dim: int,
+        kv_stride: int = 1,
+        *,
+        dilation: int = 1,
+        layer_scale: float = 0.0,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.BatchNorm2d(in_chans)
+        self.query = Conv2d(in_chans, heads * dim)
+        self.key, self.value = (
+            nn.Sequential(
+                *([Depthwise(in_chans, 3, kv_stride, dilation, act="")] if kv_stride > 1 else []),
+                Conv2d(in_chans, dim),
+            )
+            for _ in range(2)
+        )
+        self.project = Conv2d(heads * dim, in_chans)
+        self.layer_scale = LayerScale(in_chans, layer_scale) if layer_scale else nn.Identity()
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        y = self.norm(x)
+        query = self.query(y).unflatten(1, (self.heads, -1)).flatten(3)  # (N, heads, dim, H W)
+        key = self.key(y).flatten(2).unsqueeze(1)  # (N, 1, dim, h w): for all heads
+        value = self.value(y).flatten(2).unsqueeze(1)
+        y = F.scaled_dot_product_attention(
+            *(t.transpose(2, 3).contiguous() for t in (query, key, value))
+        )
+        y = y.transpose(2, 3).flatten(1, 2).unflatten(2, x.shape[2:])  # (N, heads dim, H, W)
+        return x + self.drop_path(self.layer_scale(self.project(y)))
+
+
+class GRN(nn.Module):
+    """Global response normalisation (ConvNeXt V2, arXiv 2301.00808, algorithm 1).
+
+    Each channel is multiplied by its L2 norm over the map, divided by the mean of all channels'
+    norms, then scaled, shifted and added to the input: the identity at first.
+    (N, C, H, W) -> (N, C, H, W).
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H, W)."""
+        size = x.norm(dim=(2, 3), keepdim=True)
+        relative = size / (size.mean(1, keepdim=True) + 1e-6)
+        weight, bias = self.weight.reshape(1, -1, 1, 1), self.bias.reshape(1, -1, 1, 1)
+        return x + bias + weight * (x * relative)
+
+
+class ConvNeXtBlock(nn.Module):
+    """[downsample] -> (depthwise -> norm -> expand -> [GRN] -> project [x layer scale]) + input.
+
+    ConvNeXt (arXiv 2201.03545, figure 4) has the layer scale, V2 (2301.00808, figure 5) the GRN.
+    Linear layers on channels-last maps, as in the authors' code. The downsampling before a stage is
+    layer norm and a 2x2 convolution.
+
+    (N, in_chans, H, W) -> (N, out, H // stride, W // stride).
+    """
+
+    def __init__(
+        self,
+        in_chans: int,
+        out: int,
+        kernel: int = 7,
+        stride: int = 1,
+        expand: int = 0,
+        *,
+        grn: bool = False,
+        layer_scale: float = 0.0,
+        downsample: bool = False,
+        dilation: int = 1,
+        first_dilation: int = 1,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        expand = expand or 4 * out
+        self.downsample: nn.Module = nn.Identity()
+        if downsample:
+            conv = Conv2d(in_chans, out, 2, stride, first_dilation, bias=True)
+            self.downsample = nn.Sequential(LayerNorm2d(in_chans), conv)
+        # First of the branch's tensors, as it is in all published checkpoints.
+        self.layer_scale = LayerScale(out, layer_scale) if layer_scale else nn.Identity()
+        self.depthwise = Conv2d(out, out, kernel, 1, dilation, groups=out, bias=True)
+        self.norm = nn.LayerNorm(out)
+        self.expand = Linear(out, expand)
+        self.act = nn.GELU()
+        self.grn = GRN(expand) if grn else nn.Identity()
+        self.project = Linear(expand, out)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_chans, H, W) -> (N, out, H // stride, W // stride)."""
+        x = self.downsample(x)
+        y = self.norm(self.depthwise(x).permute(0, 2, 3, 1))  # (N, H, W, C)
+        y = self.act(self.expand(y)).permute(0, 3, 1, 2)
+        y = self.project(self.grn(y).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return x + self.drop_path(self.layer_scale(y))
+
+
+class ResidualBlock(nn.Module):
+    """ResNet's block (arXiv 1512.03385, figure 5): plain, or a bottleneck of `hidden` channels.
+
+    The bottleneck has the stride on its 3x3 convolution, as in torchvision's weights, not on the
+    1x1 before it as in the paper. `project` puts a 1x1 convolution on the shortcut.
+
+    (N, in_chans, H, W) -> (N, out, ceil(H / stride), ceil(W / stride)).
+    """
+
+    def __init__(
+        self,
+        in_chans: int,
+        out: int,
+        stride: int = 1,
+        hidden: int = 0,
+        *,
+        project: bool = False,
+        dilation: int = 1,
+        first_dilation: int = 1,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if hidden:
+            self.body = nn.Sequential(
+                ConvNorm(in_chans, hidden, 1, act="relu"),
+                ConvNorm(hidden, hidden, 3, stride, first_dilation, act="relu"),
+                ConvNorm(hidden, out, 1),
+            )
+        else:
+            self.body = nn.Sequential(
+                ConvNorm(in_chans, out, 3, stride, first_dilation, act="relu"),
+                ConvNorm(out, out, 3, 1, dilation),
+            )
+        self.shortcut = ConvNorm(in_chans, out, 1, stride) if project else nn.Identity()
+        self.drop_path = DropPath(drop_path)
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_chans, H, W) -> (N, out, ceil(H / stride), ceil(W / stride))."""
+        y: Tensor = self.act(self.shortcut(x) + self.drop_path(self.body(x)))
+        return y

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-
 from torch import Tensor, nn
 
-from edgewise.blocks import Conv2d, ConvNorm, InvertedResidual, activation
-from edgewise.spec import Spec
+from edgewise import blocks
+from edgewise import spec as rows
+from edgewise.blocks import ACTIVATION, Conv2d, ConvNorm, Linear
+from edgewise.spec import Block, Spec
+
+MODULES: dict[type[Block], type[nn.Module]] = {
+    rows.Conv: blocks.ConvNorm,
+    rows.Pool: blocks.MaxPool,
+    rows.MBConv: blocks.InvertedResidual,
+    rows.Attention: blocks.MobileMQA,
+    rows.ConvNeXt: blocks.ConvNeXtBlock,
+    rows.Residual: blocks.ResidualBlock,
+}
 
 
 class Head(nn.Module):
-    """[conv 1x1] -> average pool -> [hidden layer with bias] -> dropout -> classifier.
+    """[conv 1x1] -> average pool -> [layer norm] -> [hidden layers] -> dropout -> classifier.
 
     The hidden layer comes after the pooling, on one vector instead of every pixel: that is
     MobileNetV3's efficient last stage (arXiv 1905.02244, figure 5).
@@ -21,23 +29,35 @@ class Head(nn.Module):
     def __init__(self, in_chans: int, spec: Spec) -> None:
         super().__init__()
         head, width = spec.head, in_chans
+        self.grid = head.grid
         self.conv: nn.Module = nn.Identity()
-        self.hidden: nn.Module = nn.Identity()
-        self.classifier: nn.Module = nn.Identity()
+        self.norm: nn.Module = nn.Identity()
         if head.conv:
-            self.conv, width = ConvNorm(width, head.conv, act=head.act), head.conv
-        if head.hidden:
-            self.hidden = nn.Sequential(nn.Linear(width, head.hidden), activation(head.act))
-            width = head.hidden
-        self.dropout = nn.Dropout(head.dropout)
-        if spec.classes:
-            self.classifier = nn.Linear(width, spec.classes)
+            self.conv, width = ConvNorm(width, head.conv, 1, act=head.act), head.conv
+        if head.layer_norm:
+            self.norm = nn.LayerNorm(width)
+        width *= head.grid**2
+        self.hidden = nn.Sequential()
+        for hidden in head.hidden:
+            if head.hidden_norm:
+                conv = ConvNorm(width, hidden, 1, act=head.act)
+                self.hidden.extend([nn.Unflatten(1, (width, 1, 1)), conv, nn.Flatten()])
+            else:
+                self.hidden.extend([Linear(width, hidden), ACTIVATION[head.act]()])
+            self.hidden.append(nn.Dropout(head.dropout))
+            width = hidden
+        self.dropout = nn.Dropout(0.0 if head.hidden else head.dropout)
+        self.classifier = Linear(width, spec.classes) if spec.classes else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> logits (N, classes), or pooled features (N, width) with 0 classes."""
+        x = self.conv(x)
         # nn.AdaptiveAvgPool2d gives the same numbers, but seven more operators in an ONNX graph.
-        pooled = self.conv(x).mean((2, 3))
-        logits: Tensor = self.classifier(self.dropout(self.hidden(pooled)))
+        if self.grid == 1:
+            pooled = x.mean((2, 3))
+        else:
+            pooled = nn.functional.adaptive_avg_pool2d(x, self.grid).flatten(1)
+        logits: Tensor = self.classifier(self.dropout(self.hidden(self.norm(pooled))))
         return logits
 
 
@@ -47,18 +67,16 @@ class Network(nn.Module):
     def __init__(self, spec: Spec) -> None:
         super().__init__()
         self.spec = spec
-        self.stem = ConvNorm.of(spec.in_chans, spec.stem)
-        rates = _drop_path_rates(spec)
-        channels = spec.stem.out
+        self.stem = _module(spec.in_chans, spec.stem, 0.0)
+        channels, before, total = spec.stem.out, 0, sum(len(stage) for stage in spec.stages)
         self.stages = nn.ModuleList()
         for stage in spec.stages:
-            blocks = nn.Sequential()
+            modules = nn.Sequential()
             for block in stage:
-                blocks.append(
-                    InvertedResidual(channels, block, spec.squeeze_act, spec.gate, next(rates))
-                )
-                channels = block.out
-            self.stages.append(blocks)
+                # Block i of n drops with i/n of the full rate (EfficientNet's code).
+                modules.append(_module(channels, block, spec.drop_path * before / total))
+                channels, before = block.out, before + 1
+            self.stages.append(modules)
         self.head = Head(channels, spec)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -79,29 +97,33 @@ class Network(nn.Module):
         return maps
 
 
-def _drop_path_rates(spec: Spec) -> Iterator[float]:
-    """For each block in order: block i of n drops with i/n of the full rate (EfficientNet)."""
-    blocks = sum(len(stage) for stage in spec.stages)
-    return (spec.drop_path * i / blocks for i in range(blocks))
+def _module(in_chans: int, block: Block, drop_path: float) -> nn.Module:
+    """The module of a row: its keyword arguments are the row's fields."""
+    numbers = dict(vars(block))
+    if isinstance(block, rows.Pool):
+        del numbers["out"]
+        return blocks.MaxPool(**numbers)
+    if isinstance(block, rows.Attention):
+        del numbers["out"], numbers["stride"]
+    return MODULES[type(block)](in_chans, **numbers, drop_path=drop_path)
 
 
 def build(spec: Spec) -> Network:
     """Builds the network of a spec with fresh weights, in training mode.
 
-    Initialised as in the papers' code: convolutions normal with the variance of 2 / fan-out,
-    classifiers normal with standard deviation 0.01, biases 0.
+    Initialised as in the papers' code: see `reset_parameters` of `Conv2d` and `Linear`; ConvNeXt's
+    with a standard deviation of 0.02.
     """
     network = Network(spec)
+    convnext = spec.stem.norm == "layer"
     for module in network.modules():
         # Padding and epsilon are of the weights, not of the shapes: set in one place.
         if isinstance(module, Conv2d):
             module.same = spec.padding == "same"
-            fan_out = module.kernel_size[0] ** 2 * module.out_channels // module.groups
-            nn.init.normal_(module.weight, std=math.sqrt(2.0 / fan_out))
         elif isinstance(module, nn.BatchNorm2d):
             module.eps, module.momentum = spec.norm_eps, spec.norm_momentum
-        elif isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, std=0.01)
-        if isinstance(module, (Conv2d, nn.Linear)) and module.bias is not None:
-            nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.LayerNorm):
+            module.eps = spec.norm_eps
+        if convnext and isinstance(module, (Conv2d, Linear)) and not module.weight.is_meta:
+            nn.init.trunc_normal_(module.weight, std=0.02)
     return network

@@ -6,56 +6,119 @@ unchanged. `edgewise.network.build` makes a module of it. Nothing here needs tor
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
-from typing import Any, TypeVar
+from collections.abc import Callable
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any
 
 from edgewise.errors import UsageError
 
-ACTIVATIONS = ("relu", "relu6", "hard_swish", "silu", "sigmoid", "hard_sigmoid")
+ACTIVATIONS = ("relu", "relu6", "hard_swish", "silu", "gelu", "sigmoid", "hard_sigmoid")
 PADDINGS = ("symmetric", "same")
+NORMS = ("batch", "layer", "none")
 MOST_CHANNELS = 1 << 16  # far above any network of this line; catches slips of the keyboard
 
-T = TypeVar("T", "Conv", "Block", "Head")
 
-
-@dataclass(frozen=True)
-class Conv:
-    """A convolution with batch norm and activation."""
-
-    out: int
-    kernel: int
-    stride: int
-    act: str
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Block:
-    """[expand 1x1] -> depthwise -> [squeeze-excite] -> project 1x1 [+ input], in channels.
+    """What every block has. `dilation` is that of its convolutions larger than 1x1."""
 
-    `expand` and `squeeze` are channels; 0 leaves the part out.
-    """
-
-    kernel: int
-    expand: int
     out: int
-    stride: int
-    squeeze: int
-    act: str
-    linear: bool
-    skip: bool
+    stride: int = 1
+    dilation: int = 1
 
 
-@dataclass(frozen=True)
-class Head:
-    """[conv 1x1] -> average pool -> [hidden layer with bias] -> dropout -> classifier.
+@dataclass(frozen=True, kw_only=True)
+class Conv(Block):
+    """Convolution -> norm -> activation [+ input]. It has a bias unless batch norm follows."""
 
-    `conv` and `hidden` are channels; 0 leaves the part out.
+    kernel: int = 3
+    act: str = ""
+    norm: str = "batch"
+    skip: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool(Block):
+    """Max pooling; `out` is the number of channels that come in."""
+
+    kernel: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class MBConv(Block):
+    """[start depthwise] -> [expand] -> [depthwise] -> [squeeze-excite] -> project [+ input].
+
+    The one block of MobileNet V1-V4 and EfficientNet; 0 leaves a part out. `start`, `kernel` (of
+    the depthwise convolution) and `expand_kernel` are sides of kernels, `expand` and `squeeze`
+    channels. The stride sits on the depthwise convolution, else on the start one, else on expand.
     """
 
-    conv: int
-    hidden: int
-    act: str
-    dropout: float
+    kernel: int = 3
+    expand: int = 0
+    expand_kernel: int = 1
+    start: int = 0
+    squeeze: int = 0
+    squeeze_act: str = "relu"
+    gate: str = "sigmoid"
+    act: str = ""
+    linear: bool = True
+    skip: bool = True
+    layer_scale: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attention(Block):
+    """Mobile multi-query attention [x layer scale] + input; `dim` is channels per head."""
+
+    heads: int
+    dim: int
+    kv_stride: int = 1
+    layer_scale: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvNeXt(Block):
+    """[downsample] -> (depthwise -> norm -> expand -> [GRN] -> project [x layer scale]) + input.
+
+    `dilation` is the depthwise convolution's, `first_dilation` the downsampling one's.
+    """
+
+    expand: int = 0
+    kernel: int = 7
+    grn: bool = False
+    layer_scale: float = 0.0
+    downsample: bool = False
+    first_dilation: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Residual(Block):
+    """ResNet's block: two 3x3 convolutions, or 1x1, 3x3, 1x1 with `hidden` channels in between.
+
+    `project` puts a 1x1 convolution on the shortcut. The first 3x3 convolution has the stride and
+    `first_dilation`.
+    """
+
+    hidden: int = 0
+    project: bool = False
+    first_dilation: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """[conv 1x1] -> average pool -> [layer norm] -> [hidden layers] -> dropout -> classifier.
+
+    `conv` and `hidden` are channels. The pooling leaves `grid` x `grid` numbers a channel. Hidden
+    layers have batch norm instead of a bias with `hidden_norm`.
+    """
+
+    conv: int = 0
+    grid: int = 1
+    layer_norm: bool = False
+    hidden: tuple[int, ...] = ()
+    hidden_norm: bool = False
+    act: str = "relu"
+    dropout: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -70,12 +133,13 @@ class Feature:
 class Spec:
     """Everything that `build` needs: explicit numbers for every block.
 
-    Stage k holds the blocks of one resolution: only its first block has stride 2. The first stage
-    is at the stem's stride; it may be empty.
+    Stage k holds the blocks of one resolution: only its first block may have a stride. The first
+    stage is at the stem's stride; it may be empty.
 
-    `norm_eps` is 1e-3 in all the papers' code and 1e-5 in some PyTorch weights; the shapes are the
+    `norm_eps` is 1e-3 in most papers' code and 1e-5 in some PyTorch weights; the shapes are the
     same and the outputs are not, so it travels with the weights. `norm_momentum` is PyTorch's 0.1
     rather than the papers' .001-.01: theirs needs hundreds of thousands of steps to settle.
+    `drop_path` is the rate of stochastic depth: block i of n drops its branch with i/n of it.
 
     Raises:
         UsageError: a number that can't be built; the message names the row.
@@ -87,8 +151,6 @@ class Spec:
     stem: Conv
     stages: tuple[tuple[Block, ...], ...]
     head: Head
-    squeeze_act: str = "relu"
-    gate: str = "sigmoid"
     padding: str = "symmetric"
     norm_eps: float = 1e-3
     norm_momentum: float = 0.1
@@ -107,33 +169,53 @@ class Spec:
         return tuple(maps)
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary of plain JSON values."""
-        return asdict(self)
+        """A dictionary of plain JSON values; a block's class is its "kind"."""
+        value = asdict(self)
+        value["stages"] = [
+            [{"kind": type(block).__name__, **asdict(block)} for block in stage]
+            for stage in self.stages
+        ]
+        value["head"]["hidden"] = list(self.head.hidden)
+        return value
 
     @classmethod
     def from_json(cls, value: Any) -> Spec:
-        """The inverse of `to_json`.
+        """The inverse of `to_json`; what has a default may be left out.
 
         Raises:
             UsageError: a key is missing, unknown, of the wrong type or out of range; the message
                 names the row.
         """
-        plain = _typed(cls, value, "spec")
-        stages = plain["stages"]
+        plain = _typed(cls, value, "it")
         rows = (list, tuple)
+        stages = plain["stages"]
         if not isinstance(stages, rows) or not all(isinstance(stage, rows) for stage in stages):
             raise UsageError("spec: stages must be a list of lists of blocks")
-        plain["stem"] = _read(Conv, plain["stem"], "stem")
-        plain["head"] = _read(Head, plain["head"], "head")
+        plain["stem"] = Conv(**_typed(Conv, plain["stem"], "stem"))
+        plain["head"] = Head(**_typed(Head, plain["head"], "head"))
         plain["stages"] = tuple(
-            tuple(_read(Block, block, f"stages[{s}][{b}]") for b, block in enumerate(stage))
+            tuple(_block(block, f"stages[{s}][{b}]") for b, block in enumerate(stage))
             for s, stage in enumerate(stages)
         )
         return cls(**plain)
 
 
+KINDS: dict[str, type[Block]] = {
+    kind.__name__: kind for kind in (Conv, Pool, MBConv, Attention, ConvNeXt, Residual)
+}
+
+
+def _block(value: Any, where: str) -> Block:
+    kind = value.get("kind") if isinstance(value, dict) else None
+    if kind not in KINDS:
+        known = ", ".join(KINDS)
+        raise UsageError(f"spec: {where} must be an object whose kind is one of {known}")
+    plain = {name: item for name, item in value.items() if name != "kind"}
+    return KINDS[kind](**_typed(KINDS[kind], plain, where))
+
+
 def _typed(kind: type, value: Any, where: str) -> dict[str, Any]:
-    """`value` as a dictionary with exactly the fields of the dataclass `kind`, types checked."""
+    """`value` as the arguments of the dataclass `kind`: known names, checked types."""
     plain_types: dict[str, tuple[type, ...]] = {
         "int": (int,),
         "str": (str,),
@@ -142,21 +224,63 @@ def _typed(kind: type, value: Any, where: str) -> dict[str, Any]:
     }
     if not isinstance(value, dict):
         raise UsageError(f"spec: {where} must be an object, not {value!r}")
-    types = {field.name: str(field.type) for field in fields(kind)}
-    for name in types.keys() ^ value.keys():
-        state = "lacks" if name in types else "has the unknown key"
+    known = {field.name: field for field in fields(kind)}
+    needed = {name for name, field in known.items() if field.default is MISSING}
+    for name in sorted((needed - value.keys()) | (value.keys() - known.keys())):
+        state = "lacks" if name in needed else "has the unknown key"
         raise UsageError(f"spec: {where} {state} '{name}'")
+    typed = dict(value)
     for name, item in value.items():
-        allowed = plain_types.get(types[name])
-        if allowed and (
-            not isinstance(item, allowed) or (isinstance(item, bool) and bool not in allowed)
-        ):
-            raise UsageError(f"spec: {where}: {name} must be {types[name]}, not {item!r}")
-    return dict(value)
+        wanted = str(known[name].type)
+        items = [item]
+        if wanted == "tuple[int, ...]":
+            typed[name] = tuple(item) if isinstance(item, (list, tuple)) else item
+            items = list(item) if isinstance(item, (list, tuple)) else [None]
+        allowed = plain_types.get(wanted.removeprefix("tuple[").removesuffix(", ...]"), (object,))
+        for one in items:
+            if not isinstance(one, allowed) or (isinstance(one, bool) and int in allowed):
+                raise UsageError(f"spec: {where}: {name} must be {wanted}, not {item!r}")
+    return typed
 
 
-def _read(kind: type[T], value: Any, where: str) -> T:
-    return kind(**_typed(kind, value, where))
+Rule = tuple[Callable[[Any], bool], str]
+
+
+def _within(least: float, most: float) -> Rule:
+    return lambda value: least <= value <= most, f"from {least} to {most}"
+
+
+def _one_of(names: tuple[str, ...]) -> Rule:
+    return lambda value: value in names, f"one of {', '.join(name or '(none)' for name in names)}"
+
+
+_ODD: Rule = (lambda value: value in range(1, 32, 2), "odd, from 1 to 31")
+_ODD_OR_0: Rule = (lambda value: value in (0, *range(1, 32, 2)), "0 or odd, up to 31")
+_BELOW_1: Rule = (lambda value: 0 <= value < 1, "at least 0 and below 1")
+_ABOVE_0: Rule = (lambda value: 0 < value < 1, "between 0 and 1")
+_CHANNELS, _CHANNELS_OR_0 = _within(1, MOST_CHANNELS), _within(0, MOST_CHANNELS)
+_ACT = _one_of(("", *ACTIVATIONS))
+# By name, or by class and name where one class has a rule of its own.
+_RULES: dict[str, Rule] = {
+    **dict.fromkeys(("out", "in_chans", "heads", "dim"), _CHANNELS),
+    **dict.fromkeys(("classes", "conv", "expand", "squeeze", "Residual.hidden"), _CHANNELS_OR_0),
+    "Head.hidden": (lambda sizes: all(_CHANNELS[0](n) for n in sizes), _CHANNELS[1]),
+    **dict.fromkeys(("act", "squeeze_act", "gate"), _ACT),
+    "padding": _one_of(PADDINGS),
+    "norm": _one_of(NORMS),
+    "stride": (lambda value: value in (1, 2, 4), "1, 2 or 4"),
+    "kernel": _ODD,
+    "MBConv.kernel": _ODD_OR_0,
+    "Conv.kernel": _within(1, 31),
+    "Pool.kernel": _within(2, 31),
+    "start": _ODD_OR_0,
+    "expand_kernel": _ODD,
+    "kv_stride": _within(1, 8),
+    "grid": _within(1, 64),
+    **dict.fromkeys(("dilation", "first_dilation"), _within(1, 64)),
+    **dict.fromkeys(("drop_path", "dropout", "layer_scale"), _BELOW_1),
+    **dict.fromkeys(("norm_eps", "norm_momentum"), _ABOVE_0),
+}
 
 
 def _check(spec: Spec) -> None:
@@ -166,55 +290,42 @@ def _check(spec: Spec) -> None:
         if not holds:
             raise UsageError(f"spec '{spec.name}': {where}: {what}")
 
-    def channels(value: int, where: str, what: str, least: int = 1) -> None:
-        need(
-            least <= value <= MOST_CHANNELS,
-            where,
-            f"{what} must be from {least} to {MOST_CHANNELS}, not {value}",
-        )
-
-    def conv(row: Conv | Block, where: str) -> None:
-        channels(row.out, where, "out")
-        need(
-            row.kernel in range(1, 32, 2),
-            where,
-            f"kernel must be odd, from 1 to 31, not {row.kernel}",
-        )
-        need(row.stride in (1, 2), where, f"stride must be 1 or 2, not {row.stride}")
-        act(row.act, where)
-
-    def act(name: str, where: str) -> None:
-        need(name in ACTIVATIONS, where, f"unknown activation '{name}'")
-
-    channels(spec.in_chans, "in_chans", "it")
-    channels(spec.classes, "classes", "it", least=0)
-    need(spec.padding in PADDINGS, "padding", f"must be one of {', '.join(PADDINGS)}")
-    need(0 < spec.norm_eps < 1, "norm_eps", f"must be between 0 and 1, not {spec.norm_eps}")
-    need(0 < spec.norm_momentum <= 1, "norm_momentum", "must be above 0 and at most 1")
-    need(0 <= spec.drop_path < 1, "drop_path", "must be at least 0 and below 1")
-    need(0 <= spec.head.dropout < 1, "head", "dropout must be at least 0 and below 1")
+    blocks = [
+        (f"stages[{s}][{b}]", block)
+        for s, stage in enumerate(spec.stages)
+        for b, block in enumerate(stage)
+    ]
+    for where, row in [("network", spec), ("stem", spec.stem), ("head", spec.head), *blocks]:
+        for name, value in vars(row).items():
+            rule = _RULES.get(f"{type(row).__name__}.{name}", _RULES.get(name))
+            if rule:
+                need(rule[0](value), where, f"{name} must be {rule[1]}, not {value!r}")
     need(bool(spec.stages), "stages", "there must be one at least")
-    channels(spec.head.conv, "head", "conv", least=0)
-    channels(spec.head.hidden, "head", "hidden", least=0)
-    for name in (spec.head.act, spec.squeeze_act, spec.gate):
-        act(name, "head or squeeze-excite")
-    conv(spec.stem, "stem")
-    previous = spec.stem.out
     for s, stage in enumerate(spec.stages):
         need(s == 0 or bool(stage), f"stages[{s}]", "only the first stage may be empty")
-        for b, block in enumerate(stage):
-            where = f"stages[{s}][{b}]"
-            conv(block, where)
-            channels(block.expand, where, "expand", least=0)
-            channels(block.squeeze, where, "squeeze", least=0)
-            need(
-                (block.stride == 2) == (s > 0 and b == 0),
-                where,
-                "stride must be 2 in the first block of each stage after the first, 1 elsewhere",
-            )
-            need(
-                not block.skip or (block.stride == 1 and block.out == previous),
-                where,
-                f"skip needs stride 1 and as many channels out ({block.out}) as in ({previous})",
-            )
-            previous = block.out
+
+    previous = spec.stem.out
+    for where, block in blocks:
+        first = where.endswith("[0]") and not where.startswith("stages[0]")
+        need(
+            block.stride == 1 or first,
+            where,
+            "stride must be 1: only the first block of a stage after the first may have more",
+        )
+        skips = {
+            Attention: True,
+            Pool: False,
+            ConvNeXt: not getattr(block, "downsample", False),
+            Residual: not getattr(block, "project", False),
+        }.get(type(block), getattr(block, "skip", False))
+        need(
+            not skips or (block.stride == 1 and block.out == previous),
+            where,
+            f"skip needs stride 1 and as many channels out ({block.out}) as in ({previous})",
+        )
+        if isinstance(block, Pool):
+            need(block.out == previous, where, f"out must be what comes in, {previous}")
+        if isinstance(block, MBConv) and block.stride > 1:
+            largest = max(block.start, block.kernel, block.expand_kernel)
+            need(largest > 1, where, "a stride needs a kernel larger than 1")
+        previous = block.out

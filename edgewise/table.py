@@ -7,11 +7,15 @@ depth, into a `Spec`: the explicit channels of every block. Nothing here needs t
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from edgewise.errors import UsageError
-from edgewise.spec import Block, Conv, Head, Spec
+from edgewise.spec import Block, Conv, ConvNeXt, Head, MBConv, Residual, Spec
+
+
+STEM = Conv(out=0, stride=2)  # 3x3; channels and activation come from the table
+HEAD = Head()
 
 
 @dataclass(frozen=True)
@@ -19,28 +23,19 @@ class Row:
     """One row of a paper's table: `repeats` blocks with the same numbers.
 
     Attributes:
-        kernel: side of the depthwise kernel.
-        expand: width of the depthwise convolution as a ratio of the block's input channels; with 1
-            there is no expand convolution.
-        out: output channels at width 1.
-        stride: of the first block; the others have stride 1.
+        block: the block at width 1. Its stride is that of the first; the others have 1. `out` is
+            0 where it is what comes in, `act` is "" for the table's.
         repeats: number of blocks at depth 1.
+        expand: width inside of the block as a ratio of its input channels; with 1 there is no
+            expand convolution.
         squeeze: squeeze-excite ratio; 0 for none. `Table.squeeze_from` says of what.
-        act: activation; "" for the table's.
-        linear: whether the projection is linear (V2 and later) or has the activation (V1).
-        skip: whether the input is added where stride and channels allow it (not in V1).
         deepens: whether the depth multiplier changes `repeats`.
     """
 
-    kernel: int
-    expand: float
-    out: int
-    stride: int = 1
+    block: Block
     repeats: int = 1
+    expand: float = 1.0
     squeeze: float = 0.0
-    act: str = ""
-    linear: bool = True
-    skip: bool = True
     deepens: bool = True
 
 
@@ -54,55 +49,63 @@ class Channels:
     base: int
     scales: Literal["width", "up", "fixed"] = "width"
 
-    def at(self, width: float, divisor: int) -> int:
-        """The number at a width multiplier, rounded to a multiple of `divisor`."""
-        factor = {"width": width, "up": max(1.0, width), "fixed": 1.0}[self.scales]
-        return round_channels(self.base * factor, divisor)
-
 
 @dataclass(frozen=True)
 class Table:
     """A paper's architecture table with the rules that surround it.
 
     Attributes:
-        stem: channels of the first 3x3 convolution, stride 2.
+        stem: channels of the first convolution.
         rows: the body.
         head_conv: channels of the 1x1 convolution before the pooling; None for none.
-        head_hidden: width of the layer with bias between pooling and classifier; None for none.
-        act: activation of stem, head and each row that names no other.
+        head_hidden: width of each layer between pooling and classifier.
+        first: kernel, stride and norm of the first convolution.
+        head: what else the head has, see `Head`.
+        act: activation of stem, head and each row that names none.
         squeeze_from: whether a squeeze ratio is of the block's expanded or input channels.
-        squeeze_act: activation between the two squeeze-excite convolutions.
-        gate: activation after them.
         divisor: channels are rounded to multiples of this.
+        least: rounding never takes more than this fraction away.
         padding: "symmetric" (PyTorch's) or "same" (TensorFlow's, asymmetric at stride 2).
+        norm_eps: epsilon of all norms.
         dropout: probability before the classifier.
-        drop_path: probability for the last block; block i of n has i/n of it.
+        drop_path: rate of stochastic depth, see `Spec`.
     """
 
     name: str
     stem: Channels
     rows: tuple[Row, ...]
-    head_conv: Channels | None
-    head_hidden: Channels | None = None
+    head_conv: Channels | None = None
+    head_hidden: tuple[Channels, ...] = ()
+    first: Conv = STEM
+    head: Head = HEAD
     act: str = "relu6"
     squeeze_from: Literal["expanded", "input"] = "input"
-    squeeze_act: str = "relu"
-    gate: str = "sigmoid"
     divisor: int = 8
+    least: float = 0.9
     padding: str = "symmetric"
+    norm_eps: float = 1e-3
     dropout: float = 0.2
     drop_path: float = 0.0
 
+    def channels(self, value: float) -> int:
+        """`value` rounded as the paper's code does."""
+        return round_channels(value, self.divisor, self.least)
 
-def round_channels(value: float, divisor: int = 8) -> int:
-    """The nearest multiple of `divisor`, never more than 10% below `value` (MobileNetV2's code).
+    def end(self, channels: Channels, width: float) -> int:
+        """Channels of the stem or the head at a width multiplier."""
+        factor = {"width": width, "up": max(1.0, width), "fixed": 1.0}[channels.scales]
+        return self.channels(channels.base * factor)
+
+
+def round_channels(value: float, divisor: int = 8, least: float = 0.9) -> int:
+    """The nearest multiple of `divisor`, never less than `least` of `value` (MobileNetV2's code).
 
     With divisor 1 the value is cut to a whole number, as MobileNetV1's code does.
     """
     if divisor == 1:
         return max(1, int(value))
     rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < 0.9 * value else rounded
+    return rounded + divisor if rounded < least * value else rounded
 
 
 def scale(
@@ -122,19 +125,22 @@ def scale(
     """
     if not (0 < width < math.inf and 0 < depth < math.inf):
         raise UsageError(f"width and depth must be above 0, not {width} and {depth}")
-    stem = Conv(table.stem.at(width, table.divisor), kernel=3, stride=2, act=table.act)
+    stem = replace(table.first, out=table.end(table.stem, width))
+    if not stem.act and stem.norm == "batch":
+        stem = replace(stem, act=table.act)
     stages: list[list[Block]] = [[]]
     channels = stem.out
     for row in table.rows:
         for i in range(math.ceil(row.repeats * depth) if row.deepens else row.repeats):
             block = _resolve(row, table, channels, width, first=i == 0)
-            if block.stride == 2:
+            if block.stride > 1:
                 stages.append([])
             stages[-1].append(block)
             channels = block.out
-    head = Head(
-        conv=table.head_conv.at(width, table.divisor) if table.head_conv else 0,
-        hidden=table.head_hidden.at(width, table.divisor) if table.head_hidden else 0,
+    head = replace(
+        table.head,
+        conv=table.end(table.head_conv, width) if table.head_conv else 0,
+        hidden=tuple(table.end(layer, width) for layer in table.head_hidden),
         act=table.act,
         dropout=table.dropout,
     )
@@ -145,29 +151,35 @@ def scale(
         stem=stem,
         stages=tuple(tuple(stage) for stage in stages),
         head=head,
-        squeeze_act=table.squeeze_act,
-        gate=table.gate,
         padding=table.padding,
+        norm_eps=table.norm_eps,
         drop_path=table.drop_path,
     )
 
 
 def _resolve(row: Row, table: Table, channels: int, width: float, *, first: bool) -> Block:
     """One block of `row` on an input of `channels`."""
-    out = round_channels(row.out * width, table.divisor)
-    stride = row.stride if first else 1
-    expanded = channels if row.expand == 1 else round_channels(channels * row.expand)
-    if table.squeeze_from == "expanded":  # MobileNetV3
-        squeeze = round_channels(expanded * row.squeeze)
-    else:  # EfficientNet
-        squeeze = max(1, int(channels * row.squeeze))
-    return Block(
-        kernel=row.kernel,
-        expand=0 if row.expand == 1 else expanded,
-        out=out,
-        stride=stride,
-        squeeze=squeeze if row.squeeze else 0,
-        act=row.act or table.act,
-        linear=row.linear,
-        skip=row.skip and stride == 1 and out == channels,
-    )
+    block = row.block
+    out = table.channels(block.out * width) if block.out else channels
+    stride = block.stride if first else 1
+    same = stride == 1 and out == channels
+    numbers: dict[str, Any] = {"out": out, "stride": stride}
+    if isinstance(block, (Conv, MBConv)):
+        numbers |= {"act": block.act or table.act, "skip": block.skip and same}
+    if isinstance(block, MBConv):
+        wide = round_channels(channels * row.expand)
+        inside = wide if row.expand != 1 else channels
+        if table.squeeze_from == "expanded":  # MobileNetV3
+            squeeze = round_channels(inside * row.squeeze)
+        else:  # EfficientNet
+            squeeze = max(1, int(channels * row.squeeze))
+        numbers |= {
+            "expand": wide if row.expand != 1 else 0,
+            "squeeze": squeeze if row.squeeze else 0,
+        }
+    if isinstance(block, ConvNeXt):
+        numbers |= {"expand": round(out * row.expand), "downsample": not same}
+    if isinstance(block, Residual):
+        numbers |= {"hidden": table.channels(block.hidden * width) if block.hidden else 0}
+        numbers |= {"project": not same}
+    return replace(block, **numbers)

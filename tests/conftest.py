@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+
 import pytest
 import tiny
+
+# No test reaches a real hub or the user's cache; read before huggingface_hub is imported.
+os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"  # the discard port: nobody listens
+os.environ["EDGEWISE_CACHE"] = tempfile.mkdtemp(prefix="edgewise-tests-")
 
 
 @pytest.fixture(scope="session", autouse=True)

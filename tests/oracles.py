@@ -51,20 +51,27 @@ class Differences:
 
 
 def randomise(oracle: nn.Module) -> None:
-    """Random weights and batch statistics, as a trained network might have them."""
+    """Random weights and batch statistics, as a trained network might have them.
+
+    Layer scale is 1e-6 at first and GRN 0, which would hide a whole block from a comparison.
+    """
     torch.manual_seed(0)
     for module in oracle.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 0.1  # torchvision's V3 and B5-B7 have 0.01; a training matter
             nn.init.normal_(module.running_mean, 0, 0.1)
             nn.init.uniform_(module.running_var, 0.25, 0.75)
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, 0, 0.1)
+    for name, parameter in oracle.named_parameters():
+        if name.endswith("bias"):
+            nn.init.normal_(parameter, 0, 0.1)
+        elif parameter.ndim in (1, 3):  # norms, GRN and layer scale, in torchvision (C, 1, 1)
+            scales = "norm" in name or "bn" in name
+            nn.init.uniform_(parameter, *((0.5, 1.5) if scales else (0.1, 1.0)))
 
 
 def twin(oracle: nn.Module, spec: Spec) -> Network:
     """Our network with the oracle's weights and epsilon, and nothing random in it."""
-    epsilon = next(m.eps for m in oracle.modules() if isinstance(m, nn.BatchNorm2d))
+    epsilon = next((m.eps for m in oracle.modules() if hasattr(m, "eps")), 1e-3)
     head = replace(spec.head, dropout=0.0)
     ours = build(replace(spec, norm_eps=epsilon, drop_path=0.0, head=head))
     copy_by_order(oracle.state_dict(), ours)
@@ -72,7 +79,11 @@ def twin(oracle: nn.Module, spec: Spec) -> Network:
 
 
 def compare(
-    make: Callable[[], nn.Module], spec: Spec, size: int = 64, dtype: torch.dtype = torch.float32
+    make: Callable[[], nn.Module],
+    spec: Spec,
+    size: int = 64,
+    dtype: torch.dtype = torch.float32,
+    gradients: bool = True,
 ) -> Differences:
     """Runs both on the same images: evaluation, training, gradients of all parameters."""
     oracle = make()
@@ -82,10 +93,12 @@ def compare(
     images = torch.randn(3, spec.in_chans, size, size, dtype=dtype)
     with torch.inference_mode():
         logits = _difference([ours.eval()(images)], [oracle.eval()(images)])
-    y, z = ours.train()(images), oracle.train()(images)
+    with torch.set_grad_enabled(gradients):
+        y, z = ours.train()(images), oracle.train()(images)
     direction = torch.randn_like(z)
-    y.backward(direction)
-    z.backward(direction)
+    if gradients:
+        y.backward(direction)
+        z.backward(direction)
     return Differences(
         logits=logits,
         train_logits=_difference([y], [z]),
@@ -97,9 +110,12 @@ def compare(
 def _difference(ours: list[Tensor], theirs: list[Tensor]) -> float:
     """Over all tensors together: some gradients are zero but for rounding, and have no scale."""
     with torch.no_grad():
-        scale = max(float(t.abs().max()) for t in theirs)
+        scale = max((float(t.abs().max()) for t in theirs), default=1.0)
         pairs = zip(ours, theirs, strict=True)
-        return max(float((a - b.reshape(a.shape)).abs().max()) for a, b in pairs) / scale
+        return (
+            max((float((a - b.reshape(a.shape)).abs().max()) for a, b in pairs), default=0.0)
+            / scale
+        )
 
 
 def _gradients(module: nn.Module) -> list[Tensor]:

@@ -11,7 +11,10 @@ TABLE = replace(
     LITE,
     name="tiny",
     stem=Channels(8),
-    rows=tuple(replace(row, repeats=1, out=row.out // 4) for row in LITE.rows[:5]),
+    rows=tuple(
+        replace(row, repeats=1, block=replace(row.block, out=row.block.out // 4))
+        for row in LITE.rows[:5]
+    ),
     head_conv=Channels(64),
 )
 

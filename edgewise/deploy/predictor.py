@@ -55,16 +55,18 @@ def open_model(source: str | Path) -> Model:
         UsageError: `source` is none of these, or can't be read as what it is.
     """
     from edgewise.weights.folder import load_model
-    from edgewise.weights.pretrained import load_pretrained
+    from edgewise.weights.pretrained import ALIASES, load_pretrained, resolve
 
     path = Path(source)
     if path.is_dir():
         return load_model(Run(path).trained().model if Run.is_run(path) else path)
     if path.exists():
         raise UsageError(f"{path} is a file. Give a model name, a run folder or a model folder.")
-    if path.name != str(source) or path.suffix:
+    network = str(source).partition(".")[0]  # timm's names have their tag after a dot
+    if path.name != str(source) or (path.suffix and network not in ALIASES):
         raise UsageError(
             f"no such file or folder: {source}. "
             "Give a model name, a run folder, a model folder or an exported file."
         )
-    return load_pretrained(str(source))
+    name, width, _, tag = resolve(str(source))
+    return load_pretrained(name, tag, width)

@@ -5,12 +5,30 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 
 from edgewise.errors import unknown
-from edgewise.families import efficientnet, mobilenet_v1, mobilenet_v2, mobilenet_v3
+from edgewise.families import (
+    baselines,
+    convnext,
+    efficientnet,
+    efficientnet_v2,
+    mobilenet_v1,
+    mobilenet_v2,
+    mobilenet_v3,
+    mobilenet_v4,
+)
 from edgewise.families.variant import Variant
 
 VARIANTS: dict[str, Variant] = {
     variant.name: variant
-    for family in (mobilenet_v1, mobilenet_v2, mobilenet_v3, efficientnet)
+    for family in (
+        mobilenet_v1,
+        mobilenet_v2,
+        mobilenet_v3,
+        mobilenet_v4,
+        efficientnet,
+        efficientnet_v2,
+        convnext,
+        baselines,
+    )
     for variant in family.VARIANTS
 }
 

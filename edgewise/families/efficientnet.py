@@ -4,31 +4,33 @@ EfficientNet-Lite0-4 (the same authors, in the TPU repository) is the same table
 hardware: no squeeze-excite, ReLU6, stem and head never scaled, first and last stage never repeated.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from edgewise.families.variant import Variant
+from edgewise.spec import MBConv
 from edgewise.table import Channels, Row, Table
 
-SE = 1 / 4  # of the block's input channels
+
+def mbconv(e: float, k: int, c: int, n: int, s: int) -> Row:
+    """MBConv: expand by e, out to c; n times, the first with stride s; squeeze 1/4 of the input."""
+    return Row(MBConv(out=c, kernel=k, stride=s, squeeze_act="silu"), n, expand=e, squeeze=1 / 4)
+
 
 TABLE = Table(
     name="efficientnet",
     stem=Channels(32),
     rows=(
-        #   k  e  c
-        Row(3, 1, 16, squeeze=SE),
-        Row(3, 6, 24, stride=2, repeats=2, squeeze=SE),
-        Row(5, 6, 40, stride=2, repeats=2, squeeze=SE),
-        Row(3, 6, 80, stride=2, repeats=3, squeeze=SE),
-        Row(5, 6, 112, repeats=3, squeeze=SE),
-        Row(5, 6, 192, stride=2, repeats=4, squeeze=SE),
-        Row(3, 6, 320, squeeze=SE),
+        #      e  k  c    n  s
+        mbconv(1, 3, 16, 1, 1),
+        mbconv(6, 3, 24, 2, 2),
+        mbconv(6, 5, 40, 2, 2),
+        mbconv(6, 3, 80, 3, 2),
+        mbconv(6, 5, 112, 3, 1),
+        mbconv(6, 5, 192, 4, 2),
+        mbconv(6, 3, 320, 1, 1),
     ),
     head_conv=Channels(1280),
     act="silu",
-    squeeze_act="silu",
     drop_path=0.2,
 )
 

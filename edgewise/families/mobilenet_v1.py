@@ -5,33 +5,32 @@ the published 569M, so it is read as a slip, as in the authors' code. The activa
 ReLU6. Channels are cut to whole numbers, not rounded to multiples of 8.
 """
 
-from __future__ import annotations
-
 from edgewise.families.variant import Variant
+from edgewise.spec import MBConv
 from edgewise.table import Channels, Row, Table
 
 
-def _separable(out: int, stride: int = 1, repeats: int = 1) -> Row:
+def separable(c: int, s: int = 1, n: int = 1) -> Row:
     """Depthwise separable convolution: depthwise 3x3, then pointwise, both with activation."""
-    return Row(3, 1, out, stride, repeats, linear=False, skip=False)
+    return Row(MBConv(out=c, stride=s, linear=False, skip=False), n)
 
 
 TABLE = Table(
     name="mobilenet_v1",
     stem=Channels(32),
     rows=(
-        _separable(64),
-        _separable(128, stride=2),
-        _separable(128),
-        _separable(256, stride=2),
-        _separable(256),
-        _separable(512, stride=2),
-        _separable(512, repeats=5),
-        _separable(1024, stride=2),
-        _separable(1024),
+        separable(64),
+        separable(128, s=2),
+        separable(128),
+        separable(256, s=2),
+        separable(256),
+        separable(512, s=2),
+        separable(512, n=5),
+        separable(1024, s=2),
+        separable(1024),
     ),
-    head_conv=None,
     divisor=1,
+    dropout=0.001,
 )
 
-VARIANTS = (Variant("mobilenet_v1", TABLE, 224, 70.6, "paper", dropout=0.001),)
+VARIANTS = (Variant("mobilenet_v1", TABLE, 224, 70.6, "paper", timm="mobilenetv1_100"),)

@@ -21,6 +21,7 @@ class Variant:
         width: the variant's own width multiplier.
         depth: the variant's own depth multiplier.
         dropout: before the classifier.
+        timm: timm's name; "" where it is ours.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Variant:
     width: float = 1.0
     depth: float = 1.0
     dropout: float = 0.2
+    timm: str = ""
 
     def spec(self, width: float = 1.0, classes: int = 1000, in_chans: int = 3) -> Spec:
         """The explicit numbers; `width` multiplies the variant's own.

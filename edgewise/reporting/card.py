@@ -9,7 +9,7 @@ import re
 from edgewise.reporting.numbers import percent, plural
 from edgewise.reporting.record import Record
 from edgewise.reporting.views import SPLIT_NAMES, Accuracy, class_counts, confused_pairs
-from edgewise.weights.pretrained import PRETRAINED
+from edgewise.training.start import starting_point
 
 FEW_IMAGES = 20  # of a class; below, neither its training nor its recall says much
 
@@ -26,8 +26,7 @@ def yaml(text: object) -> str:
 
 def licence(record: Record) -> str | None:
     """The licence of the weights that training started from, as an SPDX identifier."""
-    started_from = PRETRAINED.get(record.recipe.model) if record.recipe.pretrained else None
-    return started_from.licence if started_from else None
+    return starting_point(record.recipe.model).licence if record.recipe.pretrained else None
 
 
 def split_totals(record: Record) -> dict[str, int]:

@@ -22,7 +22,8 @@ from edgewise.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from edgewise.run_folder import Run
 from edgewise.training.device import pick_device
 from edgewise.training.recipe import Recipe
-from edgewise.weights.pretrained import PRETRAINED
+from edgewise.weights.pretrained import Checkpoint, choose, load_pretrained
+from edgewise.weights.pretrained import resolve as resolve_name
 
 LARGEST_DEFAULT_SIZE = 224
 MOST_DEFAULT_WORKERS = 8
@@ -80,20 +81,25 @@ def reopen_run(recipe: Recipe, run: Run) -> tuple[Recipe, Dataset]:
 def resolve(recipe: Recipe) -> Recipe:
     """The recipe with every None and "auto" replaced by what they stand for on this machine.
 
+    Pretrained weights are loaded once, which brings them to this machine: what is missing is said
+    before the data is read.
+
     Raises:
-        UsageError: no such model or device, or its weights are not installed.
+        UsageError: no such model or device, or its weights can't be had.
+        EdgewiseError: the weights can't be downloaded.
     """
-    known = variant(recipe.model)
-    pretrained = recipe.pretrained
-    if pretrained is None:
-        pretrained = recipe.model in PRETRAINED
-        if not pretrained:
-            print(
-                f"{recipe.model} has no ImageNet weights here: it starts from nothing, which takes "
-                f"many more images and epochs. These have some: {', '.join(PRETRAINED)}"
-            )
-    if pretrained and recipe.model in PRETRAINED:
-        PRETRAINED[recipe.model].path()  # says how to install them, before the data is read
+    known = variant(resolve_name(recipe.model).name)
+    pretrained = recipe.pretrained is not False
+    if pretrained:
+        try:
+            checkpoint = starting_point(recipe.model)
+        except UsageError as error:
+            if recipe.pretrained:
+                raise
+            pretrained = False
+            print(f"{recipe.model} starts from nothing, which takes many more images: {error}")
+        else:
+            load_pretrained(checkpoint.model, checkpoint.tag, checkpoint.width)
     return replace(
         recipe,
         pretrained=pretrained,
@@ -104,6 +110,16 @@ def resolve(recipe: Recipe) -> Recipe:
     )
 
 
+def starting_point(model: str) -> Checkpoint:
+    """The published weights that training starts from under this name, ours or timm's.
+
+    Raises:
+        UsageError: there are none, or none that allows commercial use and none was asked for.
+    """
+    name, width, _, tag = resolve_name(model)
+    return choose(name, tag, width)
+
+
 def preprocess_of(recipe: Recipe) -> Preprocess:
     """The rule from an image to the input of a resolved recipe's network.
 
@@ -112,7 +128,7 @@ def preprocess_of(recipe: Recipe) -> Preprocess:
     """
     size = recipe.imgsz or LARGEST_DEFAULT_SIZE
     if recipe.pretrained:
-        return replace(PRETRAINED[recipe.model].preprocess, size=size, crop=1.0)
+        return replace(starting_point(recipe.model).preprocess, size=size, crop=1.0)
     return Preprocess(size, 1.0, "bilinear", IMAGENET_MEAN, IMAGENET_STD)
 
 

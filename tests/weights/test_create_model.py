@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from edgewise.model import Model
 from edgewise.network import Network, build
 from edgewise.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from edgewise.weights.convert import copy_by_order
-from edgewise.weights.create import adapt_head, adapt_stem, create_model
+from edgewise.weights.create import adapt, adapt_stem, create_model
 from edgewise.weights.folder import save_model
 
 PREPROCESS = Preprocess(32, 0.875, "bicubic", IMAGENET_MEAN, IMAGENET_STD)
@@ -93,12 +94,13 @@ def test_grey_image_gives_what_its_three_copies_gave(network: Network) -> None:
     torch.testing.assert_close(one, three)
 
 
-def test_head_is_fresh_even_for_as_many_classes(network: Network) -> None:
-    adapted = adapt_head(network, 4)
-    ours, old = adapted.state_dict(), network.state_dict()
-    changed = {name for name in old if not torch.equal(ours[name], old[name])}
-    assert changed == {"head.classifier.weight"}  # the bias starts at 0 in both
-    assert adapt_head(network, 0).eval()(torch.randn(1, 3, 32, 32)).shape == (1, 1280)
+def test_another_number_of_classes_gets_a_fresh_classifier(network: Network) -> None:
+    for classes in (9, 0):
+        adapted = adapt(network, replace(network.spec, classes=classes))
+        ours, old = adapted.state_dict(), network.state_dict()
+        kept = {name for name in old if name in ours and torch.equal(ours[name], old[name])}
+        assert old.keys() - kept == {"head.classifier.weight", "head.classifier.bias"}
+        assert adapted(torch.randn(2, 3, 32, 32)).shape == (2, classes or 1280)
 
 
 def test_copy_by_order_takes_a_1x1_convolution_for_a_linear_layer() -> None:

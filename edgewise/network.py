@@ -34,9 +34,9 @@ class Head(nn.Module):
         self.norm: nn.Module = nn.Identity()
         if head.conv:
             self.conv, width = ConvNorm(width, head.conv, 1, act=head.act), head.conv
+        width *= head.grid**2
         if head.layer_norm:
             self.norm = nn.LayerNorm(width)
-        width *= head.grid**2
         self.hidden = nn.Sequential()
         for hidden in head.hidden:
             if head.hidden_norm:

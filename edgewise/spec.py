@@ -187,8 +187,7 @@ class Spec:
                 names the row.
         """
         plain = _typed(cls, value, "it")
-        rows = (list, tuple)
-        stages = plain["stages"]
+        stages, rows = plain["stages"], (list, tuple)
         if not isinstance(stages, rows) or not all(isinstance(stage, rows) for stage in stages):
             raise UsageError("spec: stages must be a list of lists of blocks")
         plain["stem"] = Conv(**_typed(Conv, plain["stem"], "stem"))
@@ -229,18 +228,12 @@ def _typed(kind: type, value: Any, where: str) -> dict[str, Any]:
     for name in sorted((needed - value.keys()) | (value.keys() - known.keys())):
         state = "lacks" if name in needed else "has the unknown key"
         raise UsageError(f"spec: {where} {state} '{name}'")
-    typed = dict(value)
     for name, item in value.items():
         wanted = str(known[name].type)
-        items = [item]
-        if wanted == "tuple[int, ...]":
-            typed[name] = tuple(item) if isinstance(item, (list, tuple)) else item
-            items = list(item) if isinstance(item, (list, tuple)) else [None]
-        allowed = plain_types.get(wanted.removeprefix("tuple[").removesuffix(", ...]"), (object,))
-        for one in items:
-            if not isinstance(one, allowed) or (isinstance(one, bool) and int in allowed):
-                raise UsageError(f"spec: {where}: {name} must be {wanted}, not {item!r}")
-    return typed
+        allowed = plain_types.get(wanted, (object,))
+        if not isinstance(item, allowed) or (isinstance(item, bool) and int in allowed):
+            raise UsageError(f"spec: {where}: {name} must be {wanted}, not {item!r}")
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
 
 
 Rule = tuple[Callable[[Any], bool], str]
@@ -264,7 +257,10 @@ _ACT = _one_of(("", *ACTIVATIONS))
 _RULES: dict[str, Rule] = {
     **dict.fromkeys(("out", "in_chans", "heads", "dim"), _CHANNELS),
     **dict.fromkeys(("classes", "conv", "expand", "squeeze", "Residual.hidden"), _CHANNELS_OR_0),
-    "Head.hidden": (lambda sizes: all(_CHANNELS[0](n) for n in sizes), _CHANNELS[1]),
+    "Head.hidden": (
+        lambda sizes: isinstance(sizes, tuple) and all(n in range(1, MOST_CHANNELS) for n in sizes),
+        f"a list of numbers {_CHANNELS[1]}",
+    ),
     **dict.fromkeys(("act", "squeeze_act", "gate"), _ACT),
     "padding": _one_of(PADDINGS),
     "norm": _one_of(NORMS),
@@ -326,6 +322,6 @@ def _check(spec: Spec) -> None:
         if isinstance(block, Pool):
             need(block.out == previous, where, f"out must be what comes in, {previous}")
         if isinstance(block, MBConv) and block.stride > 1:
-            largest = max(block.start, block.kernel, block.expand_kernel)
-            need(largest > 1, where, "a stride needs a kernel larger than 1")
+            kernels = block.start, block.kernel, block.expand and block.expand_kernel
+            need(max(kernels) > 1, where, "a stride needs a kernel larger than 1")
         previous = block.out

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgewise.errors import UsageError
-from edgewise.spec import Block, Spec
+from edgewise.spec import Block, ConvNeXt, Residual, Spec
 
 OUTPUT_STRIDES = (8, 16, 32)
 
@@ -57,6 +57,6 @@ def dilate(spec: Spec, output_stride: int) -> Spec:
 
 def _dilated(block: Block, before: int, after: int) -> Block:
     """`before` for what has the stride or comes before it, `after` for what comes after it."""
-    if hasattr(block, "first_dilation"):
+    if isinstance(block, ConvNeXt | Residual):
         return replace(block, first_dilation=before, dilation=after)
     return replace(block, dilation=before)

@@ -13,7 +13,6 @@ from typing import Any, Literal
 from edgewise.errors import UsageError
 from edgewise.spec import Block, Conv, ConvNeXt, Head, MBConv, Residual, Spec
 
-
 STEM = Conv(out=0, stride=2)  # 3x3; channels and activation come from the table
 HEAD = Head()
 

@@ -9,6 +9,7 @@ import torch
 from photos import picture
 from torch import nn
 
+from edgewise.blocks import LayerScale
 from edgewise.families import variant
 from edgewise.model import Model
 from edgewise.network import build
@@ -26,6 +27,8 @@ def small_model(name: str, labels: tuple[str, ...], size: int, width: float = 0.
             nn.init.normal_(module.running_mean, std=0.1)
             nn.init.uniform_(module.running_var, 0.5, 1.5)
             nn.init.normal_(module.bias, std=0.1)
+        elif isinstance(module, LayerScale):  # 1e-5 at first, which hides what comes before it
+            nn.init.uniform_(module.weight, 0.1, 1.0)
     preprocess = Preprocess(size, 0.9, "bicubic", (127.0,) * 3, (64.0,) * 3)
     pixels = np.stack([preprocess.pixels(picture(seed)) for seed in range(16)])
     with torch.no_grad():  # logits of mean 0 and standard deviation 2 over these pictures

@@ -13,6 +13,7 @@ from edgewise.errors import EdgewiseError, unknown
 
 VERBS = {
     "models": "List the networks: parameters, MACs, published accuracy.",
+    "import": "Turn weights of timm, torchvision or Keras into a model folder.",
     "train": "Train a model on a folder of labelled images.",
     "eval": "Measure a run's accuracy on images that it has not seen.",
     "export": "Write a model as one file for another runtime.",

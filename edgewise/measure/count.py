@@ -1,28 +1,33 @@
 """Parameters and MACs of a network, worked out from its `Spec` alone: no tensor, no torch.
 
-MACs are the multiply-accumulates of convolutions and linear layers, squeeze-excite included, for
-one image. Biases, batch norm, activations, pooling and element-wise sums are not counted, as in
-the papers' tables. Padding doesn't change them: both kinds give the same sizes.
+MACs are the multiply-accumulates of convolutions, linear layers (squeeze-excite included) and
+attention's two matrix products, for one image. Biases, norms, activations, pooling and element-wise
+sums are not counted, as in the papers' tables. Padding doesn't change them: both kinds give the
+same sizes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from edgewise.errors import UsageError
-from edgewise.spec import Spec
+from edgewise.spec import Attention, Block, Conv, ConvNeXt, MBConv, Pool, Residual, Spec
+
+NORM, BIAS = 2, 1  # learned numbers a channel: scale and shift; shift alone
 
 
 @dataclass(frozen=True)
 class Layer:
-    """The cost of one convolution or linear layer with its batch norm.
+    """The cost of one convolution (with its norm), linear layer, norm or factor of the network.
 
     Attributes:
-        name: of its module in the `Network`, such as "stages.1.0.depthwise".
+        name: of its module in the `Network`, such as "stages.1.0.depthwise". Attention's two
+            matrix products have no module of their own and stand under the block's name.
         channels: of its output.
         side: height and width of its output, in pixels; 1 after a pooling.
-        params: learned numbers: weights, biases, batch norm's scale and shift.
+        params: learned numbers: weights, biases, the norm's scale and shift.
         macs: multiply-accumulates for one image.
     """
 
@@ -41,7 +46,7 @@ class Cost:
         input_size: height and width of the image, in pixels.
         params: learned numbers of all layers.
         macs: multiply-accumulates of all layers.
-        layers: in the order of the computation.
+        layers: in the order of the computation. The last one of a block has the block's output.
     """
 
     input_size: int
@@ -54,47 +59,143 @@ def count(spec: Spec, input_size: int) -> Cost:
     """The cost of one (in_chans, input_size, input_size) image.
 
     Raises:
-        UsageError: `input_size` is below 1.
+        UsageError: the image is too small for the network.
     """
-    if input_size < 1:
-        raise UsageError(f"the input size must be 1 pixel at least, not {input_size}")
     layers = tuple(_layers(spec, input_size))
+    for layer in layers:
+        if layer.side < 1:
+            raise UsageError(
+                f"the input size {input_size} is too small: no pixel is left after {layer.name}"
+            )
     params, macs = sum(x.params for x in layers), sum(x.macs for x in layers)
     return Cost(input_size, params, macs, layers)
 
 
 def _layers(spec: Spec, side: int) -> Iterator[Layer]:
-    side = -(-side // spec.stem.stride)
-    yield _conv_norm("stem", spec.in_chans, spec.stem.out, side, spec.stem.kernel)
-    channels = spec.stem.out
+    channels = spec.in_chans
+    rows: list[tuple[str, Block]] = [("stem", spec.stem)]
     for s, stage in enumerate(spec.stages):
-        for b, block in enumerate(stage):
-            name, wide = f"stages.{s}.{b}", block.expand or channels
-            if block.expand:
-                yield _conv_norm(f"{name}.expand", channels, wide, side)
-            side = -(-side // block.stride)  # the depthwise convolution has the stride
-            yield _conv_norm(f"{name}.depthwise", 1, wide, side, block.kernel)
-            if block.squeeze:
-                yield _linear(f"{name}.squeeze.reduce", wide, block.squeeze)
-                yield _linear(f"{name}.squeeze.expand", block.squeeze, wide)
-            yield _conv_norm(f"{name}.project", wide, block.out, side)
-            channels = block.out
-    if spec.head.conv:
-        yield _conv_norm("head.conv", channels, spec.head.conv, side)
-        channels = spec.head.conv
-    if spec.head.hidden:
-        yield _linear("head.hidden", channels, spec.head.hidden)
-        channels = spec.head.hidden
+        rows += [(f"stages.{s}.{b}", block) for b, block in enumerate(stage)]
+    for name, block in rows:
+        layers = tuple(_BLOCKS[type(block)](name, block, channels, side))
+        yield from layers
+        channels, side = block.out, layers[-1].side
+    yield from _head(spec, channels, side)
+
+
+def _conv(name: str, block: Conv, channels: int, side: int) -> Iterator[Layer]:
+    extra = {"batch": NORM, "layer": BIAS + NORM, "none": BIAS}[block.norm]
+    side = _out(side, block.kernel, block.stride, block.dilation)
+    yield _layer(name, channels, block.out, side, block.kernel, extra)
+
+
+def _pool(name: str, block: Pool, channels: int, side: int) -> Iterator[Layer]:
+    yield Layer(name, channels, _out(side, block.kernel, block.stride, block.dilation), 0, 0)
+
+
+def _mbconv(name: str, block: MBConv, channels: int, side: int) -> Iterator[Layer]:
+    wide, smaller = block.expand or channels, _out(side, 1, block.stride)
+    if block.start:
+        side = side if block.kernel else smaller
+        yield _layer(f"{name}.start", 1, channels, side, block.start)
+    if block.expand:
+        side = side if block.kernel or block.start else smaller
+        yield _layer(f"{name}.expand", channels, wide, side, block.expand_kernel)
+    if block.kernel:
+        side = smaller
+        yield _layer(f"{name}.depthwise", 1, wide, side, block.kernel)
+    if block.squeeze:
+        yield _layer(f"{name}.squeeze.reduce", wide, block.squeeze, extra=BIAS)
+        yield _layer(f"{name}.squeeze.expand", block.squeeze, wide, extra=BIAS)
+    yield _layer(f"{name}.project", wide, block.out, side)
+    if block.layer_scale:
+        yield _layer(f"{name}.layer_scale", 0, block.out, side, extra=BIAS)
+
+
+def _attention(name: str, block: Attention, channels: int, side: int) -> Iterator[Layer]:
+    queries, small = block.heads * block.dim, _out(side, 3, block.kv_stride)
+    yield _layer(f"{name}.norm", 0, channels, side)
+    yield _layer(f"{name}.query", channels, queries, side, extra=0)
+    for part in (f"{name}.key", f"{name}.value"):
+        if block.kv_stride > 1:
+            yield _layer(f"{part}.0", 1, channels, small, kernel=3)
+        yield _layer(f"{part}.{int(block.kv_stride > 1)}", channels, block.dim, small, extra=0)
+    # Each head: every query with every key, then every weight with every value.
+    yield Layer(name, channels, side, 0, 2 * queries * side**2 * small**2)
+    yield _layer(f"{name}.project", queries, channels, side, extra=0)
+    if block.layer_scale:
+        yield _layer(f"{name}.layer_scale", 0, channels, side, extra=BIAS)
+
+
+def _convnext(name: str, block: ConvNeXt, channels: int, side: int) -> Iterator[Layer]:
+    out, wide = block.out, block.expand or 4 * block.out
+    if block.downsample:
+        yield _layer(f"{name}.downsample.0", 0, channels, side)
+        side = _out(side, 2, block.stride, block.first_dilation)
+        yield _layer(f"{name}.downsample.1", channels, out, side, 2, BIAS)
+    yield _layer(f"{name}.depthwise", 1, out, side, block.kernel, BIAS)
+    yield _layer(f"{name}.norm", 0, out, side)
+    yield _layer(f"{name}.expand", out, wide, side, extra=BIAS)
+    if block.grn:
+        yield _layer(f"{name}.grn", 0, wide, side)
+    yield _layer(f"{name}.project", wide, out, side, extra=BIAS)
+    if block.layer_scale:
+        yield _layer(f"{name}.layer_scale", 0, out, side, extra=BIAS)
+
+
+def _residual(name: str, block: Residual, channels: int, side: int) -> Iterator[Layer]:
+    smaller = _out(side, 3, block.stride)
+    if block.project:
+        yield _layer(f"{name}.shortcut", channels, block.out, smaller)
+    if block.hidden:
+        yield _layer(f"{name}.body.0", channels, block.hidden, side)
+        yield _layer(f"{name}.body.1", block.hidden, block.hidden, smaller, 3)
+        yield _layer(f"{name}.body.2", block.hidden, block.out, smaller)
+    else:
+        yield _layer(f"{name}.body.0", channels, block.out, smaller, 3)
+        yield _layer(f"{name}.body.1", block.out, block.out, smaller, 3)
+
+
+def _head(spec: Spec, channels: int, side: int) -> Iterator[Layer]:
+    head = spec.head
+    if head.conv:
+        yield _layer("head.conv", channels, head.conv, side)
+        channels = head.conv
+    if head.layer_norm:
+        yield _layer("head.norm", 0, channels)
+    channels *= head.grid**2
+    for i, hidden in enumerate(head.hidden):
+        # The modules between these have no parameters: see `network.Head`.
+        name = f"head.hidden.{4 * i + 1 if head.hidden_norm else 3 * i}"
+        yield _layer(name, channels, hidden, extra=NORM if head.hidden_norm else BIAS)
+        channels = hidden
     if spec.classes:
-        yield _linear("head.classifier", channels, spec.classes)
+        yield _layer("head.classifier", channels, spec.classes, extra=BIAS)
 
 
-def _conv_norm(name: str, group_chans: int, out: int, side: int, kernel: int = 1) -> Layer:
-    """A convolution, each of whose outputs sees `group_chans` input channels, and its norm."""
+_BLOCKS: dict[type[Block], Callable[[str, Any, int, int], Iterator[Layer]]] = {
+    Conv: _conv,
+    Pool: _pool,
+    MBConv: _mbconv,
+    Attention: _attention,
+    ConvNeXt: _convnext,
+    Residual: _residual,
+}
+
+
+def _out(side: int, kernel: int, stride: int, dilation: int = 1) -> int:
+    """The output's side: that of `blocks.Conv2d` and `blocks.MaxPool`."""
+    if kernel % 2 or stride == 1:
+        return -(-side // stride)
+    return (side - dilation * (kernel - 1) - 1) // stride + 1
+
+
+def _layer(
+    name: str, group_chans: int, out: int, side: int = 1, kernel: int = 1, extra: int = NORM
+) -> Layer:
+    """Each output sees `group_chans` channels: 1 if depthwise, 0 if there is no kernel.
+
+    `extra` are the learned numbers of each output besides the kernel.
+    """
     weights = group_chans * out * kernel**2
-    return Layer(name, out, side, weights + 2 * out, weights * side**2)
-
-
-def _linear(name: str, in_chans: int, out: int) -> Layer:
-    """A linear layer with bias, or what is the same, a 1x1 convolution of one pixel."""
-    return Layer(name, out, 1, in_chans * out + out, in_chans * out)
+    return Layer(name, out, side, weights + extra * out, weights * side**2)

@@ -31,7 +31,19 @@ def run_onnx(path: Path, pixels: np.ndarray) -> np.ndarray:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "efficientnet_lite0"]
+    "name",
+    [
+        "mobilenet_v2",
+        "mobilenet_v3_small",
+        "mobilenet_v4_conv_small",
+        "mobilenet_v4_hybrid_medium",
+        "efficientnet_b0",
+        "efficientnet_lite0",
+        "efficientnet_v2_b0",
+        "convnext_atto",
+        "convnext_v2_atto",
+        "resnet50",
+    ],
 )
 def test_every_kind_of_network_gives_pytorchs_answers(name: str, tmp_path: Path) -> None:
     model = small_model(name, tuple("abcde"), size=48)

@@ -58,12 +58,41 @@ def test_pretrained_keeps_the_body() -> None:
     assert (three.spec.padding, three.spec.norm_eps) == ("same", 1e-3)
 
 
+def test_strides_and_drop_path_change_and_the_weights_stay() -> None:
+    whole = create_model("efficientnet_lite0", pretrained=True)
+    changed = create_model(
+        "efficientnet_lite0", pretrained=True, stem="small", output_stride=8, drop_path=0.3
+    )
+    assert [f.stride for f in changed.spec.features()] == [1, 1, 2, 4, 8]
+    assert changed.spec.drop_path == 0.3 and whole.spec.drop_path == 0.2
+    dilated = create_model("efficientnet_lite0", pretrained=True, output_stride=16)
+    assert [f.stride for f in dilated.spec.features()] == [2, 4, 8, 16, 16]
+    for network in (changed, dilated):
+        state = network.state_dict()
+        assert all(torch.equal(v, state[k]) for k, v in whole.state_dict().items())
+
+
+def test_other_libraries_names_are_understood() -> None:
+    small = create_model("mobilenetv2_050")
+    assert small.spec.stages == variant("mobilenet_v2").spec(0.5).stages
+    tensorflows = create_model("tf_efficientnet_b0").spec
+    assert (tensorflows.padding, tensorflows.norm_eps) == ("same", 1e-3)
+    assert create_model("convnext_tiny", drop_path=0.1).spec.drop_path == 0.1
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         ({"source": "mobilenet_v22"}, "Nearest: mobilenet_v2"),
-        ({"source": "mobilenet_v2", "width": 0.5, "pretrained": True}, "width 1 only"),
-        ({"source": "mobilenet_v1", "pretrained": True}, "Choose one of efficientnet_lite0"),
+        (
+            {"source": "mobilenet_v2", "width": 0.4, "pretrained": True},
+            "of width 0.4.*width 0.5, 1, 1.4",
+        ),
+        ({"source": "convnext_v2_atto", "pretrained": True}, "forbid commercial use"),
+        ({"source": "mobilenet_v2", "pretrained": "ra_in2k"}, "Nearest: ra_in1k"),
+        ({"source": "mobilenet_v2", "stem": "smal"}, "Nearest: small"),
+        ({"source": "mobilenet_v2", "output_stride": 4}, "8, 16 or 32"),
+        ({"source": "mobilenet_v2", "drop_path": 1.0}, "drop_path must be"),
         ({"source": variant("mobilenet_v1").spec(), "width": 0.5}, "width is for a model's name"),
         ({"source": variant("mobilenet_v1").spec(), "pretrained": True}, "for a model's name"),
         ({"source": Path("no/such/folder")}, "no such model folder"),

@@ -175,10 +175,10 @@ def test_changed_file_is_named(
     ("key", "value", "says"),
     [
         ("kernel", "banana", "kernel must be int, not 'banana'"),
-        ("kernel", 4, "kernel must be odd"),
+        ("kernel", 4, "kernel must be 0 or odd"),
         ("out", -8, "out must be from 1"),
-        ("act", "relu7", "unknown activation 'relu7'"),
-        ("squeeze", None, "lacks 'squeeze'"),
+        ("act", "relu7", "not 'relu7'"),
+        ("out", None, "lacks 'out'"),
     ],
 )
 def test_spec_edited_into_nonsense_names_file_and_row(

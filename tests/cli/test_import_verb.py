@@ -1,0 +1,111 @@
+"""`edgewise import`: from a file to a folder that predicts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from commandline import edgewise
+from oracles import import_timm, randomise
+from photos import write_photos
+from safetensors.torch import save_file
+from torch import Tensor
+
+from edgewise.weights.folder import load_model
+
+
+@pytest.fixture
+def tensors() -> dict[str, Tensor]:
+    network = import_timm().create_model("mobilenetv2_050", num_classes=3)
+    randomise(network)
+    return dict(network.state_dict())
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_says_what_it_did_and_what_is_next(tensors: dict[str, Tensor], here: Path) -> None:
+    save_file(tensors, "birds.safetensors")
+    Path("birds.txt").write_text("robin\nwren\nowl\n", encoding="utf-8")
+    arguments = ("--model", "mobilenet_v2", "--width", "0.5", "--labels", "birds.txt")
+    called = edgewise("import", "birds.safetensors", *arguments)
+    assert (called.status, called.errors) == (0, "")
+    lines = dict(line.split(maxsplit=1) for line in called.output.splitlines())
+    assert lines == {
+        "model": "mobilenet_v2_0.5, 3 classes",
+        "origin": "timm",
+        "padding": "symmetric",
+        "epsilon": "1e-05",
+        "input": "224 x 224, bicubic, crop 0.875, mean 123.675 116.28 103.53, "
+        "std 58.395 57.12 57.375",
+        "tensors": "262",
+        "folder": "birds-edgewise",
+        "next:": "edgewise predict birds-edgewise photo.jpg",
+    }
+    write_photos(here / "photos", {"x": 2})
+    answered = edgewise("predict", "birds-edgewise", "photos", "--json")
+    assert answered.status == 0
+    assert {guess["label"] for guess in json.loads(answered.output)[0]["top"]} == {
+        "robin",
+        "wren",
+        "owl",
+    }
+
+
+def test_tensorflows_name_sets_tensorflows_rules(here: Path) -> None:
+    network = import_timm().create_model("tf_efficientnet_b0", num_classes=2)
+    torch.save(network.state_dict(), "some.pth")
+    called = edgewise("import", "some.pth", "--model", "tf_efficientnet_b0", "--out", "b0")
+    assert called.status == 0, called.errors
+    spec = load_model(here / "b0").network.spec
+    assert (spec.padding, spec.norm_eps) == ("same", 1e-3)
+
+
+def test_network_without_a_classifier_says_what_it_is_for(
+    tensors: dict[str, Tensor], here: Path
+) -> None:
+    torch.save({k: v for k, v in tensors.items() if "classifier" not in k}, "trunk.pth")
+    called = edgewise("import", "trunk.pth", "--model", "mobilenetv2_050")
+    assert called.status == 0
+    assert "no classifier" in called.output
+    assert "edgewise predict" not in called.output
+    assert load_model(here / "trunk-edgewise").network.spec.classes == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("gone.pth", "--model", "mobilenet_v2"), "no such file: gone.pth"),
+        (("page.pth", "--model", "mobilenet_v2"), "page.pth is a text page"),
+        (("birds.pth", "--model", "mobilenet_v1"), "birds.pth: the weights don't fit mobilenet_v1"),
+        (("birds.pth", "--model", "mobilenet_v2"), "Check the variant, the width"),
+        (("birds.pth", "--model", "mobilenet_v22"), "Nearest: mobilenet_v2"),
+        (("birds.pth",), "--model"),
+        (("birds.pth", "--model", "mobilenetv2_050", "--source", "keras"), "is not a Keras file"),
+        (("birds.pth", "--model", "mobilenetv2_050", "--labels", "gone.txt"), "gone.txt"),
+        (("birds.pth", "--model", "mobilenetv2_050", "--labels", "two.txt"), "2 labels for the 3"),
+        (
+            ("birds.pth", "--model", "mobilenetv2_050", "--out", "full"),
+            "full is not a model folder",
+        ),
+    ],
+)
+def test_wrong_calls_are_named_and_write_nothing(
+    arguments: tuple[str, ...], says: str, tensors: dict[str, Tensor], here: Path
+) -> None:
+    torch.save(tensors, "birds.pth")
+    Path("page.pth").write_text("<html>Not found</html>")
+    Path("two.txt").write_text("robin\nwren\n")
+    (here / "full").mkdir()
+    (here / "full" / "diary.txt").write_text("dear diary")
+    before = sorted(here.rglob("*"))
+    called = edgewise("import", *arguments)
+    assert called.status == 2
+    assert says in called.errors
+    assert "Traceback" not in called.errors
+    assert sorted(here.rglob("*")) == before

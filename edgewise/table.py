@@ -37,6 +37,10 @@ class Row:
     squeeze: float = 0.0
     deepens: bool = True
 
+    def times(self, depth: float) -> int:
+        """Its number of blocks at a depth multiplier, rounded up."""
+        return math.ceil(self.repeats * depth) if self.deepens else self.repeats
+
 
 @dataclass(frozen=True)
 class Channels:
@@ -130,7 +134,7 @@ def scale(
     stages: list[list[Block]] = [[]]
     channels = stem.out
     for row in table.rows:
-        for i in range(math.ceil(row.repeats * depth) if row.deepens else row.repeats):
+        for i in range(row.times(depth)):
             block = _resolve(row, table, channels, width, first=i == 0)
             if block.stride > 1:
                 stages.append([])

@@ -18,6 +18,7 @@ from edgewise.blocks import (
     MobileMQA,
     ResidualBlock,
 )
+from edgewise.errors import UsageError
 
 
 @pytest.mark.parametrize(
@@ -118,7 +119,6 @@ def test_fused_mbconv_has_its_stride_on_the_expansion() -> None:
         (3, 3, 2, [-2, -3]),
         (0, 3, 2, [-1, -7]),
         (3, 0, 2, [-2, -1]),
-        (0, 0, 2, [-1, -3]),
     ],
 )
 def test_uib_in_its_four_forms(start: int, kernel: int, stride: int, expected: list[int]) -> None:
@@ -130,6 +130,12 @@ def test_uib_in_its_four_forms(start: int, kernel: int, stride: int, expected: l
         fill(block.depthwise.conv.weight, *line((1, 1, 1), (1, -1, 0)))
     fill(block.project.conv.weight, -1, -2)
     assert run(block, image([1, -2, 3])) == [expected]
+
+
+def test_a_stride_with_nothing_to_carry_it_is_refused() -> None:
+    """A 1x1 convolution with a stride would not look at three of four pixels."""
+    with pytest.raises(UsageError, match="a stride needs"):
+        UIB(1, 1, start=0, kernel=0, stride=2)
 
 
 def attention(kv_stride: int, layer_scale: float = 0.0) -> nn.Module:

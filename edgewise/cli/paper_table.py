@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby, islice
@@ -145,7 +144,7 @@ def _body(variant: Variant, spec: Spec, layers: Layers) -> Iterator[Part]:
         for b, block in enumerate(stage)
     )
     for row in variant.table.rows:
-        repeats = math.ceil(row.repeats * variant.depth) if row.deepens else row.repeats
+        repeats = row.times(variant.depth)
         stride, group = 0, []
         for block, inside in islice(blocks, repeats):
             group += inside

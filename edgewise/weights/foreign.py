@@ -48,7 +48,8 @@ class WeightsFile:
 def open_weights(path: Path) -> WeightsFile:
     """Reads a file by its content."""
     if not path.is_file():
-        raise UsageError(f"no such file: {path}")
+        state = "is a folder" if path.is_dir() else "does not exist"
+        raise UsageError(f"{path} {state}. Give a file of weights.")
     with path.open("rb") as file:
         start = file.read(512)
     if start.startswith(HDF5):

@@ -90,7 +90,8 @@ def read_weights(
             f"{path}: its tensors ({first} ...) have names of none of {', '.join(SOURCES)}. "
             "If they are of one of these, say which with --source."
         )
-    rules = origin(found, alias.name, _tag(model) or _tag(path.stem, alias.name))
+    tag = _tag(model) or _tag(path.stem, alias.name)
+    rules = origin(found, alias.name, tag, path.stem)
     try:
         network = _fill(file.tensors, alias.name, width * alias.width, rules)
     except UsageError as error:

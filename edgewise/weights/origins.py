@@ -42,6 +42,8 @@ TORCHVISION_SIZES: dict[str, tuple[int, int]] = {
     "convnext_large": (224, 232),
     "resnet50": (224, 232),
 }
+# The end of a file's name, where torchvision has two files: the older, resized in another way.
+TORCHVISION_OLDER = ("-b0353104", "-8738ca79", "-bac287d4", "-0676ba61")
 TORCHVISION_1E3 = (
     *("mobilenet_v3", "efficientnet_b5", "efficientnet_b6", "efficientnet_b7"),
     "efficientnet_v2",
@@ -65,13 +67,14 @@ class Origin:
     preprocess: Preprocess
 
 
-def origin(source: str, model: str, tag: str | None = None) -> Origin:
+def origin(source: str, model: str, tag: str | None = None, file: str = "") -> Origin:
     """What `source`'s weights of `model`, our name, must be used with.
 
     Args:
         source: one of `SOURCES`.
         model: our name of the network.
         tag: of timm's: which of its checkpoints; its default one if None.
+        file: the file's name without its suffix, which tells torchvision's older weights.
 
     Raises:
         UsageError: no such source or model, or the source's network of that name is another one.
@@ -87,7 +90,7 @@ def origin(source: str, model: str, tag: str | None = None) -> Origin:
     if source.startswith("timm"):
         preprocess = _timm(model, native, source == "timm-tf", tag)
     elif source == "torchvision":
-        preprocess = _torchvision(model)
+        preprocess = _torchvision(model, file.endswith(TORCHVISION_OLDER))
     else:
         preprocess = _authors(source, model, native)
     if model.startswith("convnext"):
@@ -107,12 +110,14 @@ def _timm(model: str, native: int, tensorflow: bool, tag: str | None) -> Preproc
     return Preprocess(native, 0.875, "bicubic", *IMAGENET)
 
 
-def _torchvision(model: str) -> Preprocess:
+def _torchvision(model: str, older: bool) -> Preprocess:
     size, shorter = TORCHVISION_SIZES.get(model, (224, 256))
     bicubic = model.startswith(("efficientnet_b", "efficientnet_v2_l"))
-    interpolation = "bicubic" if bicubic and model != "efficientnet_b1" else "bilinear"
+    if model == "efficientnet_b1":
+        bicubic = older
     colours = HALF if model == "efficientnet_v2_l" else IMAGENET
-    return Preprocess(size, size / shorter, interpolation, *colours)
+    crop = size / (256 if older else shorter)
+    return Preprocess(size, crop, "bicubic" if bicubic else "bilinear", *colours)
 
 
 def _authors(source: str, model: str, native: int) -> Preprocess:

@@ -80,7 +80,7 @@ def test_network_without_a_classifier_says_what_it_is_for(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("gone.pth", "--model", "mobilenet_v2"), "no such file: gone.pth"),
+        (("gone.pth", "--model", "mobilenet_v2"), "gone.pth does not exist"),
         (("page.pth", "--model", "mobilenet_v2"), "page.pth is a text page"),
         (("birds.pth", "--model", "mobilenet_v1"), "birds.pth: the weights don't fit mobilenet_v1"),
         (("birds.pth", "--model", "mobilenet_v2"), "Check the variant, the width"),

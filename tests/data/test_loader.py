@@ -165,7 +165,7 @@ def test_ctrl_c_is_answered_by_the_parent_alone(tmp_path: Path, parent: str) -> 
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     _, errors = process.communicate(timeout=60)
     if parent == "stops":
-        assert errors.count("Traceback") == 1, errors
-        assert errors.rstrip().endswith("KeyboardInterrupt"), errors
+        # A worker may say that the parent hung up on it, but none was interrupted itself.
+        assert errors.count("KeyboardInterrupt") == 1, errors
     else:
         assert (process.returncode, errors) == (0, "")

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from edgewise.cli.main import VERBS, cli
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
-def test_python_example_runs() -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    *lines, last = example.strip().splitlines()
-    names: dict[str, object] = {}
+def test_python_examples_run() -> None:
+    first, second = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(first, names)
+    network = names["network"]
+    assert [m.shape[1] for m in names["maps"]] == [f.channels for f in network.spec.features()]
+    assert names["edgewise"].Spec.from_json(network.spec.to_json()) == network.spec
+    assert names["small"](torch.randn(1, 1, 32, 32)).shape == (1, 1000)
+    assert names["dense"].features(torch.randn(1, 3, 64, 64))[-1].shape[2:] == (8, 8)
+    *lines, last = second.strip().splitlines()
     exec("\n".join(lines), names)
-    assert eval(last, names) is True
-    assert [m.shape[1] for m in names["maps"]] == [
-        feature.channels for feature in names["network"].spec.features()
-    ]
+    assert tuple(eval(last, names)) == eval(last.partition("#")[2])
 
 
 def test_every_verb_is_in_the_table() -> None:
@@ -32,6 +38,6 @@ def test_commands_have_only_options_that_exist() -> None:
             assert set(re.findall(r"--[a-z-]+", words)) <= known | {"--help"}
 
 
-def test_pictures_are_there() -> None:
-    for picture in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README):
-        assert (Path(__file__).parents[1] / picture).is_file()
+def test_pictures_and_pages_are_there() -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        assert (Path(__file__).parents[1] / target).is_file()

@@ -65,6 +65,7 @@ class Table:
         first: kernel, stride and norm of the first convolution.
         head: what else the head has, see `Head`.
         act: activation of stem, head and each row that names none.
+        deepens: whether the paper has a depth multiplier.
         squeeze_from: whether a squeeze ratio is of the block's expanded or input channels.
         divisor: channels are rounded to multiples of this.
         least: rounding never takes more than this fraction away.
@@ -82,6 +83,7 @@ class Table:
     first: Conv = STEM
     head: Head = HEAD
     act: str = "relu6"
+    deepens: bool = False
     squeeze_from: Literal["expanded", "input"] = "input"
     divisor: int = 8
     least: float = 0.9
@@ -124,8 +126,11 @@ def scale(
         in_chans: channels of the input.
 
     Raises:
-        UsageError: width or depth is not above 0, or a number of the result can't be built.
+        UsageError: width or depth is not above 0, the paper has no depth multiplier, or a number
+            of the result can't be built.
     """
+    if depth != 1 and not table.deepens:
+        raise UsageError(f"{table.name} has no depth multiplier; EfficientNets have.")
     if not (0 < width < math.inf and 0 < depth < math.inf):
         raise UsageError(f"width and depth must be above 0, not {width} and {depth}")
     stem = replace(table.first, out=table.end(table.stem, width))

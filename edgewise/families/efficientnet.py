@@ -31,6 +31,7 @@ TABLE = Table(
     ),
     head_conv=Channels(1280),
     act="silu",
+    deepens=True,
     drop_path=0.2,
 )
 

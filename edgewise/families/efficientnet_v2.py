@@ -37,6 +37,7 @@ BASE = Table(
     ),
     head_conv=Channels(1280),
     act="silu",
+    deepens=True,
     least=0.0,
     drop_path=0.2,
 )

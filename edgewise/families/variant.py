@@ -34,12 +34,16 @@ class Variant:
     dropout: float = 0.2
     timm: str = ""
 
-    def spec(self, width: float = 1.0, classes: int = 1000, in_chans: int = 3) -> Spec:
-        """The explicit numbers; `width` multiplies the variant's own.
+    def spec(
+        self, width: float = 1.0, classes: int = 1000, in_chans: int = 3, depth: float = 1.0
+    ) -> Spec:
+        """The explicit numbers; `width` and `depth` multiply the variant's own.
 
         Raises:
             UsageError: a number is out of range.
         """
         table = replace(self.table, dropout=self.dropout)
-        spec = scale(table, self.width * width, self.depth, classes, in_chans)
-        return replace(spec, name=self.name if width == 1 else f"{self.name}_{width:g}")
+        spec = scale(table, self.width * width, self.depth * depth, classes, in_chans)
+        changed = [f"_{width:g}"] if width != 1 else []
+        changed += [f"_depth_{depth:g}"] if depth != 1 else []
+        return replace(spec, name=self.name + "".join(changed))

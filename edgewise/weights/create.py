@@ -24,6 +24,7 @@ def create_model(
     num_classes: int | None = None,
     in_chans: int | None = None,
     width: float = 1.0,
+    depth: float = 1.0,
     pretrained: bool | str = False,
     stem: str = "standard",
     output_stride: int = 32,
@@ -40,6 +41,7 @@ def create_model(
         in_chans: channels of the input; the source's own number (3 for a name) if None. Where
             weights are loaded, the first convolution is adapted, see `adapt_stem`.
         width: multiplies channels; only for a name.
+        depth: multiplies numbers of blocks; only for an EfficientNet's name.
         pretrained: loads published ImageNet weights: True for the preferred ones, or their tag
             (`edgewise models show NAME` lists them). They exist at few widths other than 1.
         stem: "small" for images of 28 to 64 px, see `edgewise.strides.small_stem`.
@@ -50,8 +52,10 @@ def create_model(
         UsageError: an unknown name, a broken folder, or arguments that don't go together.
     """
     by_name = isinstance(source, str) and not Path(source).is_dir()
-    if width != 1 and not by_name:
-        raise UsageError("width is for a model's name: a spec or a folder already has its widths.")
+    if (width != 1 or depth != 1) and not by_name:
+        raise UsageError("width and depth are for a model's name: a spec or a folder has its own.")
+    if depth != 1 and pretrained:
+        raise UsageError("pretrained weights have the published depth. Leave out one of the two.")
     if pretrained and not by_name:
         raise UsageError("pretrained is for a model's name: a folder's own weights are loaded.")
     if stem not in STEMS:
@@ -63,7 +67,7 @@ def create_model(
     elif by_name:
         name, own_width, padding, tag = resolve(str(source))
         width *= own_width
-        spec = variant(name).spec(width)
+        spec = variant(name).spec(width, depth=depth)
         if padding:
             spec = replace(spec, padding=padding)
         if pretrained:

@@ -72,6 +72,13 @@ def test_strides_and_drop_path_change_and_the_weights_stay() -> None:
         assert all(torch.equal(v, state[k]) for k, v in whole.state_dict().items())
 
 
+def test_depth_and_width_make_the_larger_efficientnets() -> None:
+    """B3 is B0's table at width 1.2 and depth 1.4, V2-B3 is V2-B0's (their papers' code)."""
+    for name in ("efficientnet_b", "efficientnet_v2_b"):
+        made = create_model(f"{name}0", width=1.2, depth=1.4, num_classes=0).spec
+        assert made.stages == variant(f"{name}3").spec().stages
+
+
 def test_other_libraries_names_are_understood() -> None:
     small = create_model("mobilenetv2_050")
     assert small.spec.stages == variant("mobilenet_v2").spec(0.5).stages
@@ -93,12 +100,18 @@ def test_other_libraries_names_are_understood() -> None:
         ({"source": "mobilenet_v2", "stem": "smal"}, "Nearest: small"),
         ({"source": "mobilenet_v2", "output_stride": 4}, "8, 16 or 32"),
         ({"source": "mobilenet_v2", "drop_path": 1.0}, "drop_path must be"),
-        ({"source": variant("mobilenet_v1").spec(), "width": 0.5}, "width is for a model's name"),
+        (
+            {"source": variant("mobilenet_v1").spec(), "width": 0.5},
+            "width and depth are for a model's name",
+        ),
         ({"source": variant("mobilenet_v1").spec(), "pretrained": True}, "for a model's name"),
         ({"source": Path("no/such/folder")}, "no such model folder"),
         ({"source": "mobilenet_v2", "num_classes": -1}, "classes"),
         ({"source": "mobilenet_v2", "in_chans": 0}, "in_chans"),
         ({"source": "mobilenet_v2", "width": -1.0}, "width"),
+        ({"source": "mobilenet_v2", "depth": 1.5}, "mobilenet_v2 has no depth multiplier"),
+        ({"source": "efficientnet_b0", "depth": 0.0}, "above 0"),
+        ({"source": "efficientnet_b0", "depth": 1.1, "pretrained": True}, "published depth"),
     ],
 )
 def test_wrong_call(arguments: dict[str, Any], says: str) -> None:

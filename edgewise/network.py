@@ -6,12 +6,12 @@ from torch import Tensor, nn
 
 from edgewise import blocks
 from edgewise import spec as rows
-from edgewise.blocks import ACTIVATION, Conv2d, ConvNorm, Linear
+from edgewise.layers import ACTIVATION, Conv2d, ConvNorm, Linear, MaxPool
 from edgewise.spec import Block, Spec
 
 MODULES: dict[type[Block], type[nn.Module]] = {
-    rows.Conv: blocks.ConvNorm,
-    rows.Pool: blocks.MaxPool,
+    rows.Conv: ConvNorm,
+    rows.Pool: MaxPool,
     rows.MBConv: blocks.InvertedResidual,
     rows.Attention: blocks.MobileMQA,
     rows.ConvNeXt: blocks.ConvNeXtBlock,
@@ -102,7 +102,7 @@ def _module(in_chans: int, block: Block, drop_path: float) -> nn.Module:
     numbers = dict(vars(block))
     if isinstance(block, rows.Pool):
         del numbers["out"]
-        return blocks.MaxPool(**numbers)
+        return MaxPool(**numbers)
     if isinstance(block, rows.Attention):
         del numbers["out"], numbers["stride"]
     return MODULES[type(block)](in_chans, **numbers, drop_path=drop_path)

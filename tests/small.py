@@ -9,8 +9,8 @@ import torch
 from photos import picture
 from torch import nn
 
-from edgewise.blocks import LayerScale
 from edgewise.families import variant
+from edgewise.layers import LayerScale
 from edgewise.model import Model
 from edgewise.network import build
 from edgewise.preprocess import Preprocess

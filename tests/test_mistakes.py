@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 import edgewise
-from edgewise import blocks
+from edgewise import blocks, layers
 from edgewise.network import build
 from edgewise.weights.pretrained import choose, load_pretrained
 
@@ -136,7 +136,7 @@ def test_hard_swish_has_no_sigmoid(lesson: Lesson) -> None:
     x = torch.linspace(-8, 8, 1601, dtype=torch.float64)
     right, wrong = lesson.code.hard_swish(x), lesson.code.wrong_hard_swish(x)
     assert torch.allclose(right, F.hardswish(x))
-    assert torch.allclose(right, blocks.ACTIVATION["hard_swish"]()(x.clone()))
+    assert torch.allclose(right, layers.ACTIVATION["hard_swish"]()(x.clone()))
     functions = (F.silu, F.hardswish, lesson.code.wrong_hard_swish)
     for row in lesson.tables[0]:
         at = torch.tensor(float(row[0]))

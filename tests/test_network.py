@@ -9,9 +9,9 @@ import pytest
 import torch
 from oracles import Differences, compare, import_timm, import_torchvision, randomise, twin
 
-from edgewise.blocks import DropPath
 from edgewise.errors import UsageError
 from edgewise.families import VARIANTS, list_models, variant
+from edgewise.layers import DropPath
 from edgewise.network import build
 from edgewise.spec import Attention, Block, ConvNeXt, MBConv, Spec
 from edgewise.strides import dilate, small_stem

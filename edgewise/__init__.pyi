@@ -5,8 +5,10 @@ from .deploy.verify import verify as verify
 from .errors import EdgewiseError as EdgewiseError
 from .errors import UsageError as UsageError
 from .families import list_models as list_models
+from .lessons.explain import explain as explain
 from .measure.count import count as count
 from .measure.latency import benchmark as benchmark
+from .measure.profile import profile as profile
 from .network import Network as Network
 from .network import build as build
 from .reporting.write import report as report

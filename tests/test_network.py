@@ -112,7 +112,7 @@ def test_equals_timm(name: str) -> None:
     bounds = [bound for part, bound in OTHER_ORDER.items() if part in name]
     if bounds:
         assert max(differences.logits, differences.train_logits) <= bounds[0]
-        if name != "convnextv2_huge":  # 660M numbers twice, at 8 bytes
+        if not name.endswith(("_base", "_large", "_huge")):  # the same code with more gigabytes
             assert timm_differences(name, dtype=torch.float64).largest() <= 1e-12
     else:
         assert differences.largest() == 0.0

@@ -13,7 +13,9 @@ ROOMS = (
     {"weights", "measure", "data"},
     {"training"},
     {"deploy"},
+    {"timing"},
     {"reporting"},
+    {"lessons"},
     {"cli"},
 )
 

@@ -13,6 +13,9 @@ from edgewise.errors import EdgewiseError, unknown
 
 VERBS = {
     "models": "List the networks: parameters, MACs, published accuracy.",
+    "profile": "Count parameters, MACs and memory: by stage, by kind, by layer.",
+    "explain": "Teach a part or a network, with its numbers and measured times.",
+    "bench": "Time networks on this machine in every runtime, side by side.",
     "import": "Turn weights of timm, torchvision or Keras into a model folder.",
     "train": "Train a model on a folder of labelled images.",
     "eval": "Measure a run's accuracy on images that it has not seen.",

@@ -50,11 +50,11 @@ def benchmark(run_once: Callable[[], object], seconds: float = 2.0) -> Latency:
     The number of threads is the business of whoever made `run_once`. A call that only queues work
     (a GPU) must wait for it to end.
     """
-    warmup = _warm_up(run_once, seconds / 2)
+    warmup = warm_up(run_once, seconds / 2)
     times: list[float] = []
     end = perf_counter_ns() + seconds * 1e9
     while len(times) < MIN_RUNS or (perf_counter_ns() < end and len(times) < MAX_RUNS):
-        times.append(_time_ms(run_once))
+        times.append(time_ms(run_once))
     middle, p90, p99 = np.percentile(times, (50, 90, 99))
     return Latency(float(middle), float(p90), float(p99), len(times), warmup)
 
@@ -64,19 +64,20 @@ def machine() -> dict[str, str | int]:
     return {"cpu": _cpu_name(), "cores": _usable_cores(), "platform": platform.platform()}
 
 
-def _warm_up(run_once: Callable[[], object], seconds: float) -> int:
+def warm_up(run_once: Callable[[], object], seconds: float) -> int:
     """Calls `run_once` until its time has settled; returns the number of calls."""
     times: list[float] = []
     end = perf_counter_ns() + seconds * 1e9
     while not times or perf_counter_ns() < end:
-        times.append(_time_ms(run_once))
+        times.append(time_ms(run_once))
         before, now = times[-2 * WINDOW : -WINDOW], times[-WINDOW:]
         if len(before) == WINDOW and abs(median(now) / median(before) - 1) <= SETTLED:
             break
     return len(times)
 
 
-def _time_ms(run_once: Callable[[], object]) -> float:
+def time_ms(run_once: Callable[[], object]) -> float:
+    """Milliseconds of one call."""
     start = perf_counter_ns()
     run_once()
     return (perf_counter_ns() - start) / 1e6

@@ -1,0 +1,172 @@
+"""Every small network in every runtime that is installed here, ours against timm's three ways.
+
+    python benchmarks/bench.py --quick      # three networks, a quarter of a minute each way
+    make bench                              # all under 1 GMAC: hours; goes on where it was stopped
+
+Writes into benchmarks/results/: `machine.json`, the card of the machine; `bench.csv`, a row for
+each network x library x runtime x precision; `ratios.csv`, how many times as fast our best is as
+timm in eager mode, through torch.compile, and as its plain export in ONNX Runtime, with 95 %
+intervals; `pareto.png` and `pareto.html`. Rows are kept in `bench.sqlite` there: a network that is
+in it with the versions of today is not measured again.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+import sys
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from importlib import metadata
+from io import StringIO
+from pathlib import Path
+
+from edgewise.errors import EdgewiseError
+from edgewise.families import VARIANTS
+from edgewise.files import write_json, write_text
+from edgewise.measure.count import count
+from edgewise.measure.latency import machine
+from edgewise.progress import bar
+from edgewise.reporting.pareto import write_charts
+from edgewise.timing.choose import Choice, choose
+from edgewise.timing.plan import Group, make_plan
+from edgewise.timing.run import Watch, bench, steps
+from edgewise.timing.runtimes import RUNTIMES
+from edgewise.timing.store import Row, Store, machine_fingerprint
+from edgewise.training.interrupt import stop_on_signals
+
+RESULTS = Path(__file__).resolve().parent / "results"
+QUICK = ("mobilenet_v2", "mobilenet_v3_small", "mobilenet_v4_conv_small")
+MOST_MACS = 1e9
+PEER = "timm"
+PEER_RUNTIMES = ("torch", "torch-compile", "onnxruntime")
+# timm has these with TensorFlow's padding only; by timm's name, ours gets it too.
+NAMES = {f"efficientnet_v2_b{i}": f"tf_efficientnetv2_b{i}" for i in range(4)}
+
+
+def networks() -> list[str]:
+    """All under a billion MACs at their own size, the cheapest first."""
+    macs = {v.name: count(v.spec(), v.input_size).macs for v in VARIANTS.values()}
+    return [NAMES.get(n, n) for n in sorted(macs, key=macs.__getitem__) if macs[n] < MOST_MACS]
+
+
+def card() -> dict[str, object]:
+    """What the times depend on."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    versions = {name: version for name, r in RUNTIMES.items() if (version := r.version())}
+    peer = {PEER: metadata.version(PEER)}
+    return {
+        **machine(),
+        "fingerprint": machine_fingerprint(),
+        "memory_bytes": memory,
+        "python": platform.python_version(),
+        "versions": versions | peer,
+        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY", "not set"),
+    }
+
+
+def is_done(group: Group, rows: Sequence[Row]) -> bool:
+    """Whether all of its candidates were tried here, in turns, with today's versions."""
+    wanted = {
+        (c.library, c.runtime, RUNTIMES[c.runtime].version(), c.precision) for c in group.candidates
+    }
+    sessions: dict[str, set[tuple[str, str, str | None, str]]] = {}
+    for row in rows:
+        shape = (row.model, row.imgsz, row.batch, row.threads)
+        if row.machine == machine_fingerprint() and shape == (
+            *(group.model, group.imgsz, group.batch, group.threads),
+        ):
+            found = (row.library, row.runtime, row.version, row.precision)
+            sessions.setdefault(row.session, set()).add(found)
+    return any(wanted <= found for found in sessions.values())
+
+
+def ratios(choice: Choice) -> dict[str, object]:
+    """A line of `ratios.csv`."""
+    best = choice.best
+    line: dict[str, object] = {
+        "model": best.model,
+        "imgsz": best.imgsz,
+        "threads": best.threads,
+        "best": f"{best.runtime} {best.precision}",
+        "median_ms": best.median_ms,
+    }
+    peers = {row.runtime: times for row, times in choice.others if row.library == PEER}
+    for runtime in PEER_RUNTIMES:
+        times = peers.get(runtime)
+        for name in ("value", "low", "high"):
+            line[f"{PEER}_{runtime}_{name}"] = getattr(times, name, None)
+    exact = [best, *(row for row, _ in choice.others)]
+    line["best_fp32"] = next(
+        (r.runtime for r in exact if r.precision == "fp32" and r.library != PEER), None
+    )
+    return line
+
+
+def write_csv(path: Path, lines: Sequence[dict[str, object]], columns: Sequence[str]) -> None:
+    """Writes all of it at once."""
+    text = StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    write_text(path, text.getvalue())
+
+
+def write_results(folder: Path, rows: Sequence[Row], every: Sequence[Row]) -> None:
+    """Everything that is made from the store."""
+    columns = [column.name for column in fields(Row) if column.name != "rounds_ms"]
+    lines = [{name: asdict(row)[name] for name in columns} for row in rows]
+    write_csv(folder / "bench.csv", lines, columns)
+    compared = []
+    for model in dict.fromkeys(row.model for row in rows):
+        try:
+            compared += [ratios(choice) for choice in choose(every, model, machine_fingerprint())]
+        except EdgewiseError as error:
+            print(error, file=sys.stderr)
+    if compared:
+        write_csv(folder / "ratios.csv", compared, list(compared[0]))
+        write_charts(rows, folder)
+    print(json.dumps(compared, indent=2))
+
+
+def main() -> None:
+    """Measures what is missing, then writes the files from all that is there."""
+    parser = ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="three networks, fp32, short times")
+    parser.add_argument("--models", nargs="+", help="these instead of all")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    folder: Path = arguments.results / "quick" if arguments.quick else arguments.results
+    has = {precision for r in RUNTIMES.values() if r.version() for precision in r.precisions}
+    plan = make_plan(
+        arguments.models or (QUICK if arguments.quick else networks()),
+        RUNTIMES,
+        precisions=("fp32",) if arguments.quick else sorted(has),
+        against=(PEER,),
+    )
+    store = Store(folder / "bench.sqlite")
+    done = store.rows()
+    missing = [group for group in plan if not is_done(group, done)]
+    write_json(folder / "machine.json", card())
+    with stop_on_signals() as request, bar("bench", steps(missing)) as progress:
+        watch = Watch(
+            stopped=lambda: request.number is not None,
+            on_step=lambda what: progress.advance(note=what),
+        )
+        for rows in bench(missing, RUNTIMES, 0.5 if arguments.quick else 2.0, watch):
+            store.add(rows)
+    here = [row for row in store.latest() if row.machine == machine_fingerprint()]
+    write_results(folder, here, store.rows())
+    wrong = [row for row in here if row.status == "wrong"]
+    for row in wrong:
+        print(f"wrong: {row.model} {row.runtime} {row.precision}: {row.reason}", file=sys.stderr)
+    if request.number:
+        sys.exit(128 + request.number)
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()

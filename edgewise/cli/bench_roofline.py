@@ -1,0 +1,130 @@
+"""`edgewise bench --roofline`: how much of what this machine could do is reached, and where."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from edgewise.measure.profile_result import Profile
+    from edgewise.timing.plan import Group
+    from edgewise.timing.roofline import Ceiling
+    from edgewise.timing.store import Row, Store
+
+
+def print_roofline(
+    plan: Sequence[Group], precisions: Sequence[str], store: Store, as_json: bool
+) -> None:
+    """The ceilings, and for each network its least time, its best measured one and its layers."""
+    from edgewise.measure.profile import profile
+    from edgewise.timing.roofline import measure_ceilings
+
+    ceilings = {
+        threads: measure_ceilings(tuple(precisions), threads)
+        for threads in dict.fromkeys(group.threads for group in plan)
+    }
+    rows = store.latest()
+    networks = [
+        _network(group, profile(group.model, group.imgsz, group.batch), ceiling, rows)
+        for group in plan
+        for ceiling in ceilings[group.threads].values()
+    ]
+    if as_json:
+        every = [asdict(ceiling) for found in ceilings.values() for ceiling in found.values()]
+        click.echo(json.dumps({"ceilings": every, "networks": networks}, indent=2))
+        return
+    for by_precision in ceilings.values():
+        for ceiling in by_precision.values():
+            click.echo(_ceiling(ceiling))
+    for network in networks:
+        click.echo()
+        _print_network(network)
+
+
+def _network(
+    group: Group, profile: Profile, ceiling: Ceiling, rows: Sequence[Row]
+) -> dict[str, Any]:
+    """As plain values; "measured" is None if the store has no time of it."""
+    from edgewise.timing.roofline import bounds
+
+    layers = [
+        {**asdict(bound), "ideal_ms": bound.ideal_ms, "by": bound.by}
+        for bound in bounds(profile, ceiling)
+    ]
+    ideal_ms = sum(layer["ideal_ms"] for layer in layers)
+    best = _best(group, ceiling.precision, rows)
+    measured = best and {
+        "runtime": best.runtime,
+        "median_ms": best.median_ms,
+        "times_ideal": (best.median_ms or 0) / ideal_ms,
+    }
+    return {
+        "model": group.model,
+        "imgsz": group.imgsz,
+        "batch": group.batch,
+        "threads": group.threads,
+        "precision": ceiling.precision,
+        "ideal_ms": ideal_ms,
+        "measured": measured,
+        "layers": layers,
+    }
+
+
+def _best(group: Group, precision: str, rows: Sequence[Row]) -> Row | None:
+    """The fastest that was measured here of the same thing."""
+    from edgewise.timing.store import OK, machine_fingerprint
+    from edgewise.timing.worker import OURS
+
+    shape = (group.model, group.imgsz, group.batch, group.threads)
+    same = [
+        row
+        for row in rows
+        if (row.model, row.imgsz, row.batch, row.threads) == shape
+        and (row.machine, row.library, row.status, row.precision)
+        == (machine_fingerprint(), OURS, OK, precision)
+    ]
+    return min(same, key=lambda row: row.median_ms or 0, default=None)
+
+
+def _ceiling(ceiling: Ceiling) -> str:
+    from edgewise.reporting.numbers import plural
+
+    (_, cached), (_, memory) = ceiling.bandwidth[0], ceiling.bandwidth[-1]
+    return (
+        f"{ceiling.precision}, {plural(ceiling.threads, 'thread')}: {ceiling.gmacs:.3g} GMAC/s, "
+        f"{cached:.3g} GB/s in a cache, {memory:.3g} GB/s from memory"
+    )
+
+
+def _print_network(network: dict[str, Any]) -> None:
+    from edgewise.cli.models import columns
+    from edgewise.reporting.numbers import NBSP, filesize, plural, scaled
+
+    head = (
+        f"{network['model']}, {network['imgsz']} px, batch {network['batch']}, "
+        f"{plural(network['threads'], 'thread')}, {network['precision']}: "
+        f"at least {network['ideal_ms']:.3g} ms"
+    )
+    measured = network["measured"]
+    click.secho(head, bold=True)
+    if measured:
+        click.echo(
+            f"best measured: {measured['runtime']}, {measured['median_ms']:.3g} ms, "
+            f"{measured['times_ideal']:.2f} times that"
+        )
+    else:
+        click.echo(f"not measured yet: edgewise bench {network['model']}")
+    layers = network["layers"]
+    lines = [
+        (
+            *(layer["name"], layer["kind"], scaled(layer["macs"]), filesize(layer["bytes"])),
+            *(f"{layer['ideal_ms']:.3f} ms", layer["by"]),
+        )
+        for layer in layers
+    ]
+    header = ("LAYER", "KIND", "MACS", "MOVED", "AT LEAST", "HELD BY")
+    click.echo(columns([header, *lines], "<<>>><").replace(NBSP, " "))

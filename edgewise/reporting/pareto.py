@@ -1,0 +1,244 @@
+"""Published accuracy against measured latency: a page to look into, and a picture of it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import ceil, floor, log10
+from pathlib import Path
+
+from edgewise.errors import UsageError, missing_package
+from edgewise.families import VARIANTS
+from edgewise.files import write_bytes, write_text
+from edgewise.reporting.charts import Mark, ticks
+from edgewise.reporting.numbers import NBSP, milliseconds, plural
+from edgewise.timing.store import OK, Row
+from edgewise.timing.worker import OURS
+from edgewise.weights.pretrained import ALIASES
+
+HTML, PNG = "pareto.html", "pareto.png"
+TEMPLATE = "pareto.html.j2"
+# Okabe and Ito's colours, which people with any colour vision tell apart; grey for the ninth.
+COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8f7be8", "#a08a3c")
+OTHER = "#808080"
+SHAPES = {"fp32": "o", "bf16": "D", "int8": "s"}  # matplotlib's names
+ROOM = 1.15  # left and right of the marks, as a factor of time
+
+
+@dataclass(frozen=True)
+class Point:
+    """One mark: a network in one runtime at one precision.
+
+    Attributes:
+        model: its name.
+        runtime: that ran it.
+        precision: that it ran in.
+        top1: published, in percent, for fp32.
+        median_ms: of a call.
+        published: whether it ran at the size that it was published for.
+        text: all that is known of it, in a line.
+    """
+
+    model: str
+    runtime: str
+    precision: str
+    top1: float
+    median_ms: float
+    published: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """All points that may be compared: of one machine, batch and number of threads."""
+
+    title: str
+    points: tuple[Point, ...]
+
+    @property
+    def frontier(self) -> tuple[Point, ...]:
+        """The points that no other one beats in both time and accuracy, the fastest first."""
+        return frontier(self.points)
+
+    @property
+    def x_range(self) -> tuple[float, float]:
+        """Milliseconds at the left and the right end."""
+        times = [point.median_ms for point in self.points]
+        return min(times) / ROOM, max(times) * ROOM
+
+    @property
+    def x_ticks(self) -> tuple[Mark, ...]:
+        """Round numbers in the range, at most about six, where the logarithm puts them."""
+        low, high = self.x_range
+        every = [
+            digit * 10.0**power
+            for power in range(floor(log10(low)), ceil(log10(high)) + 1)
+            for digit in (1, 2, 5)
+        ]
+        inside = [value for value in every if low <= value <= high]
+        shown = inside[:: max(1, ceil(len(inside) / 6))]
+        return tuple(Mark(self.x(value), 0, f"{value:g}") for value in shown)
+
+    @property
+    def y_ticks(self) -> tuple[Mark, ...]:
+        """Round percents around the points."""
+        return tuple(Mark(0, self.y(value), f"{value:g}%") for value in self._tops())
+
+    def x(self, median_ms: float) -> float:
+        """Percent from the left."""
+        low, high = self.x_range
+        return 100 * log10(median_ms / low) / log10(high / low)
+
+    def y(self, top1: float) -> float:
+        """Percent from the top."""
+        tops = self._tops()
+        return 100 * (tops[-1] - top1) / (tops[-1] - tops[0])
+
+    def _tops(self) -> list[float]:
+        tops = [point.top1 for point in self.points]
+        return ticks(min(tops), max(tops), 6)
+
+
+def frontier(points: Iterable[Point]) -> tuple[Point, ...]:
+    """Those that no other one beats in both time and accuracy, the fastest first."""
+    best: list[Point] = []
+    for point in sorted(points, key=lambda point: (point.median_ms, -point.top1)):
+        if not best or point.top1 > best[-1].top1:
+            best.append(point)
+    return tuple(best)
+
+
+def make_charts(rows: Sequence[Row]) -> tuple[Chart, ...]:
+    """A chart for each machine, batch and number of threads; our networks with right answers."""
+    points: dict[str, list[Point]] = {}
+    for row in rows:
+        point = _point(row)
+        if point:
+            threads = plural(row.threads, "thread")
+            title = f"{row.cpu}, {threads}, {plural(row.batch, 'image')} a call"
+            points.setdefault(title.replace(NBSP, " "), []).append(point)
+    return tuple(Chart(title, tuple(found)) for title, found in points.items())
+
+
+def write_charts(rows: Sequence[Row], folder: Path) -> tuple[Path, Path]:
+    """Writes `pareto.html`, one file that opens offline, and `pareto.png`.
+
+    Args:
+        rows: of the store; of a thing that was measured again, the last one only.
+        folder: made if it is not there.
+
+    Raises:
+        UsageError: no row has a published accuracy and a time; jinja2 or matplotlib is missing.
+        EdgewiseError: the files can't be written.
+    """
+    charts = make_charts(rows)
+    if not charts:
+        raise UsageError("nothing to draw: no published network was measured. Run: edgewise bench")
+    write_text(folder / HTML, _page(charts))
+    write_bytes(folder / PNG, _picture(charts))
+    return folder / HTML, folder / PNG
+
+
+def _point(row: Row) -> Point | None:
+    name = row.model
+    if name not in VARIANTS and name in ALIASES and ALIASES[name].width == 1:
+        name = ALIASES[name].name
+    if name not in VARIANTS or row.library != OURS or row.status != OK or row.median_ms is None:
+        return None
+    known = VARIANTS[name]
+    published = row.imgsz == known.input_size
+    size = f"{row.imgsz} px" + ("" if published else f", published at {known.input_size} px")
+    text = (
+        f"{row.model} ({size}), {row.runtime} {row.version} {row.precision}: "
+        f"{milliseconds(row.median_ms)} ({row.low_ms:.3g}-{row.high_ms:.3g}), "
+        f"top-1 {known.top1:.1f}% ({known.top1_source})"
+    )
+    return Point(
+        *(row.model, row.runtime, row.precision, known.top1, row.median_ms, published),
+        text=text.replace(NBSP, " "),
+    )
+
+
+def _colours(charts: Sequence[Chart]) -> dict[str, str]:
+    runtimes = dict.fromkeys(point.runtime for chart in charts for point in chart.points)
+    colours = (*COLOURS, *[OTHER] * len(runtimes))
+    return dict(zip(runtimes, colours, strict=False))
+
+
+def _page(charts: Sequence[Chart]) -> str:
+    try:
+        import jinja2
+    except ImportError as error:
+        raise missing_package("jinja2", "report") from error
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(TEMPLATE).render(
+        charts=charts,
+        colours=_colours(charts),
+        precisions=[
+            precision
+            for precision in SHAPES
+            if any(point.precision == precision for chart in charts for point in chart.points)
+        ],
+        milliseconds=milliseconds,
+    )
+
+
+def _picture(charts: Sequence[Chart]) -> bytes:
+    """A PNG, 1600 pixels wide, one plot below the other."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import FuncFormatter, NullFormatter
+    except ImportError as error:
+        raise missing_package("matplotlib", "bench") from error
+    colours = _colours(charts)
+    figure = Figure((10, 5.6 * len(charts)), dpi=160, layout="constrained")
+    FigureCanvasAgg(figure)
+    for chart, axes in zip(charts, figure.subplots(len(charts), squeeze=False)[:, 0], strict=True):
+        best = chart.frontier
+        axes.step(
+            [p.median_ms for p in best], [p.top1 for p in best], "0.6", where="post", zorder=1
+        )
+        for point in chart.points:
+            colour = colours[point.runtime]
+            axes.plot(
+                *(point.median_ms, point.top1, SHAPES[point.precision]),
+                color=colour,
+                markerfacecolor=colour if point.published else "white",
+                markersize=6,
+            )
+        for point in best:
+            axes.annotate(
+                f"{point.model}\n{point.runtime} {point.precision}",
+                (point.median_ms, point.top1),
+                (-6, 5),
+                textcoords="offset points",
+                ha="right",
+                fontsize=7,
+            )
+        axes.set(
+            xscale="log",
+            title=chart.title,
+            xlabel="median latency, ms",
+            ylabel="published top-1, %",
+        )
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_xticks([float(mark.text) for mark in chart.x_ticks])
+        axes.margins(0.2, 0.08)  # for the labels
+        axes.grid(alpha=0.3)
+        for runtime in dict.fromkeys(point.runtime for point in chart.points):
+            axes.plot([], [], "o", color=colours[runtime], label=runtime)
+        for precision in dict.fromkeys(point.precision for point in chart.points):
+            axes.plot([], [], SHAPES[precision], color="0.5", label=precision)
+        axes.legend(loc="lower right", fontsize=8)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()

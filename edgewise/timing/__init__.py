@@ -1,0 +1,1 @@
+"""How fast networks are here: every runtime, measured side by side, and the roofline."""

@@ -1,0 +1,65 @@
+"""Which runtime and precision to use on this machine, and by how much: from what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgewise.errors import UsageError
+from edgewise.timing.rounds import Ratio, ratio
+from edgewise.timing.store import OK, Row
+from edgewise.timing.worker import OURS
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The fastest right way to run one network, among those that were timed in turns.
+
+    Attributes:
+        best: ours with the lowest median.
+        others: every other one and how many times as long it takes, the next best first; those of
+            other libraries too.
+    """
+
+    best: Row
+    others: tuple[tuple[Row, Ratio], ...]
+
+    @property
+    def ties(self) -> tuple[Row, ...]:
+        """Ours that may be as fast as the best, for all that was measured."""
+        return tuple(row for row, times in self.others if times.tie and row.library == OURS)
+
+
+def choose(rows: Sequence[Row], model: str, machine: str) -> list[Choice]:
+    """A choice for each input shape and number of threads that `model` was measured with.
+
+    Only the last session of each counts.
+
+    Args:
+        rows: of the store, the oldest first.
+        model: a name or a folder, as it was measured.
+        machine: the fingerprint of this one.
+
+    Raises:
+        UsageError: it was not measured here, or nothing gave the right answers.
+    """
+    here = [row for row in rows if row.machine == machine and row.model == model]
+    last = {(row.graph, row.threads): row.session for row in here}
+    choices = []
+    for (graph, threads), session in last.items():
+        timed = sorted(
+            (
+                row
+                for row in here
+                if (row.graph, row.threads, row.session) == (graph, threads, session)
+                and row.status == OK
+            ),
+            key=lambda row: row.median_ms or 0.0,
+        )
+        best = next((row for row in timed if row.library == OURS), None)
+        if best:
+            others = ((row, ratio(row.rounds_ms, best.rounds_ms)) for row in timed if row != best)
+            choices.append(Choice(best, tuple(others)))
+    if not choices:
+        raise UsageError(f"{model} was not measured on this machine. Run: edgewise bench {model}")
+    return choices

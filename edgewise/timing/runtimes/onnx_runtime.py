@@ -1,0 +1,53 @@
+"""ONNX Runtime's own CPU kernels. It computes in float32 or int8; it has no bfloat16 on a CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewise.timing.runtimes.graph import INPUT, OUTPUT, int8_file, onnx_file
+from edgewise.timing.runtimes.runtime import Prepared, Shape
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def prepare(
+    network: nn.Module, shape: Shape, precision: str, threads: int, folder: Path
+) -> Prepared:
+    """The graph at that precision, with all of ONNX Runtime's own optimisations."""
+    write = int8_file if precision == "int8" else onnx_file
+    return PreparedOnnx(write(network, shape, folder), threads)
+
+
+class PreparedOnnx(Prepared):
+    """A session of an ONNX file."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # what goes wrong is raised as well
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        # Threads that wait for the next call would slow down whatever is timed after this one.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        # Without VNNI, its faster int8 kernels saturate in 16 bits: other answers.
+        options.add_session_config_entry("session.x64quantprecision", "1")
+        self.session = onnxruntime.InferenceSession(
+            path, options, providers=["CPUExecutionProvider"]
+        )
+        self.weight_bytes = path.stat().st_size
+
+    def feed(self, images: NDArray[np.float32]) -> None:
+        self.images = {INPUT: np.ascontiguousarray(images)}
+
+    def call(self) -> None:
+        (self.answer,) = self.session.run([OUTPUT], self.images)
+
+    def logits(self) -> NDArray[np.float32]:
+        logits: NDArray[np.float32] = self.answer
+        return logits

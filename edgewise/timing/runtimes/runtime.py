@@ -1,0 +1,139 @@
+"""What a runtime is to us: something that makes a network ready to run, and its version."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewise.errors import EdgewiseError, UsageError, missing_package, unknown
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Shape = tuple[int, int, int, int]
+LONGEST_REASON = 200  # characters of a runtime's own words in our error
+
+
+class Prepared(ABC):
+    """A network that is ready to run in one runtime, at one precision, on a fixed shape of input.
+
+    Attributes:
+        weight_bytes: of the file that the runtime loads; in PyTorch, of parameters and buffers.
+    """
+
+    weight_bytes: int
+
+    def run(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N, C, H, W) of the prepared shape -> logits (N, classes).
+
+        Raises:
+            EdgewiseError: the runtime failed.
+        """
+        try:
+            self.feed(images)
+            self.call()
+            return np.array(self.logits(), dtype=np.float32)
+        except Exception as error:
+            raise EdgewiseError(f"it does not run: {shortened(error)}") from error
+
+    @abstractmethod
+    def feed(self, images: NDArray[np.float32]) -> None:
+        """Sets the input of the calls that follow."""
+
+    @abstractmethod
+    def call(self) -> None:
+        """Runs once on that input and returns when the logits are there: what is timed."""
+
+    @abstractmethod
+    def logits(self) -> NDArray[np.float32]:
+        """The answer of the last call, (N, classes)."""
+
+    def close(self) -> None:
+        """Gives back the memory: drops all that the runtime made."""
+        self.__dict__.clear()
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Something that runs networks.
+
+    Attributes:
+        name: what `--runtime` takes.
+        extra: the extra of `pip install 'edgewise[...]'` that it needs; "" if none.
+        packages: the distributions that it needs; the first one's version is the runtime's.
+        precisions: of "fp32", "bf16" and "int8", those that it has on a CPU.
+        make: `prepare` without the checks and with the runtime's own errors.
+    """
+
+    name: str
+    extra: str
+    packages: tuple[str, ...]
+    precisions: tuple[str, ...]
+    make: Callable[[nn.Module, Shape, str, int, Path], Prepared]
+
+    def version(self) -> str | None:
+        """As installed; None if one of its packages is missing."""
+        return None if self._missing() else metadata.version(self.packages[0])
+
+    def prepare(
+        self, network: nn.Module, shape: Shape, precision: str, threads: int, folder: Path
+    ) -> Prepared:
+        """The network (unchanged by this), in evaluation mode and ready to run.
+
+        Args:
+            network: (N, C, H, W) float32 -> logits (N, classes): a `Network`, or anybody's module.
+            shape: of the input, (N, C, H, W).
+            precision: "fp32", "bf16" or "int8". int8 is static, with weights a channel each, and
+                calibrated on `random_images`.
+            threads: that compute one call.
+            folder: for the files of this and later calls; they are named after what they hold, so
+                that networks may share it and a file is made once.
+
+        Raises:
+            UsageError: the runtime is not installed or has no such precision.
+            EdgewiseError: the runtime can't take the network; the message says why.
+        """
+        if missing := self._missing():
+            raise missing_package(missing, self.extra)
+        if precision not in ("fp32", "bf16", "int8"):
+            raise unknown("precision", precision, ("fp32", "bf16", "int8"))
+        if precision not in self.precisions:
+            raise UsageError(f"{self.name} has no {precision} on a CPU.")
+        try:
+            return self.make(network, shape, precision, threads, folder)
+        except EdgewiseError:
+            raise
+        except Exception as error:  # every runtime has its own kinds
+            raise EdgewiseError(f"{self.name} can't take it: {shortened(error)}") from error
+
+    def _missing(self) -> str:
+        """The first of its packages that is not installed; "" if all are."""
+        for package in self.packages:
+            try:
+                metadata.version(package)
+            except metadata.PackageNotFoundError:
+                return package
+        return ""
+
+
+def random_images(shape: Shape, count: int = 1, seed: int = 0) -> list[NDArray[np.float32]]:
+    """`count` inputs of that shape, of normally distributed values: like normalised pixels."""
+    generator = np.random.default_rng(seed)
+    return [generator.standard_normal(shape, dtype=np.float32) for _ in range(count)]
+
+
+def shortened(error: BaseException) -> str:
+    """The kind of the error that began it all, and the first line of its words."""
+    while error.__cause__:
+        error = error.__cause__
+    line = str(error).strip().partition("\n")[0]
+    if len(line) > LONGEST_REASON:
+        line = f"{line[:LONGEST_REASON]} ..."
+    return f"{type(error).__name__}: {line}"

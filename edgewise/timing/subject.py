@@ -1,0 +1,121 @@
+"""The network that is timed: its weights, its inputs, and the right answers to them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import nn
+
+from edgewise.deploy.predictor import open_model
+from edgewise.files import read_json, write_json
+from edgewise.layers import GRN, LayerScale
+from edgewise.network import Network, build
+from edgewise.spec import Spec
+from edgewise.timing.runtimes import random_images
+from edgewise.weights.create import create_model
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+IMAGES = 16  # that all candidates must answer alike
+SPEC, WEIGHTS, INPUTS, RIGHT = "spec.json", "weights.safetensors", "inputs.npy", "right.npy"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One network at one input shape.
+
+    Attributes:
+        network: in eval mode.
+        inputs: float32 (batches, N, C, H, W), `IMAGES` images or more in all.
+        right: float32 (batches * N, classes): PyTorch's logits.
+    """
+
+    network: Network
+    inputs: NDArray[np.float32]
+    right: NDArray[np.float32]
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(N, C, H, W) of one call."""
+        batch, chans, height, width = self.inputs.shape[1:]
+        return batch, chans, height, width
+
+    @property
+    def graph(self) -> str:
+        """A fingerprint of what is computed, whatever the weights: 12 hex digits."""
+        text = json.dumps([self.network.spec.to_json(), self.shape], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def save(self, folder: Path) -> None:
+        """Writes it to `folder`, for another process to `open_subject`."""
+        write_json(folder / SPEC, self.network.spec.to_json())
+        safetensors.torch.save_file(self.network.state_dict(), folder / WEIGHTS)
+        np.save(folder / INPUTS, self.inputs)
+        np.save(folder / RIGHT, self.right)
+
+
+def open_subject(folder: Path) -> Subject:
+    """What `Subject.save` wrote."""
+    network = build(Spec.from_json(read_json(folder / SPEC)))
+    network.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
+    return Subject(network.eval(), np.load(folder / INPUTS), np.load(folder / RIGHT))
+
+
+def make_subject(model: str, imgsz: int, batch: int) -> Subject:
+    """A network by name, with random weights, or of a run or a model folder, with its own.
+
+    Raises:
+        UsageError: there is no such network or folder.
+    """
+    trained = Path(model).is_dir()
+    torch.manual_seed(0)
+    network = (open_model(model).network if trained else create_model(model)).eval()
+    batches = -(-IMAGES // batch)
+    inputs = np.stack(random_images((batch, network.spec.in_chans, imgsz, imgsz), batches))
+    with torch.no_grad():
+        if not trained:
+            randomise(network, torch.from_numpy(inputs.reshape(-1, *inputs.shape[2:])[:IMAGES]))
+        right = np.concatenate([network(x).numpy() for x in torch.from_numpy(inputs)])
+    return Subject(network, inputs, right)
+
+
+def randomise(network: Network, x: torch.Tensor) -> None:
+    """Weights as a trained network might have them, in place; leaves it in eval mode.
+
+    Fresh weights would hide faults: batch norm with mean 0 and variance 1 is nothing, layer scale
+    starts near 0, and then every image gets about the same logits. Here every batch norm has the
+    statistics of `x` (N, C, H, W), and so do the logits: mean 0 and standard deviation 1 in each
+    class. Call it without gradients.
+
+    Shifts are about 1, so that most of a map is on the linear side of its activation. At 0 a deep
+    random network is chaotic: int8's rounding alone left a correlation of 0.5 in MobileNetV2's
+    logits, and 0.97 at 1 (ONNX Runtime, 128 px).
+    """
+    norms = [module for module in network.eval().modules() if isinstance(module, nn.BatchNorm2d)]
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d | nn.LayerNorm):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, float(isinstance(module, nn.BatchNorm2d)), 0.1)
+        elif isinstance(module, LayerScale):
+            nn.init.uniform_(module.weight, 0.1, 1.0)
+        elif isinstance(module, GRN):
+            nn.init.normal_(module.weight, std=0.1)
+            nn.init.normal_(module.bias, std=0.1)
+    for norm in norms:
+        norm.train().momentum = 1.0  # the running statistics become those of `x`
+    network(x)
+    for norm in norms:
+        norm.eval().momentum = network.spec.norm_momentum
+    if isinstance(classifier := network.head.classifier, nn.Linear):
+        logits = network(x)
+        factor = 1 / logits.std(0).clamp_min(1e-6)
+        classifier.weight.mul_(factor[:, None])
+        classifier.bias.sub_(logits.mean(0)).mul_(factor)

@@ -4,9 +4,9 @@
     python benchmarks/count.py --json     # the same for a program
 
 Every tool counts in a process of its own, one thread, on a network that is already built, three
-times in turn with the others; the ratio is of the medians. Ours is given three times: of a module
-with weights, of a name (which it builds itself), and of the very first call of a process. Memory is
-the largest resident size of the process less that before counting.
+times in turn with the others; the ratio is of the medians. Ours is given twice: of a module with
+weights, and of a name, which it builds itself. Memory is the largest resident size of the process
+less that before counting.
 """
 
 from __future__ import annotations

@@ -46,13 +46,14 @@ TIMM = {
     "mobilenetv4_hybrid_large_075": ("mobilenet_v4_hybrid_large", 0.75),
     "mobilenetv4_hybrid_large": ("mobilenet_v4_hybrid_large", 1.0),
     **{f"efficientnet_b{i}": (f"efficientnet_b{i}", 1.0) for i in range(8)},
-    **{f"tf_efficientnet_b{i}": (f"efficientnet_b{i}", 1.0) for i in range(8)},
+    # The larger ones with this padding are the same rows again.
+    **{f"tf_efficientnet_b{i}": (f"efficientnet_b{i}", 1.0) for i in range(4)},
     **{f"efficientnet_lite{i}": (f"efficientnet_lite{i}", 1.0) for i in range(5)},
     **{f"tf_efficientnet_lite{i}": (f"efficientnet_lite{i}", 1.0) for i in range(5)},
     **{f"efficientnetv2_{x}": (f"efficientnet_v2_{x}", 1.0) for x in ("s", "m", "l", "xl")},
     **{
         f"tf_efficientnetv2_{x}": (f"efficientnet_v2_{x}", 1.0)
-        for x in ("b0", "b1", "b2", "b3", "s", "m", "l", "xl")
+        for x in ("b0", "b1", "b2", "b3", "s")
     },
     **{name: (name, 1.0) for name in list_models("convnext_[!v]*")},
     **{name.replace("_v2", "v2"): (name, 1.0) for name in list_models("convnext_v2*")},

@@ -87,7 +87,7 @@ def write_picture(profile: Profile, path: Path) -> None:
         from matplotlib.figure import Figure
         from matplotlib.patches import Patch
     except ImportError as error:
-        raise missing_package("matplotlib", "report") from error
+        raise missing_package("matplotlib", "bench") from error
     layers = [layer for layer in profile.layers if layer.macs]
     figure = Figure(figsize=(11, 2.2 + 0.16 * len(layers)), layout="constrained", dpi=100)
     axes = figure.subplots(1, len(COLUMNS), sharey=True, squeeze=False)[0]

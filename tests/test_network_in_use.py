@@ -80,7 +80,16 @@ def test_bfloat16_autocast_learns(network: Network) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("change", ["plain", "small stem", "dilated"])
+@pytest.mark.parametrize(
+    ("network", "change"),
+    [
+        *((name, "plain") for name in KINDS),
+        ("efficientnet_lite0", "small stem"),
+        ("mobilenet_v4_hybrid_medium", "dilated"),
+        ("convnext_atto", "dilated"),
+    ],
+    indirect=["network"],
+)
 def test_compiles_as_one_graph_and_exports(network: Network, change: str) -> None:
     spec = network.spec
     if change != "plain":

@@ -10,7 +10,7 @@ from oracles import import_torchvision
 from torch.utils.flop_counter import FlopCounterMode
 
 from edgewise.errors import UsageError
-from edgewise.families import VARIANTS, list_models, variant
+from edgewise.families import VARIANTS, variant
 from edgewise.measure.count import Layer, count
 from edgewise.network import Network, build
 from edgewise.spec import Attention, Conv, MBConv, Pool, Spec

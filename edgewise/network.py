@@ -99,12 +99,10 @@ class Network(nn.Module):
 
 def _module(in_chans: int, block: Block, drop_path: float) -> nn.Module:
     """The module of a row: its keyword arguments are the row's fields."""
-    numbers = dict(vars(block))
+    unused = {rows.Pool: ("out",), rows.Attention: ("out", "stride")}.get(type(block), ())
+    numbers = {name: n for name, n in vars(block).items() if name not in ("kind", *unused)}
     if isinstance(block, rows.Pool):
-        del numbers["out"]
         return MaxPool(**numbers)
-    if isinstance(block, rows.Attention):
-        del numbers["out"], numbers["stride"]
     return MODULES[type(block)](in_chans, **numbers, drop_path=drop_path)
 
 

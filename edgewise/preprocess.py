@@ -7,13 +7,14 @@ weights, as `preprocess.json` in a model folder and as metadata in every artefac
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from PIL import Image
+from pydantic import Field
 
-from edgewise.errors import UsageError
+from edgewise.validation import from_plain, one_of, record
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +26,10 @@ INTERPOLATIONS = {
 }
 
 
-@dataclass(frozen=True)
+_AboveZero = Annotated[float, Field(gt=0)]
+
+
+@record()
 class Preprocess:
     """How an image becomes an input.
 
@@ -38,27 +42,12 @@ class Preprocess:
         colour: the order of the channels; only "RGB".
     """
 
-    size: int
-    crop: float
-    interpolation: str
+    size: Annotated[int, Field(ge=1)]
+    crop: Annotated[float, Field(gt=0, le=1)]
+    interpolation: Annotated[str, one_of(*INTERPOLATIONS)]
     mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    colour: str = "RGB"
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.size, int) or self.size < 1:
-            raise UsageError(f"preprocess: size must be a positive whole number, not {self.size!r}")
-        if not 0 < self.crop <= 1:
-            raise UsageError(f"preprocess: crop must be above 0 and at most 1, not {self.crop}")
-        if self.interpolation not in INTERPOLATIONS:
-            raise UsageError(
-                f"preprocess: interpolation must be one of {', '.join(INTERPOLATIONS)}, "
-                f"not '{self.interpolation}'"
-            )
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise UsageError("preprocess: mean and std need three numbers each, std above 0")
-        if self.colour != "RGB":
-            raise UsageError(f"preprocess: colour must be 'RGB', not '{self.colour}'")
+    std: tuple[_AboveZero, _AboveZero, _AboveZero]
+    colour: Literal["RGB"] = "RGB"
 
     def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
         """An RGB image of any size -> uint8 (size, size, 3).
@@ -92,13 +81,7 @@ class Preprocess:
         Raises:
             UsageError: a key is missing, unknown or out of range.
         """
-        names = {field.name for field in fields(cls)}
-        if not isinstance(value, dict) or set(value) != names:
-            raise UsageError(f"preprocess needs exactly the keys {', '.join(sorted(names))}")
-        try:
-            return cls(**{**value, "mean": tuple(value["mean"]), "std": tuple(value["std"])})
-        except TypeError as error:  # a word where a number should be, a number for a list
-            raise UsageError(f"preprocess: a value is of the wrong type ({error})") from error
+        return from_plain(cls, value, "preprocess")
 
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)  # 255 * (.485, .456, .406)

@@ -6,45 +6,54 @@ unchanged. `edgewise.network.build` makes a module of it. Nothing here needs tor
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import MISSING, asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from edgewise.errors import UsageError
+from edgewise.validation import from_plain, one_of, record
 
 ACTIVATIONS = ("relu", "relu6", "hard_swish", "silu", "gelu", "sigmoid", "hard_sigmoid")
-PADDINGS = ("symmetric", "same")
-NORMS = ("batch", "layer", "none")
 MOST_CHANNELS = 1 << 16  # far above any network of this line; catches slips of the keyboard
 
+Activation = Annotated[str, one_of("", *ACTIVATIONS)]
+Channels = Annotated[int, Field(ge=0, le=MOST_CHANNELS)]  # 0, where it is allowed, is "none"
+Side = Annotated[int, Field(ge=1, le=64)]
+Odd = Annotated[int, one_of(*range(1, 32, 2))]  # sides of kernels
+OddOr0 = Annotated[int, one_of(0, *range(1, 32, 2))]
+Part = Annotated[float, Field(ge=0, lt=1)]
 
-@dataclass(frozen=True, kw_only=True)
+
+@record(kw_only=True)
 class Block:
     """What every block has. `dilation` is that of its convolutions larger than 1x1."""
 
-    out: int
-    stride: int = 1
-    dilation: int = 1
+    out: Channels
+    stride: Annotated[int, one_of(1, 2, 4)] = 1
+    dilation: Side = 1
 
 
-@dataclass(frozen=True, kw_only=True)
+@record(kw_only=True)
 class Conv(Block):
     """Convolution -> norm -> activation [+ input]. It has a bias unless batch norm follows."""
 
-    kernel: int = 3
-    act: str = ""
-    norm: str = "batch"
+    kind: Literal["Conv"] = "Conv"
+    kernel: Side = 3
+    act: Activation = ""
+    norm: Annotated[str, one_of("batch", "layer", "none")] = "batch"
     skip: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
+@record(kw_only=True)
 class Pool(Block):
     """Max pooling; `out` is the number of channels that come in."""
 
-    kernel: int = 2
+    kind: Literal["Pool"] = "Pool"
+    kernel: Annotated[int, Field(ge=2, le=31)] = 2
 
 
-@dataclass(frozen=True, kw_only=True)
+@record(kw_only=True)
 class MBConv(Block):
     """[start depthwise] -> [expand] -> [depthwise] -> [squeeze-excite] -> project [+ input].
 
@@ -53,45 +62,48 @@ class MBConv(Block):
     channels. The stride sits on the depthwise convolution, else on the start one, else on expand.
     """
 
-    kernel: int = 3
-    expand: int = 0
-    expand_kernel: int = 1
-    start: int = 0
-    squeeze: int = 0
-    squeeze_act: str = "relu"
-    gate: str = "sigmoid"
-    act: str = ""
+    kind: Literal["MBConv"] = "MBConv"
+    kernel: OddOr0 = 3
+    expand: Channels = 0
+    expand_kernel: Odd = 1
+    start: OddOr0 = 0
+    squeeze: Channels = 0
+    squeeze_act: Activation = "relu"
+    gate: Activation = "sigmoid"
+    act: Activation = ""
     linear: bool = True
     skip: bool = True
-    layer_scale: float = 0.0
+    layer_scale: Part = 0.0
 
 
-@dataclass(frozen=True, kw_only=True)
+@record(kw_only=True)
 class Attention(Block):
     """Mobile multi-query attention [x layer scale] + input; `dim` is channels per head."""
 
-    heads: int
-    dim: int
-    kv_stride: int = 1
-    layer_scale: float = 0.0
+    kind: Literal["Attention"] = "Attention"
+    heads: Annotated[int, Field(ge=1, le=MOST_CHANNELS)]
+    dim: Annotated[int, Field(ge=1, le=MOST_CHANNELS)]
+    kv_stride: Side = 1
+    layer_scale: Part = 0.0
 
 
-@dataclass(frozen=True, kw_only=True)
+@record(kw_only=True)
 class ConvNeXt(Block):
     """[downsample] -> (depthwise -> norm -> expand -> [GRN] -> project [x layer scale]) + input.
 
     `dilation` is the depthwise convolution's, `first_dilation` the downsampling one's.
     """
 
-    expand: int = 0
-    kernel: int = 7
+    kind: Literal["ConvNeXt"] = "ConvNeXt"
+    expand: Channels = 0
+    kernel: Odd = 7
     grn: bool = False
-    layer_scale: float = 0.0
+    layer_scale: Part = 0.0
     downsample: bool = False
-    first_dilation: int = 1
+    first_dilation: Side = 1
 
 
-@dataclass(frozen=True, kw_only=True)
+@record(kw_only=True)
 class Residual(Block):
     """ResNet's block: two 3x3 convolutions, or 1x1, 3x3, 1x1 with `hidden` channels in between.
 
@@ -99,12 +111,13 @@ class Residual(Block):
     `first_dilation`.
     """
 
-    hidden: int = 0
+    kind: Literal["Residual"] = "Residual"
+    hidden: Channels = 0
     project: bool = False
-    first_dilation: int = 1
+    first_dilation: Side = 1
 
 
-@dataclass(frozen=True, kw_only=True)
+@record(kw_only=True)
 class Head:
     """[conv 1x1] -> average pool -> [layer norm] -> [hidden layers] -> dropout -> classifier.
 
@@ -112,13 +125,13 @@ class Head:
     layers have batch norm instead of a bias with `hidden_norm`.
     """
 
-    conv: int = 0
-    grid: int = 1
+    conv: Channels = 0
+    grid: Side = 1
     layer_norm: bool = False
-    hidden: tuple[int, ...] = ()
+    hidden: tuple[Annotated[int, Field(ge=1, le=MOST_CHANNELS)], ...] = ()
     hidden_norm: bool = False
-    act: str = "relu"
-    dropout: float = 0.0
+    act: Activation = "relu"
+    dropout: Part = 0.0
 
 
 @dataclass(frozen=True)
@@ -129,13 +142,19 @@ class Feature:
     stride: int
 
 
-@dataclass(frozen=True)
+AnyBlock = Annotated[
+    Conv | Pool | MBConv | Attention | ConvNeXt | Residual, Field(discriminator="kind")
+]
+
+
+@record()
 class Spec:
     """Everything that `build` needs: explicit numbers for every block.
 
     Stage k holds the blocks of one resolution: only its first block may have a stride. The first
     stage is at the stem's stride; it may be empty.
 
+    `padding` is "symmetric" (PyTorch's) or "same" (TensorFlow's, asymmetric at stride 2).
     `norm_eps` is 1e-3 in most papers' code and 1e-5 in some PyTorch weights; the shapes are the
     same and the outputs are not, so it travels with the weights. `norm_momentum` is PyTorch's 0.1
     rather than the papers' .001-.01: theirs needs hundreds of thousands of steps to settle.
@@ -146,15 +165,15 @@ class Spec:
     """
 
     name: str
-    in_chans: int
-    classes: int
+    in_chans: Annotated[int, Field(ge=1, le=MOST_CHANNELS)]
+    classes: Channels
     stem: Conv
-    stages: tuple[tuple[Block, ...], ...]
+    stages: tuple[tuple[AnyBlock, ...], ...]
     head: Head
-    padding: str = "symmetric"
-    norm_eps: float = 1e-3
-    norm_momentum: float = 0.1
-    drop_path: float = 0.0
+    padding: Annotated[str, one_of("symmetric", "same")] = "symmetric"
+    norm_eps: Annotated[float, Field(gt=0, lt=1)] = 1e-3
+    norm_momentum: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    drop_path: Part = 0.0
 
     def __post_init__(self) -> None:
         _check(self)
@@ -170,13 +189,7 @@ class Spec:
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary of plain JSON values; a block's class is its "kind"."""
-        value = asdict(self)
-        value["stages"] = [
-            [{"kind": type(block).__name__, **asdict(block)} for block in stage]
-            for stage in self.stages
-        ]
-        value["head"]["hidden"] = list(self.head.hidden)
-        return value
+        return asdict(self)
 
     @classmethod
     def from_json(cls, value: Any) -> Spec:
@@ -186,97 +199,7 @@ class Spec:
             UsageError: a key is missing, unknown, of the wrong type or out of range; the message
                 names the row.
         """
-        plain = _typed(cls, value, "it")
-        stages, rows = plain["stages"], (list, tuple)
-        if not isinstance(stages, rows) or not all(isinstance(stage, rows) for stage in stages):
-            raise UsageError("spec: stages must be a list of lists of blocks")
-        plain["stem"] = Conv(**_typed(Conv, plain["stem"], "stem"))
-        plain["head"] = Head(**_typed(Head, plain["head"], "head"))
-        plain["stages"] = tuple(
-            tuple(_block(block, f"stages[{s}][{b}]") for b, block in enumerate(stage))
-            for s, stage in enumerate(stages)
-        )
-        return cls(**plain)
-
-
-KINDS: dict[str, type[Block]] = {
-    kind.__name__: kind for kind in (Conv, Pool, MBConv, Attention, ConvNeXt, Residual)
-}
-
-
-def _block(value: Any, where: str) -> Block:
-    kind = value.get("kind") if isinstance(value, dict) else None
-    if kind not in KINDS:
-        known = ", ".join(KINDS)
-        raise UsageError(f"spec: {where} must be an object whose kind is one of {known}")
-    plain = {name: item for name, item in value.items() if name != "kind"}
-    return KINDS[kind](**_typed(KINDS[kind], plain, where))
-
-
-def _typed(kind: type, value: Any, where: str) -> dict[str, Any]:
-    """`value` as the arguments of the dataclass `kind`: known names, checked types."""
-    plain_types: dict[str, tuple[type, ...]] = {
-        "int": (int,),
-        "str": (str,),
-        "bool": (bool,),
-        "float": (int, float),
-    }
-    if not isinstance(value, dict):
-        raise UsageError(f"spec: {where} must be an object, not {value!r}")
-    known = {field.name: field for field in fields(kind)}
-    needed = {name for name, field in known.items() if field.default is MISSING}
-    for name in sorted((needed - value.keys()) | (value.keys() - known.keys())):
-        state = "lacks" if name in needed else "has the unknown key"
-        raise UsageError(f"spec: {where} {state} '{name}'")
-    for name, item in value.items():
-        wanted = str(known[name].type)
-        allowed = plain_types.get(wanted, (object,))
-        if not isinstance(item, allowed) or (isinstance(item, bool) and int in allowed):
-            raise UsageError(f"spec: {where}: {name} must be {wanted}, not {item!r}")
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
-
-
-Rule = tuple[Callable[[Any], bool], str]
-
-
-def _within(least: float, most: float) -> Rule:
-    return lambda value: least <= value <= most, f"from {least} to {most}"
-
-
-def _one_of(names: tuple[str, ...]) -> Rule:
-    return lambda value: value in names, f"one of {', '.join(name or '(none)' for name in names)}"
-
-
-_ODD: Rule = (lambda value: value in range(1, 32, 2), "odd, from 1 to 31")
-_ODD_OR_0: Rule = (lambda value: value in (0, *range(1, 32, 2)), "0 or odd, up to 31")
-_BELOW_1: Rule = (lambda value: 0 <= value < 1, "at least 0 and below 1")
-_ABOVE_0: Rule = (lambda value: 0 < value < 1, "between 0 and 1")
-_CHANNELS, _CHANNELS_OR_0 = _within(1, MOST_CHANNELS), _within(0, MOST_CHANNELS)
-_ACT = _one_of(("", *ACTIVATIONS))
-# By name, or by class and name where one class has a rule of its own.
-_RULES: dict[str, Rule] = {
-    **dict.fromkeys(("out", "in_chans", "heads", "dim"), _CHANNELS),
-    **dict.fromkeys(("classes", "conv", "expand", "squeeze", "Residual.hidden"), _CHANNELS_OR_0),
-    "Head.hidden": (
-        lambda sizes: isinstance(sizes, tuple) and all(n in range(1, MOST_CHANNELS) for n in sizes),
-        f"a list of numbers {_CHANNELS[1]}",
-    ),
-    **dict.fromkeys(("act", "squeeze_act", "gate"), _ACT),
-    "padding": _one_of(PADDINGS),
-    "norm": _one_of(NORMS),
-    "stride": (lambda value: value in (1, 2, 4), "1, 2 or 4"),
-    "kernel": _ODD,
-    "MBConv.kernel": _ODD_OR_0,
-    "Conv.kernel": _within(1, 31),
-    "Pool.kernel": _within(2, 31),
-    "start": _ODD_OR_0,
-    "expand_kernel": _ODD,
-    "kv_stride": _within(1, 8),
-    "grid": _within(1, 64),
-    **dict.fromkeys(("dilation", "first_dilation"), _within(1, 64)),
-    **dict.fromkeys(("drop_path", "dropout", "layer_scale"), _BELOW_1),
-    **dict.fromkeys(("norm_eps", "norm_momentum"), _ABOVE_0),
-}
+        return from_plain(cls, value, "spec")
 
 
 def _check(spec: Spec) -> None:
@@ -286,31 +209,21 @@ def _check(spec: Spec) -> None:
         if not holds:
             raise UsageError(f"spec '{spec.name}': {where}: {what}")
 
-    blocks = [
-        (f"stages[{s}][{b}]", block)
-        for s, stage in enumerate(spec.stages)
-        for b, block in enumerate(stage)
-    ]
-    for where, row in [("network", spec), ("stem", spec.stem), ("head", spec.head), *blocks]:
-        for name, value in vars(row).items():
-            rule = _RULES.get(f"{type(row).__name__}.{name}", _RULES.get(name))
-            if rule:
-                need(rule[0](value), where, f"{name} must be {rule[1]}, not {value!r}")
     need(bool(spec.stages), "stages", "there must be one at least")
-    for s, stage in enumerate(spec.stages):
-        need(s == 0 or bool(stage), f"stages[{s}]", "only the first stage may be empty")
-
+    need(all(spec.stages[1:]), "stages", "only the first may be empty")
+    need(spec.stem.out > 0, "stem", "out must be at least 1")
     previous = spec.stem.out
-    for where, block in blocks:
-        first = where.endswith("[0]") and not where.startswith("stages[0]")
+    blocks = [(s, b, x) for s, stage in enumerate(spec.stages) for b, x in enumerate(stage)]
+    for s, b, block in blocks:
+        where = f"stages[{s}][{b}]"
+        need(block.out > 0, where, "out must be at least 1")
         need(
-            block.stride == 1 or first,
+            block.stride == 1 or (s > 0 and b == 0),
             where,
             "stride must be 1: only the first block of a stage after the first may have more",
         )
         skips = {
             Attention: True,
-            Pool: False,
             ConvNeXt: not getattr(block, "downsample", False),
             Residual: not getattr(block, "project", False),
         }.get(type(block), getattr(block, "skip", False))

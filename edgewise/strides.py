@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgewise.errors import UsageError
-from edgewise.spec import Block, ConvNeXt, Residual, Spec
+from edgewise.spec import AnyBlock, ConvNeXt, Residual, Spec
 
 OUTPUT_STRIDES = (8, 16, 32)
 
@@ -43,7 +43,7 @@ def dilate(spec: Spec, output_stride: int) -> Spec:
         raise UsageError(f"output_stride must be 8, 16 or 32, not {output_stride}")
     stride, dilation, stages = spec.stem.stride, 1, []
     for stage in spec.stages:
-        blocks = []
+        blocks: list[AnyBlock] = []
         for block in stage:
             before = dilation
             if stride * block.stride > output_stride:
@@ -55,7 +55,7 @@ def dilate(spec: Spec, output_stride: int) -> Spec:
     return replace(spec, stages=tuple(stages))
 
 
-def _dilated(block: Block, before: int, after: int) -> Block:
+def _dilated(block: AnyBlock, before: int, after: int) -> AnyBlock:
     """`before` for what has the stride or comes before it, `after` for what comes after it."""
     if isinstance(block, ConvNeXt | Residual):
         return replace(block, first_dilation=before, dilation=after)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from edgewise.errors import UsageError
-from edgewise.spec import Block, Conv, ConvNeXt, Head, MBConv, Residual, Spec
+from edgewise.spec import AnyBlock, Conv, ConvNeXt, Head, MBConv, Residual, Spec
 
 STEM = Conv(out=0, stride=2)  # 3x3; channels and activation come from the table
 HEAD = Head()
@@ -31,7 +31,7 @@ class Row:
         deepens: whether the depth multiplier changes `repeats`.
     """
 
-    block: Block
+    block: AnyBlock
     repeats: int = 1
     expand: float = 1.0
     squeeze: float = 0.0
@@ -136,7 +136,7 @@ def scale(
     stem = replace(table.first, out=table.end(table.stem, width))
     if not stem.act and stem.norm == "batch":
         stem = replace(stem, act=table.act)
-    stages: list[list[Block]] = [[]]
+    stages: list[list[AnyBlock]] = [[]]
     channels = stem.out
     for row in table.rows:
         for i in range(row.times(depth)):
@@ -165,7 +165,7 @@ def scale(
     )
 
 
-def _resolve(row: Row, table: Table, channels: int, width: float, *, first: bool) -> Block:
+def _resolve(row: Row, table: Table, channels: int, width: float, *, first: bool) -> AnyBlock:
     """One block of `row` on an input of `channels`."""
     block = row.block
     out = table.channels(block.out * width) if block.out else channels
@@ -191,3 +191,44 @@ def _resolve(row: Row, table: Table, channels: int, width: float, *, first: bool
         numbers |= {"hidden": table.channels(block.hidden * width) if block.hidden else 0}
         numbers |= {"project": not same}
     return replace(block, **numbers)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One network that people know by name.
+
+    Attributes:
+        name: ours.
+        table: the paper's table.
+        input_size: height and width that it was published for, in pixels.
+        top1: published ImageNet top-1 accuracy, in percent.
+        top1_source: whose figure that is.
+        width: the variant's own width multiplier.
+        depth: the variant's own depth multiplier.
+        dropout: before the classifier.
+        timm: timm's name; "" where it is ours.
+    """
+
+    name: str
+    table: Table
+    input_size: int
+    top1: float
+    top1_source: str
+    width: float = 1.0
+    depth: float = 1.0
+    dropout: float = 0.2
+    timm: str = ""
+
+    def spec(
+        self, width: float = 1.0, classes: int = 1000, in_chans: int = 3, depth: float = 1.0
+    ) -> Spec:
+        """The explicit numbers; `width` and `depth` multiply the variant's own.
+
+        Raises:
+            UsageError: a number is out of range.
+        """
+        table = replace(self.table, dropout=self.dropout)
+        spec = scale(table, self.width * width, self.depth * depth, classes, in_chans)
+        changed = [f"_{width:g}"] if width != 1 else []
+        changed += [f"_depth_{depth:g}"] if depth != 1 else []
+        return replace(spec, name=self.name + "".join(changed))

@@ -55,5 +55,7 @@ def test_nonsense_is_refused(key: str, value: Any) -> None:
 
 
 def test_missing_and_unknown_keys_are_refused() -> None:
-    with pytest.raises(UsageError, match="exactly the keys"):
+    with pytest.raises(UsageError, match="preprocess: crop: is missing"):
         Preprocess.from_json({"size": 4})
+    with pytest.raises(UsageError, match="preprocess: zoom: no such field"):
+        Preprocess.from_json({**RULE.to_json(), "zoom": 4})

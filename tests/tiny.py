@@ -4,8 +4,7 @@ from dataclasses import replace
 
 from edgewise.families import VARIANTS
 from edgewise.families.efficientnet import LITE
-from edgewise.families.variant import Variant
-from edgewise.table import Channels
+from edgewise.table import Channels, Variant
 
 TABLE = replace(
     LITE,

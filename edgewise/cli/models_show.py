@@ -14,7 +14,7 @@ from edgewise.cli.models import WIDTH, columns, weights
 
 if TYPE_CHECKING:
     from edgewise.cli.paper_table import PaperRow
-    from edgewise.families.variant import Variant
+    from edgewise.table import Variant
 
 ACTS = {"relu": "RE", "hard_swish": "HS"}  # as MobileNetV3's tables have it
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import Any, NamedTuple
 
-from edgewise.families.variant import Variant
 from edgewise.measure.count import Layer, count
 from edgewise.spec import Attention, Block, Conv, ConvNeXt, MBConv, Pool, Residual, Spec
-from edgewise.table import Row
+from edgewise.table import Row, Variant
 
 
 @dataclass(frozen=True, kw_only=True)

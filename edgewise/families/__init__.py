@@ -15,21 +15,12 @@ from edgewise.families import (
     mobilenet_v3,
     mobilenet_v4,
 )
-from edgewise.families.variant import Variant
+from edgewise.table import Variant
 
+_MOBILENETS = (mobilenet_v1, mobilenet_v2, mobilenet_v3, mobilenet_v4)
+_PAPERS = (*_MOBILENETS, efficientnet, efficientnet_v2, convnext, baselines)
 VARIANTS: dict[str, Variant] = {
-    variant.name: variant
-    for family in (
-        mobilenet_v1,
-        mobilenet_v2,
-        mobilenet_v3,
-        mobilenet_v4,
-        efficientnet,
-        efficientnet_v2,
-        convnext,
-        baselines,
-    )
-    for variant in family.VARIANTS
+    variant.name: variant for paper in _PAPERS for variant in paper.VARIANTS
 }
 
 

@@ -4,9 +4,8 @@ ResNet-50 has the stride on the 3x3 convolution of its bottleneck, as in all wei
 has no batch norm.
 """
 
-from edgewise.families.variant import Variant
 from edgewise.spec import Conv, Head, Pool, Residual
-from edgewise.table import Channels, Row, Table
+from edgewise.table import Channels, Row, Table, Variant
 
 _TORCHVISION = "torchvision IMAGENET1K_V1"
 

@@ -4,9 +4,8 @@ A stem that cuts 4x4 patches, four stages of one block, layer norm and GELU only
 place of the layer scale. The sizes below tiny are timm's, taken over by V2's authors.
 """
 
-from edgewise.families.variant import Variant
 from edgewise.spec import Conv, ConvNeXt, Head
-from edgewise.table import Channels, Row, Table
+from edgewise.table import Channels, Row, Table, Variant
 
 
 def _variant(

@@ -6,9 +6,8 @@ hardware: no squeeze-excite, ReLU6, stem and head never scaled, first and last s
 
 from dataclasses import replace
 
-from edgewise.families.variant import Variant
 from edgewise.spec import MBConv
-from edgewise.table import Channels, Row, Table
+from edgewise.table import Channels, Row, Table, Variant
 
 
 def mbconv(e: float, k: int, c: int, n: int, s: int) -> Row:

@@ -7,9 +7,8 @@ families that keeps 90% of them.
 
 from dataclasses import replace
 
-from edgewise.families.variant import Variant
 from edgewise.spec import Conv, MBConv
-from edgewise.table import Channels, Row, Table
+from edgewise.table import Channels, Row, Table, Variant
 
 
 def f(e: int, c: int, n: int, s: int) -> Row:

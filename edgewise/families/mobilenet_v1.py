@@ -5,9 +5,8 @@ the published 569M, so it is read as a slip, as in the authors' code. The activa
 ReLU6. Channels are cut to whole numbers, not rounded to multiples of 8.
 """
 
-from edgewise.families.variant import Variant
 from edgewise.spec import MBConv
-from edgewise.table import Channels, Row, Table
+from edgewise.table import Channels, Row, Table, Variant
 
 
 def separable(c: int, s: int = 1, n: int = 1) -> Row:

@@ -1,8 +1,7 @@
 """MobileNetV2: Sandler et al., arXiv 1801.04381, table 2."""
 
-from edgewise.families.variant import Variant
 from edgewise.spec import MBConv
-from edgewise.table import Channels, Row, Table
+from edgewise.table import Channels, Row, Table, Variant
 
 
 def bottleneck(t: float, c: int, n: int, s: int) -> Row:

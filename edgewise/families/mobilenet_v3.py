@@ -12,9 +12,8 @@ squeeze-excite, ReLU everywhere and 3x3 kernels.
 from dataclasses import replace
 from typing import Any
 
-from edgewise.families.variant import Variant
 from edgewise.spec import MBConv
-from edgewise.table import Channels, Row, Table
+from edgewise.table import Channels, Row, Table, Variant
 
 RE, HS = "relu", "hard_swish"
 SE = 1 / 4
@@ -83,23 +82,12 @@ def _minimalistic(table: Table) -> Table:
 
 _SLIM = "tensorflow/models README"
 
-VARIANTS = (
-    Variant("mobilenet_v3_large", LARGE, 224, 75.2, "paper", timm="mobilenetv3_large_100"),
-    Variant("mobilenet_v3_small", SMALL, 224, 67.4, "paper", timm="mobilenetv3_small_100"),
-    Variant(
-        "mobilenet_v3_large_minimalistic",
-        _minimalistic(LARGE),
-        224,
-        72.3,
-        _SLIM,
-        timm="tf_mobilenetv3_large_minimal_100",
-    ),
-    Variant(
-        "mobilenet_v3_small_minimalistic",
-        _minimalistic(SMALL),
-        224,
-        61.9,
-        _SLIM,
-        timm="tf_mobilenetv3_small_minimal_100",
-    ),
+VARIANTS = tuple(
+    Variant(table.name, table, 224, top1, whose, timm=timm)
+    for table, top1, whose, timm in (
+        (LARGE, 75.2, "paper", "mobilenetv3_large_100"),
+        (SMALL, 67.4, "paper", "mobilenetv3_small_100"),
+        (_minimalistic(LARGE), 72.3, _SLIM, "tf_mobilenetv3_large_minimal_100"),
+        (_minimalistic(SMALL), 61.9, _SLIM, "tf_mobilenetv3_small_minimal_100"),
+    )
 )

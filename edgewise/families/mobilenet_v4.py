@@ -6,9 +6,8 @@ One block with two optional depthwise convolutions, of sides K1 (before the expa
 
 from functools import partial
 
-from edgewise.families.variant import Variant
 from edgewise.spec import Attention, Conv, Head, MBConv
-from edgewise.table import Channels, Row, Table
+from edgewise.table import Channels, Row, Table, Variant
 
 LAYER_SCALE = 1e-5
 

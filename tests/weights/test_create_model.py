@@ -99,7 +99,7 @@ def test_other_libraries_names_are_understood() -> None:
         ({"source": "mobilenet_v2", "pretrained": "ra_in2k"}, "Nearest: ra_in1k"),
         ({"source": "mobilenet_v2", "stem": "smal"}, "Nearest: small"),
         ({"source": "mobilenet_v2", "output_stride": 4}, "8, 16 or 32"),
-        ({"source": "mobilenet_v2", "drop_path": 1.0}, "drop_path must be"),
+        ({"source": "mobilenet_v2", "drop_path": 1.0}, "drop_path: must be"),
         (
             {"source": variant("mobilenet_v1").spec(), "width": 0.5},
             "width and depth are for a model's name",

@@ -187,7 +187,7 @@ def test_spec_edited_into_nonsense(here: Path) -> None:
     for verb in (["predict", "runs/first", "photos/daisy"], ["export", "runs/first"]):
         message = refused(*verb)
         assert "spec.json" in message
-        assert "stages[1][0]: kernel" in message
+        assert "stages[1][0].kernel" in message
 
 
 def test_weights_changed_on_disk(here: Path) -> None:

@@ -174,11 +174,11 @@ def test_changed_file_is_named(
 @pytest.mark.parametrize(
     ("key", "value", "says"),
     [
-        ("kernel", "banana", "kernel must be int, not 'banana'"),
-        ("kernel", 4, "kernel must be 0 or odd"),
-        ("out", -8, "out must be from 1"),
+        ("kernel", "banana", "kernel: must be a valid integer"),
+        ("kernel", 4, "kernel: must be one of 0, 1, 3"),
+        ("out", -8, "out: must be greater"),
         ("act", "relu7", "not 'relu7'"),
-        ("out", None, "lacks 'out'"),
+        ("out", None, "out: is missing"),
     ],
 )
 def test_spec_edited_into_nonsense_names_file_and_row(

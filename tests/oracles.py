@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
 from types import ModuleType
 
 import torch
@@ -12,29 +11,16 @@ from torch import Tensor, nn
 
 from edgewise.network import Network, build
 from edgewise.spec import Spec
+from edgewise.timing.peers import import_library
 from edgewise.weights.convert import copy_by_order
 
 
-@cache
 def import_torchvision() -> ModuleType:
-    """torchvision without its compiled operators, which have no CPU build for this torch.
-
-    Importing it (and timm, which imports it) only asks that two operators are declared.
-    """
-    library = torch.library.Library("torchvision", "DEF")
-    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    import torchvision
-
-    torchvision._edgewise_library = library  # a library is undone when it is collected
-    return torchvision
+    return import_library("torchvision")
 
 
 def import_timm() -> ModuleType:
-    import_torchvision()
-    import timm
-
-    return timm
+    return import_library("timm")
 
 
 @dataclass

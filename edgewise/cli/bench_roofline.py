@@ -101,7 +101,7 @@ def _ceiling(ceiling: Ceiling) -> str:
 
 
 def _print_network(network: dict[str, Any]) -> None:
-    from edgewise.cli.models import columns
+    from edgewise.reporting.columns import columns
     from edgewise.reporting.numbers import NBSP, filesize, plural, scaled
 
     head = (

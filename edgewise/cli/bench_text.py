@@ -28,7 +28,7 @@ def print_rows(rows: Sequence[Row], as_json: bool) -> None:
 
 def _print_group(rows: list[Row]) -> None:
     """Rows that were timed in turns, the fastest first; then what went wrong."""
-    from edgewise.cli.models import columns
+    from edgewise.reporting.columns import columns
     from edgewise.reporting.numbers import NBSP, plural
 
     first = rows[0]

@@ -60,7 +60,7 @@ def _lessons() -> str:
     """The lessons with their settings, for whoever doesn't know their names yet."""
     from edgewise.lessons.explain import OPTIONS, defaults
     from edgewise.lessons.table import LESSONS
-    from edgewise.lessons.text import columns
+    from edgewise.reporting.columns import columns
 
     lines = [
         (name, " ".join(f"{OPTIONS[key]} {value}" for key, value in known.items() if value))

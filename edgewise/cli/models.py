@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from string import ascii_lowercase
 from typing import Any
 
@@ -127,6 +127,7 @@ def weights(name: str) -> list[dict[str, Any]]:
 
 
 def _table(models: list[dict[str, Any]]) -> str:
+    from edgewise.reporting.columns import columns
     from edgewise.reporting.numbers import NBSP, scaled
 
     sources = list(dict.fromkeys(model["top1_source"] for model in models))
@@ -163,16 +164,3 @@ def _weights(checkpoints: list[dict[str, Any]]) -> str:
 def here(checkpoint: dict[str, Any]) -> bool:
     """Whether it can be had without a network."""
     return checkpoint["state"] in ("installed", "cached")
-
-
-def columns(lines: Iterable[Sequence[str]], alignment: str) -> str:
-    """Lines of cells as text; a character of `alignment` for each column, "<" or ">"."""
-    lines = list(lines)
-    widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
-    formats = list(zip(alignment, widths, strict=True))
-    return "\n".join(
-        "  ".join(
-            f"{cell:{align}{width}}" for cell, (align, width) in zip(line, formats, strict=True)
-        ).rstrip()
-        for line in lines
-    )

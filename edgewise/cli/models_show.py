@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgewise.cli.models import WIDTH, columns, weights
+from edgewise.cli.models import WIDTH, weights
+from edgewise.reporting.columns import columns
 
 if TYPE_CHECKING:
     from edgewise.cli.paper_table import PaperRow

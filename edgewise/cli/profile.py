@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgewise.cli.models import WIDTH, columns
+from edgewise.cli.models import WIDTH
+from edgewise.reporting.columns import columns
 
 if TYPE_CHECKING:
     from edgewise.measure.profile_result import Group, Profile

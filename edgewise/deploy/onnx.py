@@ -19,6 +19,8 @@ from edgewise.files import write_bytes
 from edgewise.preprocess import Preprocess
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from edgewise.model import Model
 
 OPSET = 18
@@ -50,24 +52,33 @@ def export(model: Model, path: Path) -> None:
 
     size = model.preprocess.size
     example = torch.zeros(2, size, size, 3, dtype=torch.uint8)  # 1 would fix N at 1
-    with _quiet():
-        program = torch.onnx.export(
-            Classifier(model).eval(),
-            (example,),
-            dynamo=True,
-            opset_version=OPSET,
-            external_data=False,
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-            dynamic_shapes=({0: torch.export.Dim("N")},),
-            verbose=False,
-        )
-    assert program is not None
-    proto = program.model_proto
+    proto = to_onnx(Classifier(model).eval(), (example,), INPUT, OUTPUT, any_batch=True)
     _strip_traces(proto.graph)
     onnx.helper.set_model_props(proto, _metadata(model))
     onnx.checker.check_model(proto, full_check=True)
     write_bytes(path, proto.SerializeToString(deterministic=True))
+
+
+def to_onnx(
+    module: nn.Module, example: tuple[Tensor], input: str, output: str, any_batch: bool = False
+) -> Any:
+    """The module as an `onnx.ModelProto` of the shapes of `example`, or of any first dimension."""
+    import torch
+
+    with quiet():
+        program = torch.onnx.export(
+            module,
+            example,
+            dynamo=True,
+            opset_version=OPSET,
+            external_data=False,
+            input_names=[input],
+            output_names=[output],
+            dynamic_shapes=({0: torch.export.Dim("N")},) if any_batch else None,
+            verbose=False,
+        )
+    assert program is not None
+    return program.model_proto
 
 
 def _metadata(model: Model) -> dict[str, str]:
@@ -92,8 +103,8 @@ def _strip_traces(graph: Any) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter warns of its own deprecations and logs every step; neither is for our user."""
+def quiet() -> Iterator[None]:
+    """Exporters warn of their own deprecations and log every step; neither is for our user."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

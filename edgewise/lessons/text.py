@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from edgewise.lessons.lesson import Bars, Cell, Lesson, Part, Step
+from edgewise.reporting.columns import columns
 from edgewise.reporting.numbers import NBSP, percent
 
 WIDTH = 80
@@ -96,18 +97,6 @@ def cell(value: Cell) -> str:
 def cells(row: Sequence[Cell]) -> tuple[str, ...]:
     """Each as text."""
     return tuple(map(cell, row))
-
-
-def columns(lines: Sequence[Sequence[str]], alignment: str) -> str:
-    """Lines of cells as text; a character of `alignment` for each column, "<" or ">"."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    formats = list(zip(alignment, widths, strict=True))
-    return "\n".join(
-        "  ".join(
-            f"{c:{way}{width}}" for c, (way, width) in zip(line, formats, strict=True)
-        ).rstrip()
-        for line in lines
-    )
 
 
 def _grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

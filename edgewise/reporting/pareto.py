@@ -13,6 +13,7 @@ from edgewise.families import VARIANTS
 from edgewise.files import write_bytes, write_text
 from edgewise.reporting.charts import Mark, ticks
 from edgewise.reporting.numbers import NBSP, milliseconds, plural
+from edgewise.reporting.templates import render
 from edgewise.timing.store import OK, Row
 from edgewise.timing.worker import OURS
 from edgewise.weights.pretrained import ALIASES
@@ -167,27 +168,16 @@ def _colours(charts: Sequence[Chart]) -> dict[str, str]:
 
 
 def _page(charts: Sequence[Chart]) -> str:
-    try:
-        import jinja2
-    except ImportError as error:
-        raise missing_package("jinja2", "report") from error
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(TEMPLATE).render(
-        charts=charts,
-        colours=_colours(charts),
-        precisions=[
+    values = {
+        "charts": charts,
+        "colours": _colours(charts),
+        "precisions": [
             precision
             for precision in SHAPES
             if any(point.precision == precision for chart in charts for point in chart.points)
         ],
-        milliseconds=milliseconds,
-    )
+    }
+    return render(TEMPLATE, values)
 
 
 def _picture(charts: Sequence[Chart]) -> bytes:

@@ -11,7 +11,7 @@ from edgewise.errors import UsageError, missing_package
 from edgewise.files import write_atomic, write_text
 from edgewise.measure.profile_result import Layer, Profile
 from edgewise.reporting.numbers import NBSP, filesize, scaled
-from edgewise.reporting.write import FILTERS
+from edgewise.reporting.templates import render
 
 TEMPLATE = "profile.html.j2"
 PICTURE_FORMATS = (".png", ".svg", ".pdf")
@@ -48,30 +48,18 @@ def write_page(profile: Profile, path: Path) -> None:
         UsageError: jinja2 is not installed.
         EdgewiseError: the file can't be written.
     """
-    try:
-        import jinja2
-    except ImportError as error:
-        raise missing_package("jinja2", "report") from error
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,  # a file and its nodes have anybody's names
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(FILTERS)
     layers = [layer for layer in profile.layers if layer.macs]
-    page = environment.get_template(TEMPLATE).render(
-        profile=profile,
-        shapes=", ".join(_shape(shape) for shape in profile.inputs),
-        layers=layers,
-        shape=_shape,
-        columns=COLUMNS,
-        largest=[max((column.value(x) for x in layers), default=0) or 1 for column in COLUMNS],
-        colours={kind.name: COLOURS[kind.name] for kind in profile.kinds if kind.name in COLOURS},
-        version=__version__,
-    )
-    write_text(path, page)
+    values = {
+        "profile": profile,
+        "shapes": ", ".join(_shape(shape) for shape in profile.inputs),
+        "layers": layers,
+        "shape": _shape,
+        "columns": COLUMNS,
+        "largest": [max((column.value(x) for x in layers), default=0) or 1 for column in COLUMNS],
+        "colours": {k.name: COLOURS[k.name] for k in profile.kinds if k.name in COLOURS},
+        "version": __version__,
+    }
+    write_text(path, render(TEMPLATE, values))
 
 
 def write_picture(profile: Profile, path: Path) -> None:

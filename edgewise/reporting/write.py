@@ -8,27 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from edgewise import __version__
-from edgewise.errors import missing_package
 from edgewise.files import write_text
-from edgewise.reporting import card, charts, numbers, views
+from edgewise.reporting import card, charts, views
 from edgewise.reporting.cost import cost
 from edgewise.reporting.record import Json, Record, read_record
+from edgewise.reporting.templates import render
 from edgewise.run_folder import Run
 from edgewise.training.history import best_epoch
 
 HTML, CARD = "template.html.j2", "MODEL_CARD.md.j2"
-FILTERS = {
-    "percent": numbers.percent,
-    "whole": numbers.whole,
-    "plural": numbers.plural,
-    "scaled": numbers.scaled,
-    "filesize": numbers.filesize,
-    "milliseconds": numbers.milliseconds,
-    "duration": numbers.duration,
-    "place": lambda position: f"{position:.2f}".rstrip("0").rstrip("."),
-    "md": card.markdown,
-    "yaml": card.yaml,
-}
 
 
 def report(run: Run) -> Path:
@@ -47,26 +35,9 @@ def report(run: Run) -> Path:
     record = read_record(run)
     measured = cost(run) if record.spec else None
     facts = _facts(record, measured)
-    write_text(run.report, _render(HTML, facts | _page(record)))
-    write_text(run.model_card, _render(CARD, facts | _card(record, facts["score"])))
+    write_text(run.report, render(HTML, facts | _page(record)))
+    write_text(run.model_card, render(CARD, facts | _card(record, facts["score"])))
     return run.report
-
-
-def _render(template: str, facts: Json) -> str:
-    try:
-        import jinja2
-    except ImportError as error:
-        raise missing_package("jinja2", "report") from error
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=template == HTML,  # labels and paths are anybody's text
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters.update(FILTERS)
-    return environment.get_template(template).render(facts)
 
 
 def _facts(record: Record, measured: Json | None) -> Json:

@@ -33,12 +33,12 @@ def twin(library: str, model: str, network: Network) -> nn.Module:
     spec = network.spec
     if library == "timm":
         name = _timm_name(model, same_padding=spec.padding == "same")
-        timm = _import("timm")
+        timm = import_library("timm")
         if not timm.is_model(name):
             raise EdgewiseError(f"timm has no {model} with {spec.padding} padding")
         peer: nn.Module = timm.create_model(name, num_classes=spec.classes, in_chans=spec.in_chans)
     else:
-        models = _import("torchvision").models
+        models = import_library("torchvision").models
         if model not in models.list_models() or spec.padding == "same":
             raise EdgewiseError(f"torchvision has no {model} with {spec.padding} padding")
         peer = models.get_model(model, num_classes=spec.classes)
@@ -76,7 +76,12 @@ def _copy(network: Network, peer: nn.Module) -> None:
             module.eps = network.spec.norm_eps
 
 
-def _import(library: str) -> ModuleType:
+def import_library(library: str) -> ModuleType:
+    """timm or torchvision.
+
+    Raises:
+        UsageError: it is not installed.
+    """
     import torch
 
     try:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import logging
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -15,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise.deploy.onnx import OPSET
+from edgewise.deploy.onnx import quiet, to_onnx
 from edgewise.files import write_bytes
 from edgewise.timing.runtimes.runtime import Shape, random_images
 
@@ -40,19 +37,6 @@ def calibration(shape: Shape) -> Iterator[NDArray[np.float32]]:
     yield from random_images(shape, max(1, CALIBRATION_IMAGES // shape[0]), seed=1)
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Exporters log every step and warn of their own deprecations; neither is for our user."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
-
-
 def onnx_file(network: nn.Module, shape: Shape, folder: Path) -> Path:
     """The float32 graph at exactly that shape, in a file named after it; made once."""
     import torch
@@ -60,19 +44,9 @@ def onnx_file(network: nn.Module, shape: Shape, folder: Path) -> Path:
     path = folder / f"{fingerprint(network, shape)}.onnx"
     if path.is_file():
         return path
-    with quiet():
-        program = torch.onnx.export(
-            copy.deepcopy(network).eval(),
-            (torch.from_numpy(random_images(shape)[0]),),
-            dynamo=True,
-            opset_version=OPSET,
-            external_data=False,
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-            verbose=False,
-        )
-    assert program is not None
-    write_bytes(path, program.model_proto.SerializeToString(deterministic=True))
+    images = (torch.from_numpy(random_images(shape)[0]),)
+    proto = to_onnx(copy.deepcopy(network).eval(), images, INPUT, OUTPUT)
+    write_bytes(path, proto.SerializeToString(deterministic=True))
     return path
 
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from edgewise.deploy.onnx import quiet
 from edgewise.files import write_bytes
-from edgewise.timing.runtimes.graph import calibration, fingerprint, quiet
+from edgewise.timing.runtimes.graph import calibration, fingerprint
 from edgewise.timing.runtimes.runtime import Prepared, Shape, random_images
 
 if TYPE_CHECKING:

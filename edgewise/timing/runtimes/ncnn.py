@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from edgewise.deploy.onnx import quiet
 from edgewise.errors import EdgewiseError
 from edgewise.files import write_bytes
-from edgewise.timing.runtimes.graph import fingerprint, quiet
+from edgewise.timing.runtimes.graph import fingerprint
 from edgewise.timing.runtimes.runtime import Prepared, Shape, random_images
 
 if TYPE_CHECKING:

@@ -27,15 +27,15 @@ from pathlib import Path
 from edgewise.errors import EdgewiseError
 from edgewise.families import VARIANTS
 from edgewise.files import write_json, write_text
+from edgewise.measure.choose import Choice, choose
 from edgewise.measure.count import count
 from edgewise.measure.latency import machine
+from edgewise.measure.store import Row, Store, machine_fingerprint
 from edgewise.progress import bar
 from edgewise.reporting.pareto import write_charts
-from edgewise.timing.choose import Choice, choose
 from edgewise.timing.plan import Group, make_plan
 from edgewise.timing.run import Watch, bench, steps
 from edgewise.timing.runtimes import RUNTIMES
-from edgewise.timing.store import Row, Store, machine_fingerprint
 from edgewise.training.interrupt import stop_on_signals
 
 RESULTS = Path(__file__).resolve().parent / "results"

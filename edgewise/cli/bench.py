@@ -14,8 +14,8 @@ import click
 from edgewise.cli.bench_text import advice, print_rows
 
 if TYPE_CHECKING:
+    from edgewise.measure.store import Row, Store
     from edgewise.timing.plan import Group
-    from edgewise.timing.store import Row, Store
 
 
 def _words(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
@@ -137,7 +137,7 @@ def command(
     first inference, after export or compilation. MEMORY is the most that the whole process had
     while it ran, Python and the exporter included. Ctrl-C keeps what was measured so far.
     """
-    from edgewise.timing.store import Store
+    from edgewise.measure.store import Store
 
     if show + choosing + roofline > 1:
         raise click.UsageError("give one of --show, --choose and --roofline.")
@@ -193,8 +193,8 @@ def _measure(plan: Sequence[Group], seconds: float, store: Store) -> tuple[list[
 
 
 def _choose(models: Sequence[str], store: Store, as_json: bool) -> None:
-    from edgewise.timing.choose import choose
-    from edgewise.timing.store import machine_fingerprint
+    from edgewise.measure.choose import choose
+    from edgewise.measure.store import machine_fingerprint
 
     rows, here = store.rows(), machine_fingerprint()
     choices = [choice for model in models for choice in choose(rows, model, here)]

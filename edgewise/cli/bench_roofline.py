@@ -11,9 +11,9 @@ import click
 
 if TYPE_CHECKING:
     from edgewise.measure.profile_result import Profile
+    from edgewise.measure.store import Row, Store
     from edgewise.timing.plan import Group
     from edgewise.timing.roofline import Ceiling
-    from edgewise.timing.store import Row, Store
 
 
 def print_roofline(
@@ -76,8 +76,7 @@ def _network(
 
 def _best(group: Group, precision: str, rows: Sequence[Row]) -> Row | None:
     """The fastest that was measured here of the same thing."""
-    from edgewise.timing.store import OK, machine_fingerprint
-    from edgewise.timing.worker import OURS
+    from edgewise.measure.store import OK, OURS, machine_fingerprint
 
     shape = (group.model, group.imgsz, group.batch, group.threads)
     same = [

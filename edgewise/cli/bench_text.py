@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from edgewise.timing.choose import Choice
-    from edgewise.timing.store import Row
+    from edgewise.measure.choose import Choice
+    from edgewise.measure.store import Row
 
 
 def print_rows(rows: Sequence[Row], as_json: bool) -> None:
@@ -62,7 +62,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         row.precision,
         milliseconds(row.median_ms or 0),
         _interval(row.low_ms or 0, row.high_ms or 0),
-        *(milliseconds(value or 0) for value in (row.p90_ms, row.p99_ms, row.first_ms)),
+        *("-" if v is None else milliseconds(v) for v in (row.p90_ms, row.p99_ms, row.first_ms)),
         *("-" if v is None else filesize(v) for v in (row.peak_bytes, row.weight_bytes)),
     )
 
@@ -72,7 +72,7 @@ def _interval(low: float, high: float) -> str:
 
 
 def _warnings(first: Row, timed: Sequence[Row]) -> list[str]:
-    from edgewise.timing.rounds import WIDE
+    from edgewise.measure.rounds import WIDE
     from edgewise.timing.run import BUSY
 
     warnings = []

@@ -28,8 +28,18 @@ BAR = 20  # characters for probability 1
 @click.argument("images", nargs=-1, required=True)
 @click.option("--topk", default=5, show_default=True, help="Classes to show for each image.")
 @click.option("--batch", default=16, show_default=True, help="Images in the network at once.")
+@click.option(
+    "--runtime", metavar="NAME", help="What computes.  [default: the fastest here, measured once]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array, an object a file.")
-def command(source: str, images: tuple[str, ...], topk: int, batch: int, as_json: bool) -> None:
+def command(
+    source: str,
+    images: tuple[str, ...],
+    topk: int,
+    batch: int,
+    runtime: str | None,
+    as_json: bool,
+) -> None:
     """Name what is in IMAGES: files, folders, or patterns in quotes.
 
     SOURCE is a model's name (with its ImageNet weights), a run, a model folder or an exported file;
@@ -38,7 +48,7 @@ def command(source: str, images: tuple[str, ...], topk: int, batch: int, as_json
     """
     from edgewise.deploy.predict import predict
 
-    predictions = predict(source, images, topk, batch)
+    predictions = predict(source, images, topk, batch, runtime)
     unreadable = _print_json(predictions) if as_json else _print_bars(predictions)
     if unreadable:
         sys.exit(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,30 @@ from edgewise.errors import UsageError, unknown
 if TYPE_CHECKING:
     from edgewise.deploy.predictor import Predictor
     from edgewise.model import Model
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A runtime that answers from an exported file.
+
+    Attributes:
+        name: as `edgewise bench` calls it.
+        extra: the extra of `pip install 'edgewise[...]'` that it needs.
+        package: the distribution.
+        open: loads a file.
+    """
+
+    name: str
+    extra: str
+    package: str
+    open: Callable[[Path], Predictor]
+
+    def version(self) -> str | None:
+        """As installed; None if it is not."""
+        try:
+            return metadata.version(self.package)
+        except metadata.PackageNotFoundError:
+            return None
 
 
 @dataclass(frozen=True)
@@ -24,7 +49,7 @@ class Format:
         summary: one line for people: what runs it.
         extra: the extra of `pip install 'edgewise[...]'` that it needs.
         export: writes a model to a file of this format.
-        open: reads such a file back in its own runtime.
+        readers: the runtimes that read such a file; the first is the one that `verify` asks.
     """
 
     name: str
@@ -32,7 +57,7 @@ class Format:
     summary: str
     extra: str
     export: Callable[[Model, Path], None]
-    open: Callable[[Path], Predictor]
+    readers: tuple[Reader, ...]
 
 
 # The runtimes are imported when they are used: the table itself costs nothing to read.
@@ -48,10 +73,20 @@ def _open_onnx(path: Path) -> Predictor:
     return OnnxPredictor(path)
 
 
+def _open_openvino(path: Path) -> Predictor:
+    from edgewise.deploy.openvino import OpenVinoPredictor
+
+    return OpenVinoPredictor(path)
+
+
+READERS = (
+    Reader("onnxruntime", "onnx", "onnxruntime", _open_onnx),
+    Reader("openvino", "openvino", "openvino", _open_openvino),
+)
 FORMATS = {
     format.name: format
     for format in (
-        Format("onnx", ".onnx", "ONNX, run by ONNX Runtime", "onnx", _export_onnx, _open_onnx),
+        Format("onnx", ".onnx", "ONNX, run by ONNX Runtime", "onnx", _export_onnx, READERS),
     )
 }
 

@@ -140,7 +140,10 @@ class OnnxPredictor:
                 f"version that this onnxruntime doesn't know. Export it again with edgewise. "
                 f"({_shortened(error)})"
             ) from error
-        self.labels, self.preprocess = self._read_metadata(path)
+        entries = self.session.get_modelmeta().custom_metadata_map
+        inputs = [(item.name, item.shape[1:]) for item in self.session.get_inputs()]
+        outputs = [(item.name, item.shape[1:]) for item in self.session.get_outputs()]
+        self.labels, self.preprocess = read_metadata(path, entries.get(METADATA), inputs, outputs)
         self.runtime = f"onnxruntime {onnxruntime.__version__}"
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -148,29 +151,43 @@ class OnnxPredictor:
         (answer,) = self.session.run([OUTPUT], {INPUT: pixels})
         return np.asarray(answer, dtype=np.float32)
 
-    def _read_metadata(self, path: Path) -> tuple[tuple[str, ...], Preprocess]:
-        entries = self.session.get_modelmeta().custom_metadata_map
-        if METADATA not in entries:
-            raise UsageError(
-                f"{path} was not exported by edgewise: it has no '{METADATA}' metadata, so its "
-                "labels and preprocessing are not known. Make one with: edgewise export"
-            )
-        try:
-            ours = json.loads(entries[METADATA])
-            labels, preprocess = tuple(ours["labels"]), Preprocess.from_json(ours["preprocess"])
-        except (ValueError, KeyError, TypeError, UsageError) as error:
-            raise UsageError(
-                f"{path}: its '{METADATA}' metadata is damaged ({error}). Export it again."
-            ) from error
-        inputs = [(item.name, item.shape[1:]) for item in self.session.get_inputs()]
-        outputs = [(item.name, item.shape[1:]) for item in self.session.get_outputs()]
-        size = preprocess.size
-        if inputs != [(INPUT, [size, size, 3])] or outputs != [(OUTPUT, [len(labels)])]:
-            raise UsageError(
-                f"{path}: its metadata ({len(labels)} labels, {size} pixels) don't fit "
-                f"its graph (inputs {inputs}, outputs {outputs}). Export it again."
-            )
-        return labels, preprocess
+
+def read_metadata(
+    path: Path,
+    entry: str | None,
+    inputs: list[tuple[str, list[int]]],
+    outputs: list[tuple[str, list[int]]],
+) -> tuple[tuple[str, ...], Preprocess]:
+    """Labels and preprocessing of an exported file, from its metadata as a runtime reads it.
+
+    Args:
+        path: of the file, for the errors.
+        entry: the text of its `METADATA`; None if it has none.
+        inputs: the graph's, each with its name and its shape without the batch.
+        outputs: likewise.
+
+    Raises:
+        UsageError: edgewise did not export it, or the metadata and the graph don't go together.
+    """
+    if entry is None:
+        raise UsageError(
+            f"{path} was not exported by edgewise: it has no '{METADATA}' metadata, so its "
+            "labels and preprocessing are not known. Make one with: edgewise export"
+        )
+    try:
+        ours = json.loads(entry)
+        labels, preprocess = tuple(ours["labels"]), Preprocess.from_json(ours["preprocess"])
+    except (ValueError, KeyError, TypeError, UsageError) as error:
+        raise UsageError(
+            f"{path}: its '{METADATA}' metadata is damaged ({error}). Export it again."
+        ) from error
+    size = preprocess.size
+    if inputs != [(INPUT, [size, size, 3])] or outputs != [(OUTPUT, [len(labels)])]:
+        raise UsageError(
+            f"{path}: its metadata ({len(labels)} labels, {size} pixels) don't fit "
+            f"its graph (inputs {inputs}, outputs {outputs}). Export it again."
+        )
+    return labels, preprocess
 
 
 def _shortened(error: Exception) -> str:

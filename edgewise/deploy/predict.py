@@ -13,6 +13,7 @@ import numpy as np
 
 from edgewise.data.scan import images_below
 from edgewise.deploy.decoded import answers, decode_batches
+from edgewise.deploy.fastest import open_fastest
 from edgewise.deploy.predictor import Predictor, open_predictor
 from edgewise.errors import UsageError
 
@@ -48,7 +49,11 @@ class Prediction:
 
 
 def predict(
-    source: str | Path, images: Iterable[str | Path], topk: int = 5, batch: int = 16
+    source: str | Path,
+    images: Iterable[str | Path],
+    topk: int = 5,
+    batch: int = 16,
+    runtime: str | None = None,
 ) -> Iterator[Prediction]:
     """Answers for each image, in order; a file that can't be read is answered with its `error`.
 
@@ -58,6 +63,8 @@ def predict(
             "photos/**/*.jpg", each in the order of its names.
         topk: the number of classes in an answer; all of them if there are fewer.
         batch: images that go through the network at once.
+        runtime: what computes the answers, "torch", "onnxruntime" or "openvino"; None for the
+            fastest that there is for `source` on this machine, which is measured once.
 
     Raises:
         UsageError: at once, before the first answer: `source` is no model, a folder or a pattern
@@ -67,7 +74,8 @@ def predict(
         if number < 1:
             raise UsageError(f"{name} must be 1 or more, not {number}")
     paths = find_images(images)
-    return _predictions(open_predictor(source), paths, topk, batch)
+    predictor = open_predictor(source, runtime) if runtime else open_fastest(source)
+    return _predictions(predictor, paths, topk, batch)
 
 
 def find_images(images: Iterable[str | Path]) -> Iterator[Path]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from edgewise.deploy.formats import format_of
-from edgewise.errors import UsageError
+from edgewise.errors import UsageError, missing_package
+from edgewise.files import read_json, sha256_file
 from edgewise.run_folder import Run
 
 if TYPE_CHECKING:
@@ -34,18 +39,74 @@ class Predictor(Protocol):
         """uint8 RGB (N, size, size, 3) -> float32 (N, classes), each row summing to 1."""
 
 
-def open_predictor(source: str | Path) -> Predictor:
+def open_predictor(source: str | Path, runtime: str = "") -> Predictor:
     """A predictor for a model name, a run folder, a model folder or an exported file.
 
+    Args:
+        source: what is to answer.
+        runtime: which of `ways(source)`; "" for the first.
+
     Raises:
-        UsageError: `source` is none of these, or can't be read as what it is.
+        UsageError: `source` is none of these, can't be read as what it is, or is not for `runtime`.
     """
-    if Path(source).is_file():
-        return format_of(Path(source)).open(Path(source))
+    known = ways(source)
+    if runtime and runtime not in known:
+        raise UsageError(f"{source} can be run by {', '.join(known)} here, not by {runtime}.")
+    return known[runtime or next(iter(known))].open()
+
+
+@dataclass(frozen=True)
+class Way:
+    """A runtime that can answer here: its version, and what loads the model into it."""
+
+    version: str
+    open: Callable[[], Predictor]
+
+
+def ways(source: str | Path) -> dict[str, Way]:
+    """What can answer for `source` here, by the names of `edgewise bench`.
+
+    An exported file has a way for each installed runtime that reads it. All else has PyTorch, and a
+    run that was verified as it now is has its exported file's ways too.
+
+    Raises:
+        UsageError: `source` is an exported file that nothing which is installed can read.
+    """
+    path = Path(source)
+    if path.is_file():
+        return _of_file(path)
+    of_run = verified_artifact(Run(path)) if Run.is_run(path) else None
+    torch = Way(metadata.version("torch"), lambda: _in_pytorch(source))
+    return {"torch": torch, **(_of_file(of_run) if of_run else {})}
+
+
+def _of_file(path: Path) -> dict[str, Way]:
+    readers = format_of(path).readers
+    versions = ((reader, reader.version()) for reader in readers)
+    here = {r.name: Way(version, partial(r.open, path)) for r, version in versions if version}
+    if not here:
+        raise missing_package(readers[0].package, readers[0].extra)
+    return here
+
+
+def _in_pytorch(source: str | Path) -> Predictor:
     model = open_model(source)
     from edgewise.deploy.pytorch import TorchPredictor
 
     return TorchPredictor(model)
+
+
+def verified_artifact(run: Run) -> Path | None:
+    """The run's exported file, if `verify` has passed it and neither it nor the model changed."""
+    if not run.verification.is_file():
+        return None
+    seen = read_json(run.verification)
+    path = run.root / seen["file"]
+    unchanged = all(
+        file.is_file() and sha256_file(file) == seen[digest]
+        for file, digest in ((path, "sha256"), (run.weights, "model_sha256"))
+    )
+    return path if seen["passed"] and unchanged else None
 
 
 def open_model(source: str | Path) -> Model:

@@ -11,11 +11,10 @@ from pathlib import Path
 from edgewise.errors import UsageError, missing_package
 from edgewise.families import VARIANTS
 from edgewise.files import write_bytes, write_text
+from edgewise.measure.store import OK, OURS, Row
 from edgewise.reporting.charts import Mark, ticks
 from edgewise.reporting.numbers import NBSP, milliseconds, plural
 from edgewise.reporting.templates import render
-from edgewise.timing.store import OK, Row
-from edgewise.timing.worker import OURS
 from edgewise.weights.pretrained import ALIASES
 
 HTML, PNG = "pareto.html", "pareto.png"

@@ -12,8 +12,8 @@ from edgewise.errors import UsageError, missing_package, unknown
 from edgewise.families import variant
 from edgewise.measure.count import count
 from edgewise.measure.latency import machine
+from edgewise.measure.store import OURS
 from edgewise.timing.peers import PEER_RUNTIMES, PEERS
-from edgewise.timing.worker import OURS
 from edgewise.weights.pretrained import resolve
 
 if TYPE_CHECKING:

@@ -8,16 +8,14 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgewise.errors import EdgewiseError
-from edgewise.measure.latency import machine
+from edgewise.measure.rounds import ROUNDS, Timing, interleave
+from edgewise.measure.store import FAILED, WRONG, Row, new_row, now
 from edgewise.timing.answers import fault
 from edgewise.timing.plan import Candidate, Group
-from edgewise.timing.rounds import ROUNDS, Timing, interleave
-from edgewise.timing.store import FAILED, WRONG, Row, machine_fingerprint
 from edgewise.timing.subject import make_subject
 from edgewise.timing.worker import Job, Worker
 
@@ -62,13 +60,14 @@ def bench(
         watch: how to stop, and who is told.
     """
     watch = watch or Watch()
-    session = datetime.now(timezone.utc).isoformat(timespec="microseconds")
+    session = now()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     for group in groups:
         if watch.stopped():
             return
         tried = _try(group, known, seconds, watch)
-        blank = _blank(group, session, load, tried.graph)
+        shape = group.imgsz, group.batch, group.threads
+        blank = new_row(session, load, group.model, tried.graph, *shape)
         rows = (_row(blank, candidate, tried, known) for candidate in group.candidates)
         yield [row for row in rows if row]
 
@@ -141,23 +140,6 @@ def _time(tried: _Tried, seconds: float, watch: Watch) -> None:
             tried.failures[candidate] = str(error)
 
 
-def _blank(group: Group, session: str, load: float | None, graph: str) -> Row:
-    """A row of the group that no candidate's facts are in yet."""
-    here = machine()
-    return Row(
-        session=session,
-        machine=machine_fingerprint(),
-        cpu=str(here["cpu"]),
-        cores=int(here["cores"]),
-        load=load,
-        model=group.model,
-        graph=graph,
-        imgsz=group.imgsz,
-        batch=group.batch,
-        threads=group.threads,
-    )
-
-
 def _row(
     blank: Row, candidate: Candidate, tried: _Tried, known: Mapping[str, Runtime]
 ) -> Row | None:
@@ -175,16 +157,4 @@ def _row(
         return replace(row, status=FAILED, reason=tried.failures[candidate])
     if candidate not in tried.timings:
         return None
-    timing = tried.timings[candidate]
-    latency = timing.latency
-    return replace(
-        row,
-        median_ms=latency.median_ms,
-        low_ms=timing.low_ms,
-        high_ms=timing.high_ms,
-        p90_ms=latency.p90_ms,
-        p99_ms=latency.p99_ms,
-        runs=latency.runs,
-        rounds_ms=timing.rounds_ms,
-        peak_bytes=tried.peaks[candidate],
-    )
+    return replace(row.timed(tried.timings[candidate]), peak_bytes=tried.peaks[candidate])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +14,7 @@ from torch import nn
 from edgewise.deploy.predictor import open_model
 from edgewise.files import read_json, write_json
 from edgewise.layers import GRN, LayerScale
+from edgewise.measure.store import fingerprint
 from edgewise.network import Network, build
 from edgewise.spec import Spec
 from edgewise.timing.runtimes import random_images
@@ -51,8 +50,7 @@ class Subject:
     @property
     def graph(self) -> str:
         """A fingerprint of what is computed, whatever the weights: 12 hex digits."""
-        text = json.dumps([self.network.spec.to_json(), self.shape], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return fingerprint(self.network.spec.to_json(), self.shape)
 
     def save(self, folder: Path) -> None:
         """Writes it to `folder`, for another process to `open_subject`."""

@@ -17,6 +17,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from edgewise.errors import EdgewiseError
+from edgewise.measure.rounds import Here
+from edgewise.measure.store import OURS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from edgewise.timing.answers import Likeness
     from edgewise.timing.runtimes import Prepared, Runtime
 
-OURS = "edgewise"
 LONGEST = 900.0  # seconds: what takes longer to prepare or to answer hangs
 GRACE = 5.0  # seconds to end by itself
 LONGEST_REASON = 300  # characters of a foreign error
@@ -174,7 +175,7 @@ def _bind(threads: int) -> None:
             os.sched_setaffinity(int(task.name), cores)
 
 
-class _Candidate:
+class _Candidate(Here):
     """The candidate inside of its process: what a request's name stands for."""
 
     def __init__(self, job: Job) -> None:
@@ -189,6 +190,7 @@ class _Candidate:
         self.prepared: Prepared = job.runtime.prepare(
             network, subject.shape, job.precision, job.threads, job.subject
         )
+        super().__init__(self.prepared.call)
         _bind(job.threads)
         _forget_peak()
         self.ready = self._first_answers(subject.inputs, subject.right)
@@ -204,19 +206,6 @@ class _Candidate:
         answers += [self.prepared.run(x) for x in inputs[1:]]
         likeness = liken(np.concatenate(answers), right)
         return Ready(first_ms, self.prepared.weight_bytes, likeness)
-
-    def warm_up(self, seconds: float) -> tuple[int, float]:
-        from statistics import median
-
-        from edgewise.measure.latency import WINDOW, warm_up
-
-        calls = warm_up(self.prepared.call, seconds)
-        return calls, median(self.time(WINDOW))
-
-    def time(self, calls: int) -> list[float]:
-        from edgewise.measure.latency import time_ms
-
-        return [time_ms(self.prepared.call) for _ in range(calls)]
 
     def peak_bytes(self) -> int | None:
         return _peak_bytes()

@@ -17,8 +17,8 @@ from commandline import edgewise
 
 from edgewise.families import variant
 from edgewise.measure.count import count
+from edgewise.measure.store import Row, Store, machine_fingerprint
 from edgewise.timing import roofline, runtimes
-from edgewise.timing.store import Row, Store, machine_fingerprint
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,8 @@ from PIL import Image
 
 from edgewise.errors import UsageError
 from edgewise.families import variant
+from edgewise.measure.store import Row
 from edgewise.reporting.pareto import Point, frontier, make_charts, write_charts
-from edgewise.timing.store import Row
 
 
 def row(model: str, milliseconds: float, **changes: object) -> Row:

@@ -12,13 +12,13 @@ from fake_runtime import RUNTIMES
 from torch import nn
 
 from edgewise.errors import EdgewiseError
+from edgewise.measure.store import Row
 from edgewise.network import build
 from edgewise.timing import run
 from edgewise.timing.answers import fault, liken
 from edgewise.timing.peers import twin
 from edgewise.timing.plan import make_plan
 from edgewise.timing.run import Watch, bench
-from edgewise.timing.store import Row
 from edgewise.timing.subject import make_subject, open_subject
 from edgewise.timing.worker import Job, Worker
 

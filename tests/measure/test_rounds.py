@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 
 from edgewise.errors import EdgewiseError
+from edgewise.measure.rounds import interleave, ratio, summary
 from edgewise.timing import rounds
-from edgewise.timing.rounds import interleave, ratio, summary
 
 
 class Scripted:

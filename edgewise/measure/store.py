@@ -12,18 +12,21 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.measure.latency import machine
+from edgewise.measure.rounds import Timing
 from edgewise.weights.hub import cache_folder
 
 VERSION = 1  # of the columns
 TABLE = "measurements"
 FILE = "bench.sqlite"
 OK, WRONG, FAILED = "ok", "wrong", "failed"
+OURS = "edgewise"  # the library of our own networks
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,20 @@ class Row:
     correlation: float | None = None
     agreement: float | None = None
 
+    def timed(self, timing: Timing) -> Row:
+        """The same with the times."""
+        latency = timing.latency
+        return replace(
+            self,
+            median_ms=latency.median_ms,
+            low_ms=timing.low_ms,
+            high_ms=timing.high_ms,
+            p90_ms=latency.p90_ms,
+            p99_ms=latency.p99_ms,
+            runs=latency.runs,
+            rounds_ms=timing.rounds_ms,
+        )
+
     @property
     def key(self) -> tuple[str | int, ...]:
         """What was measured, and where: the same for the same thing measured again."""
@@ -105,6 +122,22 @@ class Row:
     def group(self) -> tuple[str | int, ...]:
         """Rows that have this in common were timed in turns."""
         return (self.session, self.machine, self.model, self.graph, self.threads)
+
+
+def new_row(
+    session: str, load: float | None, model: str, graph: str, imgsz: int, batch: int, threads: int
+) -> Row:
+    """A row of this machine that has no candidate's facts yet."""
+    here = machine()
+    return Row(
+        *(session, machine_fingerprint(), str(here["cpu"]), int(here["cores"]), load),
+        *(model, graph, imgsz, batch, threads),
+    )
+
+
+def now() -> str:
+    """A new session's name."""
+    return datetime.now(timezone.utc).isoformat(timespec="microseconds")
 
 
 COLUMNS = tuple(column.name for column in fields(Row))
@@ -175,8 +208,13 @@ class Store:
 
 
 def machine_fingerprint() -> str:
-    """12 hex digits for the processor, its usable cores and the operating system."""
-    return hashlib.sha256(json.dumps(machine(), sort_keys=True).encode()).hexdigest()[:12]
+    """That of the processor, its usable cores and the operating system."""
+    return fingerprint(machine())
+
+
+def fingerprint(*values: Any) -> str:
+    """12 hex digits that stand for plain JSON values."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _row(values: dict[str, Any]) -> Row:

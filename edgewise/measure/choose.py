@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgewise.errors import UsageError
-from edgewise.timing.rounds import Ratio, ratio
-from edgewise.timing.store import OK, Row
-from edgewise.timing.worker import OURS
+from edgewise.measure.rounds import Ratio, ratio
+from edgewise.measure.store import OK, OURS, Row
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
 from edgewise.errors import EdgewiseError
-from edgewise.measure.latency import Latency
+from edgewise.measure.latency import WINDOW, Latency, time_ms, warm_up
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,6 +36,22 @@ class Timed(Protocol):
 
     def time(self, calls: int) -> list[float]:
         """The milliseconds of each of `calls` calls in a row."""
+
+
+class Here:
+    """A candidate in this process."""
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        self.call = call
+
+    def warm_up(self, seconds: float) -> tuple[int, float]:
+        """See `Timed`."""
+        calls = warm_up(self.call, seconds)
+        return calls, median(self.time(WINDOW))
+
+    def time(self, calls: int) -> list[float]:
+        """See `Timed`."""
+        return [time_ms(self.call) for _ in range(calls)]
 
 
 @dataclass(frozen=True)

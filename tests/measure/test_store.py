@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from edgewise.errors import EdgewiseError, UsageError
-from edgewise.timing.choose import choose
-from edgewise.timing.store import Row, Store, machine_fingerprint
+from edgewise.measure.choose import choose
+from edgewise.measure.store import Row, Store, machine_fingerprint
 
 ROW = Row(
     session="2026-01-01T00:00:00",

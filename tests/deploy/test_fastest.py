@@ -1,0 +1,143 @@
+"""Who answers: the fastest right runtime, measured once for a file, a machine and the versions."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commandline import edgewise
+from numpy.typing import NDArray
+
+from edgewise.deploy import fastest
+from edgewise.deploy.fastest import open_fastest
+from edgewise.deploy.predictor import Way, open_predictor, ways
+from edgewise.deploy.verify import verify
+from edgewise.errors import UsageError
+from edgewise.measure.store import OK, WRONG, Store
+from edgewise.preprocess import Preprocess
+from edgewise.run_folder import Run
+
+PIXELS = np.random.default_rng(1).integers(0, 256, (3, 33, 33, 3), dtype=np.uint8)
+
+
+class Sleeper:
+    """Answers one half and one half, `off` from it, after `seconds`."""
+
+    labels = ("a", "b")
+    preprocess = Preprocess(8, 1.0, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+    def __init__(self, runtime: str, seconds: float, off: float = 0.0) -> None:
+        self.runtime, self.seconds, self.off = runtime, seconds, off
+
+    def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        time.sleep(self.seconds)
+        return np.full((len(pixels), 2), 0.5 + self.off, np.float32)
+
+
+class Made:
+    """Ways with what was opened of them."""
+
+    def __init__(self) -> None:
+        self.opened: list[str] = []
+        self.ways = {
+            "sure": self.way(Sleeper("sure 1", 0.02)),
+            "quick": self.way(Sleeper("quick 1", 0.001)),
+            "wrong": self.way(Sleeper("wrong 1", 0.0, off=0.01)),
+        }
+
+    def way(self, sleeper: Sleeper, version: str = "1") -> Way:
+        def open_it() -> Sleeper:
+            self.opened.append(sleeper.runtime)
+            return sleeper
+
+        return Way(version, open_it)
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> Made:
+    made = Made()
+    monkeypatch.setattr(fastest, "ways", lambda source: made.ways)
+    return made
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"a graph")
+    return path
+
+
+def test_the_fastest_right_one_answers_and_only_it_is_opened_again(
+    made: Made, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(tmp_path / "bench.sqlite")
+    assert open_fastest(file, store).runtime == "quick 1"
+    said = capsys.readouterr().err
+    assert "measured on this machine, once: sure" in said and "wrong" not in said
+    status = {row.runtime: row.status for row in store.rows()}
+    assert status == {"sure": OK, "quick": OK, "wrong": WRONG}
+    made.opened.clear()
+    assert open_fastest(file, store).runtime == "quick 1"
+    assert made.opened == ["quick 1"]
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("change", ["version", "file", "runtime"])
+def test_it_is_measured_again_when_something_changed(
+    change: str, made: Made, file: Path, tmp_path: Path
+) -> None:
+    store = Store(tmp_path / "bench.sqlite")
+    open_fastest(file, store)
+    if change == "version":
+        made.ways["quick"] = made.way(Sleeper("quick 2", 0.03), "2")
+    elif change == "file":
+        file.write_bytes(b"another graph")
+        made.ways["quick"] = made.way(Sleeper("quick 2", 0.03))
+    else:
+        made.ways["quickest"] = made.way(Sleeper("quickest 1", 0.0))
+    expected = "quickest 1" if change == "runtime" else "sure 1"
+    assert open_fastest(file, store).runtime == expected
+
+
+@pytest.mark.parametrize("broken", ["not a store", "no folder"])
+def test_it_answers_where_nothing_can_be_kept(
+    broken: str, made: Made, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    if broken == "not a store":
+        cache.mkdir()
+        (cache / "bench.sqlite").write_text("hello")
+    else:
+        cache.write_text("a file where the folder should be")
+    monkeypatch.setenv("EDGEWISE_CACHE", str(cache))
+    assert open_fastest(file).runtime == "quick 1"
+
+
+def test_every_runtime_gives_the_models_answer(exported: Run) -> None:
+    path = exported.exports / "model.onnx"
+    expected = open_predictor(exported.root).probabilities(PIXELS)
+    for name in ways(path):
+        predictor = open_predictor(path, name)
+        assert predictor.runtime.startswith(f"{name} ")
+        assert np.abs(predictor.probabilities(PIXELS) - expected).max() < 1e-5
+        assert predictor.preprocess == open_predictor(exported.root).preprocess
+    assert "onnxruntime" in ways(path)
+
+
+def test_a_run_is_answered_by_its_file_only_while_that_is_verified(run: Run) -> None:
+    assert list(ways(run.root)) == ["torch"]
+    assert verify(run).passed
+    assert list(ways(run.root)) == ["torch", *ways(run.exports / "model.onnx")]
+    weights = bytearray(run.weights.read_bytes())
+    weights[-1] ^= 1
+    run.weights.write_bytes(bytes(weights))
+    assert list(ways(run.root)) == ["torch"]
+
+
+def test_a_runtime_that_is_not_for_it(exported: Run) -> None:
+    with pytest.raises(UsageError, match="can be run by torch here, not by tflite"):
+        open_predictor(exported.root, "tflite")
+    said = edgewise("predict", exported.root, "x.jpg", "--runtime", "tflite")
+    assert said.status == 2 and "not by tflite" in said.errors

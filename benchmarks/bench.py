@@ -41,6 +41,7 @@ from edgewise.training.interrupt import stop_on_signals
 RESULTS = Path(__file__).resolve().parent / "results"
 QUICK = ("mobilenet_v2", "mobilenet_v3_small", "mobilenet_v4_conv_small")
 MOST_MACS = 1e9
+PRECISIONS = ("fp32", "int8")  # few processors have bf16: `edgewise bench --precision bf16` tells
 PEER = "timm"
 PEER_RUNTIMES = ("torch", "torch-compile", "onnxruntime")
 # timm has these with TensorFlow's padding only; by timm's name, ours gets it too.
@@ -140,11 +141,10 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     folder: Path = arguments.results / "quick" if arguments.quick else arguments.results
-    has = {precision for r in RUNTIMES.values() if r.version() for precision in r.precisions}
     plan = make_plan(
         arguments.models or (QUICK if arguments.quick else networks()),
         RUNTIMES,
-        precisions=("fp32",) if arguments.quick else sorted(has),
+        precisions=PRECISIONS[:1] if arguments.quick else PRECISIONS,
         against=(PEER,),
     )
     store = Store(folder / "bench.sqlite")

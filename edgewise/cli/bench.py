@@ -40,6 +40,7 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str) -> tuple[in
       edgewise bench mobilenet_v2
       edgewise bench mobilenet_v2 efficientnet_lite0 --precision fp32,bf16,int8 --threads 1,2
       edgewise bench mobilenet_v3_large --runtime torch,onnxruntime --against timm
+      edgewise bench model.onnx --runtime onnxruntime,openvino
       edgewise bench mobilenet_v2 --choose
       edgewise bench --show --chart charts/
       edgewise bench mobilenet_v2 --roofline
@@ -127,11 +128,12 @@ def command(
     store_path: Path | None,
     as_json: bool,
 ) -> None:
-    """Time MODELS (names, run folders or model folders) in the runtimes that are installed.
+    """Time MODELS (names, run or model folders, .onnx files) in the runtimes that are installed.
 
     All candidates of a network are timed in turns, each in a process of its own that is bound to as
-    many cores as it has threads. A name has random weights. Every answer is held against PyTorch's:
-    a fast wrong answer is not timed, and the exit status is then 1.
+    many cores as it has threads. A name has random weights; a file is timed as it is, whoever made
+    it. Every answer is held against PyTorch's, a file's against ONNX's own evaluator's: a fast
+    wrong answer is not timed, and the exit status is then 1.
 
     MEDIAN, P90 and P99 are of single calls; the interval is the median's, at 95 %. FIRST is the
     first inference, after export or compilation. MEMORY is the most that the whole process had

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 # padding or epsilon by 1e-1. In bf16 and int8 each layer rounds, so that the question is whether it
 # is still the same function of the image; how much accuracy is lost, only real weights can tell.
 LARGEST_ERROR = 1e-2  # fp32: of one logit, in standard deviations of the right logits
-CORRELATION = {"bf16": 0.98, "int8": 0.8}  # at least: of all logits with the right ones
+# At least: of all logits with the right ones.
+CORRELATION = {
+    "bf16": 0.98,
+    "fp16": 0.98,
+    "int8": 0.8,
+}
 
 
 @dataclass(frozen=True)
@@ -54,12 +59,12 @@ def fault(likeness: Likeness | None, precision: str) -> str:
         least = CORRELATION[precision]
         if not likeness.correlation >= least:
             return (
-                f"its logits correlate by {likeness.correlation:.3f} with PyTorch's, "
+                f"its logits correlate by {likeness.correlation:.3f} with the right ones, "
                 f"at least {least} passes in {precision}"
             )
     elif not likeness.largest_error <= LARGEST_ERROR:
         return (
             f"its logits are up to {likeness.largest_error:.1e} standard deviations away from "
-            f"PyTorch's, at most {LARGEST_ERROR:.0e} passes in {precision}"
+            f"the right ones, at most {LARGEST_ERROR:.0e} passes in {precision}"
         )
     return ""

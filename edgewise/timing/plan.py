@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from edgewise.families import variant
 from edgewise.measure.count import count
 from edgewise.measure.latency import machine
 from edgewise.measure.store import OURS
+from edgewise.timing.onnx_file import SUFFIX, read_input
 from edgewise.timing.peers import PEER_RUNTIMES, PEERS
 from edgewise.weights.pretrained import resolve
 
@@ -48,7 +49,7 @@ class Group:
     """One network at one input shape and number of threads: what is timed in turns.
 
     Attributes:
-        model: a name or a model folder.
+        model: a name, a folder or an ONNX file.
         imgsz: height and width of its input, in pixels.
         batch: images in one call.
         threads: that a call may use.
@@ -79,10 +80,10 @@ def make_plan(
     """One group for each network and number of threads.
 
     Args:
-        models: names or model folders.
+        models: names, folders or ONNX files.
         known: the runtimes by name.
         runtimes: names, or "all" for those that are installed.
-        precisions: of each runtime those of them that it has.
+        precisions: of each runtime those of them that it has; a file has its own.
         threads: numbers of threads.
         batch: images in one call.
         imgsz: height and width in pixels; None for what each network was published for.
@@ -109,12 +110,27 @@ def make_plan(
         for runtime in chosen
         if runtime in PEER_RUNTIMES
     ]
-    sizes = {model: _size(model, imgsz) for model in models}
-    return tuple(
-        Group(model, size, batch, number, tuple(candidates))
-        for model, size in sizes.items()
-        for number in threads
-    )
+    shared = tuple(candidates)
+    plain = [
+        _file_group(model, imgsz, batch, chosen, known)
+        if model.endswith(SUFFIX)
+        else Group(model, _size(model, imgsz), batch, 1, shared)
+        for model in dict.fromkeys(models)
+    ]
+    return tuple(replace(group, threads=number) for group in plain for number in threads)
+
+
+def _file_group(
+    model: str, imgsz: int | None, batch: int, runtimes: Sequence[str], known: Mapping[str, Runtime]
+) -> Group:
+    """For one thread. The file has its own precision, and maybe its own size and batch."""
+    taken = read_input(Path(model), imgsz, batch)
+    able = [name for name in runtimes if known[name].read]
+    if not able:
+        readers = ", ".join(name for name, runtime in known.items() if runtime.read)
+        raise UsageError(f"{model}: ONNX files are run by {readers}, not by {', '.join(runtimes)}.")
+    candidates = tuple(Candidate(OURS, name, taken.precision) for name in able)
+    return Group(model, taken.imgsz, taken.shape[0], 1, candidates)
 
 
 def absent(known: Mapping[str, Runtime]) -> dict[str, str]:

@@ -17,6 +17,14 @@ from edgewise.layers import GRN, LayerScale
 from edgewise.measure.store import fingerprint
 from edgewise.network import Network, build
 from edgewise.spec import Spec
+from edgewise.timing.onnx_file import (
+    GRAPH,
+    INPUTS,
+    RIGHT,
+    SUFFIX,
+    FileSubject,
+    make_file_subject,
+)
 from edgewise.timing.runtimes import random_images
 from edgewise.weights.create import create_model
 
@@ -24,7 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 IMAGES = 16  # that all candidates must answer alike
-SPEC, WEIGHTS, INPUTS, RIGHT = "spec.json", "weights.safetensors", "inputs.npy", "right.npy"
+SPEC, WEIGHTS = "spec.json", "weights.safetensors"
 
 
 @dataclass(frozen=True)
@@ -60,19 +68,24 @@ class Subject:
         np.save(folder / RIGHT, self.right)
 
 
-def open_subject(folder: Path) -> Subject:
-    """What `Subject.save` wrote."""
+def open_subject(folder: Path) -> Subject | FileSubject:
+    """What `save` wrote."""
+    if (folder / GRAPH).is_file():
+        return FileSubject(folder / GRAPH, np.load(folder / INPUTS), np.load(folder / RIGHT))
     network = build(Spec.from_json(read_json(folder / SPEC)))
     network.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
     return Subject(network.eval(), np.load(folder / INPUTS), np.load(folder / RIGHT))
 
 
-def make_subject(model: str, imgsz: int, batch: int) -> Subject:
-    """A network by name, with random weights, or of a run or a model folder, with its own.
+def make_subject(model: str, imgsz: int, batch: int) -> Subject | FileSubject:
+    """A network by name, with random weights, or of a folder or an ONNX file, with its own.
 
     Raises:
-        UsageError: there is no such network or folder.
+        UsageError: there is no such network, folder or file.
+        EdgewiseError: nobody can say what the right answers of the file are.
     """
+    if model.endswith(SUFFIX):
+        return make_file_subject(Path(model), imgsz, batch)
     trained = Path(model).is_dir()
     torch.manual_seed(0)
     network = (open_model(model).network if trained else create_model(model)).eval()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from edgewise.timing.answers import Likeness
     from edgewise.timing.runtimes import Prepared, Runtime
+    from edgewise.timing.subject import Subject
 
 LONGEST = 900.0  # seconds: what takes longer to prepare or to answer hangs
 GRACE = 5.0  # seconds to end by itself
@@ -175,21 +176,27 @@ def _bind(threads: int) -> None:
             os.sched_setaffinity(int(task.name), cores)
 
 
+def _prepared(job: Job, subject: Subject) -> Prepared:
+    network: nn.Module = subject.network
+    if job.library != OURS:
+        from edgewise.timing.peers import twin
+
+        network = twin(job.library, job.model, subject.network)
+    return job.runtime.prepare(network, subject.shape, job.precision, job.threads, job.subject)
+
+
 class _Candidate(Here):
     """The candidate inside of its process: what a request's name stands for."""
 
     def __init__(self, job: Job) -> None:
+        from edgewise.timing.onnx_file import FileSubject
         from edgewise.timing.subject import open_subject
 
         subject = open_subject(job.subject)
-        network: nn.Module = subject.network
-        if job.library != OURS:
-            from edgewise.timing.peers import twin
-
-            network = twin(job.library, job.model, subject.network)
-        self.prepared: Prepared = job.runtime.prepare(
-            network, subject.shape, job.precision, job.threads, job.subject
-        )
+        if isinstance(subject, FileSubject):
+            self.prepared = job.runtime.prepare_file(subject.path, subject.shape, job.threads)
+        else:
+            self.prepared = _prepared(job, subject)
         super().__init__(self.prepared.call)
         _bind(job.threads)
         _forget_peak()

@@ -17,13 +17,16 @@ RUNTIMES: dict[str, Runtime] = {
         Runtime("torch", "", ("torch",), ("fp32", "bf16"), pytorch.eager),
         Runtime("torch-channels-last", "", ("torch",), ("fp32", "bf16"), pytorch.channels_last),
         Runtime("torch-compile", "", ("torch",), ("fp32", "bf16"), pytorch.compiled),
-        Runtime("onnxruntime", "onnx", ONNX, ("fp32", "int8"), onnx_runtime.prepare),
+        Runtime(
+            "onnxruntime", "onnx", ONNX, ("fp32", "int8"), onnx_runtime.prepare, onnx_runtime.read
+        ),
         Runtime(
             "openvino",
             "openvino",
             ("openvino", *ONNX),
             ("fp32", "bf16", "int8"),
             openvino.prepare,
+            openvino.read,
         ),
         Runtime(
             "litert",

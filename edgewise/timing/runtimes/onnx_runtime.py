@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise.timing.runtimes.graph import INPUT, OUTPUT, int8_file, onnx_file
+from edgewise.timing.runtimes.graph import int8_file, onnx_file
 from edgewise.timing.runtimes.runtime import Prepared, Shape
 
 if TYPE_CHECKING:
@@ -20,7 +20,12 @@ def prepare(
 ) -> Prepared:
     """The graph at that precision, with all of ONNX Runtime's own optimisations."""
     write = int8_file if precision == "int8" else onnx_file
-    return PreparedOnnx(write(network, shape, folder), threads)
+    return read(write(network, shape, folder), shape, threads)
+
+
+def read(path: Path, shape: tuple[int, ...], threads: int) -> Prepared:
+    """Anybody's file, with all of ONNX Runtime's own optimisations."""
+    return PreparedOnnx(path, threads)
 
 
 class PreparedOnnx(Prepared):
@@ -40,13 +45,15 @@ class PreparedOnnx(Prepared):
         self.session = onnxruntime.InferenceSession(
             path, options, providers=["CPUExecutionProvider"]
         )
+        self.input = self.session.get_inputs()[0].name
+        self.output = self.session.get_outputs()[0].name
         self.weight_bytes = path.stat().st_size
 
-    def feed(self, images: NDArray[np.float32]) -> None:
-        self.images = {INPUT: np.ascontiguousarray(images)}
+    def feed(self, images: NDArray[Any]) -> None:
+        self.images = {self.input: np.ascontiguousarray(images)}
 
     def call(self) -> None:
-        (self.answer,) = self.session.run([OUTPUT], self.images)
+        (self.answer,) = self.session.run([self.output], self.images)
 
     def logits(self) -> NDArray[np.float32]:
         logits: NDArray[np.float32] = self.answer

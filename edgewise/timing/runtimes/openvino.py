@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,13 +27,18 @@ def prepare(
     less like those in float32 than ONNX Runtime's from the same file.
     """
     write = int8_file if precision == "int8" else onnx_file
-    return PreparedOpenVino(write(network, shape, folder), precision, threads)
+    return PreparedOpenVino(write(network, shape, folder), shape, precision, threads)
+
+
+def read(path: Path, shape: tuple[int, ...], threads: int) -> Prepared:
+    """Anybody's file, at exactly that shape."""
+    return PreparedOpenVino(path, shape, "fp32", threads)
 
 
 class PreparedOpenVino(Prepared):
     """A compiled model and its one request."""
 
-    def __init__(self, path: Path, precision: str, threads: int) -> None:
+    def __init__(self, path: Path, shape: tuple[int, ...], precision: str, threads: int) -> None:
         import openvino
 
         settings = {
@@ -43,18 +48,21 @@ class PreparedOpenVino(Prepared):
             # Said for each: left alone, it takes bfloat16 wherever the processor is faster at it.
             PRECISION: "bf16" if precision == "bf16" else "f32",
         }
-        compiled = openvino.Core().compile_model(path, "CPU", settings)
+        core = openvino.Core()
+        model = core.read_model(path)
+        model.reshape(list(shape))  # of a file with free sides
+        compiled = core.compile_model(model, "CPU", settings)
         if precision == "bf16" and compiled.get_property(PRECISION) != openvino.Type.bf16:
             raise EdgewiseError("this processor has no bfloat16, so OpenVINO stays at float32")
         self.request = compiled.create_infer_request()
         self.weight_bytes = path.stat().st_size
 
-    def feed(self, images: NDArray[np.float32]) -> None:
+    def feed(self, images: NDArray[Any]) -> None:
         self.request.get_input_tensor().data[:] = images
 
     def call(self) -> None:
         self.request.infer()
 
     def logits(self) -> NDArray[np.float32]:
-        logits: NDArray[np.float32] = self.request.get_output_tensor().data
+        logits: NDArray[np.float32] = self.request.get_output_tensor(0).data
         return logits

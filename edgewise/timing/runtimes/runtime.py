@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +30,8 @@ class Prepared(ABC):
 
     weight_bytes: int
 
-    def run(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(N, C, H, W) of the prepared shape -> logits (N, classes).
+    def run(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        """(N, C, H, W) of the prepared shape -> logits (N, classes); of a file what it has.
 
         Raises:
             EdgewiseError: the runtime failed.
@@ -39,12 +39,12 @@ class Prepared(ABC):
         try:
             self.feed(images)
             self.call()
-            return np.array(self.logits(), dtype=np.float32)
+            return np.array(self.logits(), dtype=np.float32).reshape(len(images), -1)
         except Exception as error:
             raise EdgewiseError(f"it does not run: {shortened(error)}") from error
 
     @abstractmethod
-    def feed(self, images: NDArray[np.float32]) -> None:
+    def feed(self, images: NDArray[Any]) -> None:
         """Sets the input of the calls that follow."""
 
     @abstractmethod
@@ -70,6 +70,7 @@ class Runtime:
         packages: the distributions that it needs; the first one's version is the runtime's.
         precisions: of "fp32", "bf16" and "int8", those that it has on a CPU.
         make: `prepare` without the checks and with the runtime's own errors.
+        read: likewise for `prepare_file`; None if it reads no ONNX files.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Runtime:
     packages: tuple[str, ...]
     precisions: tuple[str, ...]
     make: Callable[[nn.Module, Shape, str, int, Path], Prepared]
+    read: Callable[[Path, tuple[int, ...], int], Prepared] | None = None
 
     def version(self) -> str | None:
         """As installed; None if one of its packages is missing."""
@@ -106,8 +108,25 @@ class Runtime:
             raise unknown("precision", precision, ("fp32", "bf16", "int8"))
         if precision not in self.precisions:
             raise UsageError(f"{self.name} has no {precision} on a CPU.")
+        return self._checked(lambda: self.make(network, shape, precision, threads, folder))
+
+    def prepare_file(self, path: Path, shape: tuple[int, ...], threads: int) -> Prepared:
+        """An ONNX file of one input, ready to run on that shape of it.
+
+        Raises:
+            UsageError: the runtime is not installed or reads no ONNX files.
+            EdgewiseError: it can't take this one; the message says why.
+        """
+        if missing := self._missing():
+            raise missing_package(missing, self.extra)
+        read = self.read
+        if not read:
+            raise UsageError(f"{self.name} reads no ONNX files.")
+        return self._checked(lambda: read(path, shape, threads))
+
+    def _checked(self, make: Callable[[], Prepared]) -> Prepared:
         try:
-            return self.make(network, shape, precision, threads, folder)
+            return make()
         except EdgewiseError:
             raise
         except Exception as error:  # every runtime has its own kinds

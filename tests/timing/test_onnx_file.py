@@ -1,0 +1,171 @@
+"""Anybody's ONNX file in a benchmark: its inputs, the right answers, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from commandline import edgewise
+from fake_runtime import RUNTIMES
+from onnx import TensorProto, helper, numpy_helper
+from small import small_model
+
+from edgewise.deploy.onnx import export, to_onnx
+from edgewise.errors import EdgewiseError, UsageError
+from edgewise.model import Classifier
+from edgewise.timing import onnx_file, runtimes
+from edgewise.timing.onnx_file import make_file_subject, read_input, right_answers
+from edgewise.timing.plan import make_plan
+from edgewise.timing.runtimes import RUNTIMES as REAL
+from edgewise.timing.subject import open_subject
+
+
+def save(path: Path, nodes: list[onnx.NodeProto], shape: list[int | str], **weights: object) -> str:
+    """A graph from the float input "x" to "y"."""
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()],
+    )
+    opset = [helper.make_opsetid("", 18)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=10), path)
+    return str(path)
+
+
+@pytest.fixture
+def linear(tmp_path: Path) -> str:
+    """Means of the channels, times a matrix."""
+    weights = np.random.default_rng(0).standard_normal((3, 5), dtype=np.float32)
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["x"], ["means"]),
+        helper.make_node("Flatten", ["means"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "w"], ["y"]),
+    ]
+    return save(tmp_path / "linear.onnx", nodes, ["N", 3, "H", "W"], w=weights)
+
+
+def test_the_right_answers_are_pytorchs(tmp_path: Path) -> None:
+    """Of our own export: bytes in, probabilities out; and of a plain one."""
+    model = small_model("mobilenet_v3_small", ("a", "b", "c"), 33)
+    export(model, tmp_path / "ours.onnx")
+    subject = make_file_subject(tmp_path / "ours.onnx", None, 2)
+    assert subject.inputs.shape == (2, 2, 33, 33, 3) and subject.inputs.dtype == np.uint8
+    with torch.no_grad():
+        pixels = torch.from_numpy(subject.inputs.reshape(-1, 33, 33, 3))
+        expected = Classifier(model).eval()(pixels).numpy()
+        assert np.abs(subject.right - expected).max() < 1e-5
+        plain = to_onnx(model.network, (torch.zeros(1, 3, 40, 40),), "images", "logits")
+        onnx.save(plain, tmp_path / "plain.onnx")
+        subject = make_file_subject(tmp_path / "plain.onnx", None, 1)
+        logits = model.network(torch.from_numpy(subject.inputs[:, 0])).numpy()
+    assert subject.shape == (1, 3, 40, 40)
+    assert np.abs(subject.right - logits).max() < 1e-4
+
+
+def test_onnx_runtime_is_asked_only_where_onnx_has_no_answer(
+    linear: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gelu = helper.make_node("Gelu", ["x"], ["y"], domain="com.microsoft")
+    theirs = save(tmp_path / "theirs.onnx", [gelu], [1, 4])
+    model = onnx.load(theirs)
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    onnx.save(model, theirs)
+    x = np.array([[-1.0, 0.0, 1.0, 2.0]], np.float32)
+    expected = torch.nn.functional.gelu(torch.from_numpy(x)).numpy()
+    assert np.abs(right_answers(Path(theirs), "x", x) - expected).max() < 1e-6
+    monkeypatch.setattr(onnx_file, "_plain_session", None)
+    assert right_answers(Path(linear), "x", np.ones((1, 3, 4, 4), np.float32)).shape == (1, 5)
+    with pytest.raises(EdgewiseError, match="nobody can say"):
+        right_answers(Path(theirs), "x", x)
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_real_runtime_gives_the_right_answers(runtime: str, linear: str) -> None:
+    if not REAL[runtime].version():
+        pytest.skip(f"{runtime} is not installed")
+    subject = make_file_subject(Path(linear), 48, 2)
+    prepared = REAL[runtime].prepare_file(subject.path, subject.shape, 1)
+    answer = np.concatenate([prepared.run(images) for images in subject.inputs])
+    assert answer.shape == (4, 5)
+    assert np.abs(answer - subject.right).max() < 1e-5
+
+
+def test_free_sides_are_filled_and_another_process_sees_the_same(
+    linear: str, tmp_path: Path
+) -> None:
+    (group,) = make_plan([linear], RUNTIMES, ["right"], imgsz=48, batch=2)
+    assert (group.imgsz, group.batch, [str(c) for c in group.candidates]) == (48, 2, ["right fp32"])
+    (group,) = make_plan([linear], RUNTIMES, ["right"])
+    assert (group.imgsz, group.batch) == (224, 1)
+    made = make_file_subject(Path(linear), 48, 2)
+    (tmp_path / "shared").mkdir()
+    made.save(tmp_path / "shared")
+    opened = open_subject(tmp_path / "shared")
+    assert opened.graph == made.graph != make_file_subject(Path(linear), 64, 2).graph
+    assert np.array_equal(opened.inputs, made.inputs) and np.array_equal(opened.right, made.right)
+
+
+def test_a_file_has_its_own_precision(tmp_path: Path) -> None:
+    scale, zero = np.float32(0.1), np.uint8(0)
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"]),
+    ]
+    path = save(tmp_path / "int8.onnx", nodes, [1, 8], s=scale, z=zero)
+    assert read_input(Path(path), None, 1).precision == "int8"
+    half = [
+        helper.make_node("Cast", ["x"], ["h"], to=TensorProto.FLOAT16),
+        helper.make_node("MatMul", ["h", "w"], ["m"]),
+        helper.make_node("Cast", ["m"], ["y"], to=TensorProto.FLOAT),
+    ]
+    path = save(tmp_path / "half.onnx", half, [1, 8], w=np.ones((8, 3), np.float16))
+    taken = read_input(Path(path), None, 1)
+    assert (taken.precision, taken.shape, taken.imgsz) == ("fp16", (1, 8), 0)
+
+
+def test_what_can_not_be_timed(linear: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="run by onnxruntime, openvino, not by torch"):
+        make_plan([linear], REAL, ["torch"])
+    with pytest.raises(UsageError, match=r"no such file: .*gone\.onnx"):
+        make_plan([str(tmp_path / "gone.onnx")], RUNTIMES)
+    (tmp_path / "text.onnx").write_text("hello")
+    with pytest.raises(UsageError, match=r"text\.onnx is not an ONNX file"):
+        make_plan([str(tmp_path / "text.onnx")], RUNTIMES)
+    fixed = save(tmp_path / "fixed.onnx", [helper.make_node("Relu", ["x"], ["y"])], [1, 3, 32, 32])
+    with pytest.raises(UsageError, match="fixed at 32, not 64"):
+        make_plan([fixed], RUNTIMES, imgsz=64)
+    two = onnx.load(fixed)
+    two.graph.input.append(helper.make_tensor_value_info("more", TensorProto.FLOAT, [1]))
+    onnx.save(two, tmp_path / "two.onnx")
+    with pytest.raises(UsageError, match="takes 2 inputs"):
+        make_plan([str(tmp_path / "two.onnx")], RUNTIMES)
+    odd = save(
+        tmp_path / "odd.onnx", [helper.make_node("Magic", ["x"], ["y"], domain="me")], [1, 4]
+    )
+    with pytest.raises(EdgewiseError, match="nobody can say what its right answers are"):
+        right_answers(Path(odd), "x", np.zeros((1, 4), np.float32))
+
+
+@pytest.mark.slow
+def test_the_verb(linear: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One reads it, one wrongly, one can't, and one has no use for ONNX files."""
+    monkeypatch.setattr(runtimes, "RUNTIMES", RUNTIMES)
+    arguments = ["--imgsz", "32", "--store", tmp_path / "s.sqlite"]
+    said = edgewise("bench", linear, *arguments, "--seconds", "0.1", "--json")
+    rows = {row["runtime"]: row for row in json.loads(said.output)}
+    assert said.status == 1
+    assert {name: row["status"] for name, row in rows.items()} == {
+        "right": "ok",
+        "wrong": "wrong",
+        "refuses": "failed",
+    }
+    assert "no operator Det" in rows["refuses"]["reason"]
+    assert rows["right"]["imgsz"] == 32 and rows["right"]["model"] == linear
+    chosen = edgewise("bench", linear, *arguments, "--choose")
+    assert chosen.status == 0 and "right fp32" in chosen.output

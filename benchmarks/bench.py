@@ -4,10 +4,11 @@
     make bench                              # all under 1 GMAC: hours; goes on where it was stopped
 
 Writes into benchmarks/results/: `machine.json`, the card of the machine; `bench.csv`, a row for
-each network x library x runtime x precision; `ratios.csv`, how many times as fast our best is as
-timm in eager mode, through torch.compile, and as its plain export in ONNX Runtime, with 95 %
-intervals; `pareto.png` and `pareto.html`. Rows are kept in `bench.sqlite` there: a network that is
-in it with the versions of today is not measured again.
+each network x library x runtime x precision; `ratios.csv`, how many times as fast our best of each
+precision is as timm in eager mode, through torch.compile, and as its plain export in ONNX Runtime,
+with 95 % intervals; `pareto.png` and `pareto.html`; and the README's part that shows them. Rows
+are kept in `bench.sqlite` there: a network that is in it with the versions of today is not measured
+again.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from dataclasses import asdict, fields
 from importlib import metadata
 from io import StringIO
 from pathlib import Path
+
+import readme
 
 from edgewise.errors import EdgewiseError
 from edgewise.families import VARIANTS
@@ -45,7 +48,10 @@ PRECISIONS = ("fp32", "int8")  # few processors have bf16: `edgewise bench --pre
 PEER = "timm"
 PEER_RUNTIMES = ("torch", "torch-compile", "onnxruntime")
 # timm has these with TensorFlow's padding only; by timm's name, ours gets it too.
-NAMES = {f"efficientnet_v2_b{i}": f"tf_efficientnetv2_b{i}" for i in range(4)}
+NAMES = {f"efficientnet_v2_b{i}": f"tf_efficientnetv2_b{i}" for i in range(4)} | {
+    f"mobilenet_v3_{size}_minimalistic": f"tf_mobilenetv3_{size}_minimal_100"
+    for size in ("small", "large")
+}
 
 
 def networks() -> list[str]:
@@ -86,13 +92,14 @@ def is_done(group: Group, rows: Sequence[Row]) -> bool:
 
 
 def ratios(choice: Choice) -> dict[str, object]:
-    """A line of `ratios.csv`."""
+    """A line of `ratios.csv`: our best of one precision against the peer's networks."""
     best = choice.best
     line: dict[str, object] = {
         "model": best.model,
         "imgsz": best.imgsz,
         "threads": best.threads,
-        "best": f"{best.runtime} {best.precision}",
+        "precision": best.precision,
+        "best": best.runtime,
         "median_ms": best.median_ms,
     }
     peers = {row.runtime: times for row, times in choice.others if row.library == PEER}
@@ -100,10 +107,6 @@ def ratios(choice: Choice) -> dict[str, object]:
         times = peers.get(runtime)
         for name in ("value", "low", "high"):
             line[f"{PEER}_{runtime}_{name}"] = getattr(times, name, None)
-    exact = [best, *(row for row, _ in choice.others)]
-    line["best_fp32"] = next(
-        (r.runtime for r in exact if r.precision == "fp32" and r.library != PEER), None
-    )
     return line
 
 
@@ -122,11 +125,15 @@ def write_results(folder: Path, rows: Sequence[Row], every: Sequence[Row]) -> No
     lines = [{name: asdict(row)[name] for name in columns} for row in rows]
     write_csv(folder / "bench.csv", lines, columns)
     compared = []
-    for model in dict.fromkeys(row.model for row in rows):
-        try:
-            compared += [ratios(choice) for choice in choose(every, model, machine_fingerprint())]
-        except EdgewiseError as error:
-            print(error, file=sys.stderr)
+    for precision in PRECISIONS:
+        known = [row for row in every if row.precision == precision or row.library == PEER]
+        for model in dict.fromkeys(row.model for row in rows):
+            try:
+                choices = choose(known, model, machine_fingerprint())
+            except EdgewiseError as error:
+                print(f"{precision}: {error}", file=sys.stderr)
+            else:
+                compared += [ratios(choice) for choice in choices]
     if compared:
         write_csv(folder / "ratios.csv", compared, list(compared[0]))
         write_charts(rows, folder)
@@ -160,6 +167,8 @@ def main() -> None:
             store.add(rows)
     here = [row for row in store.latest() if row.machine == machine_fingerprint()]
     write_results(folder, here, store.rows())
+    if arguments.results == RESULTS and not arguments.quick:
+        readme.main()
     wrong = [row for row in here if row.status == "wrong"]
     for row in wrong:
         print(f"wrong: {row.model} {row.runtime} {row.precision}: {row.reason}", file=sys.stderr)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from edgewise.cli.main import VERBS, cli
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_python_examples_run() -> None:
@@ -36,6 +39,27 @@ def test_commands_have_only_options_that_exist() -> None:
         if verb in VERBS:
             known = {name for p in cli.get_command(None, verb).params for name in p.opts}
             assert set(re.findall(r"--[a-z-]+", words)) <= known | {"--help"}
+
+
+def test_the_measured_part_is_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import readme
+
+    made = README.partition(readme.BEGIN)[2].partition(readme.END)[0]
+    assert made == readme.section()
+    with (readme.RESULTS / "bench.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for line in made.splitlines():  # each figure against the rows, not against our own ratios
+        if line.startswith("| ") and line[2].islower() and "network" not in line:
+            name, _, best, *_ = (cell.strip() for cell in line.strip("|").split("|"))
+            ours = [
+                (float(r["median_ms"]), r["runtime"])
+                for r in rows
+                if (r["model"], r["library"], r["precision"], r["status"])
+                == (name, "edgewise", "fp32", "ok")
+            ]
+            milliseconds, runtime = min(ours)
+            assert best == f"{runtime}, {milliseconds:.3g} ms"
 
 
 def test_pictures_and_pages_are_there() -> None:

@@ -41,7 +41,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
             raise KeyboardInterrupt
         request.number = number
         # Not print: the signal may have come in the middle of one.
-        os.write(2, b"\nstopping after this batch; again to stop at once\n")
+        os.write(2, b"\nstopping as soon as what is at work is saved; again to stop at once\n")
 
     if threading.current_thread() is not threading.main_thread():
         yield request

@@ -165,7 +165,13 @@ def main() -> None:
         )
         for rows in bench(missing, RUNTIMES, 0.5 if arguments.quick else 2.0, watch):
             store.add(rows)
-    here = [row for row in store.latest() if row.machine == machine_fingerprint()]
+    planned = {(group.model, c.runtime, c.precision) for group in plan for c in group.candidates}
+    here = [
+        row
+        for row in store.latest()
+        if row.machine == machine_fingerprint()
+        and (row.model, row.runtime, row.precision) in planned
+    ]
     write_results(folder, here, store.rows())
     if arguments.results == RESULTS and not arguments.quick:
         readme.main()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from edgewise.lessons.lesson import Part
 from edgewise.reporting.numbers import milliseconds as _ms
+from edgewise.reporting.numbers import percent
 
 SAME = 1.1  # times closer than this are not told apart: two runs differ by as much
 
@@ -24,11 +25,13 @@ def two(value: float) -> str:
 
 
 def compare(one: float, other: float, noun: str) -> str:
-    """What `one` takes of `noun` against `other`: "2.5 times less time than"."""
+    """What `one` takes of `noun` against `other`: "40% of the time of"."""
     larger = max(one, other) / min(one, other)
     if larger < SAME:
         return f"about as much {noun} as"
-    return f"{ratio(larger)} times {'less' if one < other else 'more'} {noun} than"
+    if one < other:
+        return f"{percent(one / other)} of the {noun} of"
+    return f"{ratio(larger)} times the {noun} of"
 
 
 def bound(part: Part, peak: float) -> str:
@@ -58,8 +61,9 @@ def layout(first: Part, last: Part) -> str:
     """The same convolution on maps that are stored in the other order."""
     return (
         f"Stored channels last (all channels of a pixel side by side), the same {first.name} "
-        f"convolution took {compare(last.time.median_ms, first.time.median_ms, 'time')} channel by "
-        f"channel: {_ms(last.time.median_ms)}, with the same MACs and the same bytes."
+        f"convolution took {compare(last.time.median_ms, first.time.median_ms, 'time')} the one "
+        f"that is stored channel by channel: {_ms(last.time.median_ms)}, with the same MACs and "
+        "the same bytes."
     )
 
 

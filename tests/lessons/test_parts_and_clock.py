@@ -130,8 +130,8 @@ def test_a_plan_runs_nothing_and_knows_all_names() -> None:
 
 
 def test_comparisons() -> None:
-    assert compare(1, 2.5, "time") == "2.5 times less time than"
-    assert compare(25, 2, "time") == "12 times more time than"
+    assert compare(1, 2.5, "time") == "40.0% of the time of"
+    assert compare(25, 2, "time") == "12 times the time of"
     assert compare(1.05, 1, "time") == "about as much time as"
     assert (ratio(7.89), ratio(1234)) == ("7.9", "1,234")
 

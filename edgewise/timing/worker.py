@@ -214,6 +214,9 @@ class _Candidate(Here):
         likeness = liken(np.concatenate(answers), right)
         return Ready(first_ms, self.prepared.weight_bytes, likeness)
 
+    def time(self, calls: int) -> list[float]:
+        return [self.prepared.milliseconds() for _ in range(calls)]
+
     def peak_bytes(self) -> int | None:
         return _peak_bytes()
 

@@ -18,6 +18,14 @@ RUNTIMES: dict[str, Runtime] = {
         Runtime("torch-channels-last", "", ("torch",), ("fp32", "bf16"), pytorch.channels_last),
         Runtime("torch-compile", "", ("torch",), ("fp32", "bf16"), pytorch.compiled),
         Runtime(
+            "torch-cuda",
+            "",
+            ("torch",),
+            ("fp32", "bf16"),
+            pytorch.cuda,
+            usable=pytorch.has_cuda,
+        ),
+        Runtime(
             "onnxruntime", "onnx", ONNX, ("fp32", "int8"), onnx_runtime.prepare, onnx_runtime.read
         ),
         Runtime(

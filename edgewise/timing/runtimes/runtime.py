@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewise.errors import EdgewiseError, UsageError, missing_package, unknown
+from edgewise.measure.latency import time_ms
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,9 +56,18 @@ class Prepared(ABC):
     def logits(self) -> NDArray[np.float32]:
         """The answer of the last call, (N, classes)."""
 
+    def milliseconds(self) -> float:
+        """The time of one `call`."""
+        return time_ms(self.call)
+
     def close(self) -> None:
         """Gives back the memory: drops all that the runtime made."""
         self.__dict__.clear()
+
+
+def always() -> bool:
+    """Of a runtime that needs nothing but a processor."""
+    return True
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,7 @@ class Runtime:
         precisions: of "fp32", "bf16" and "int8", those that it has on a CPU.
         make: `prepare` without the checks and with the runtime's own errors.
         read: likewise for `prepare_file`; None if it reads no ONNX files.
+        usable: whether this machine has what it runs on.
     """
 
     name: str
@@ -79,10 +90,13 @@ class Runtime:
     precisions: tuple[str, ...]
     make: Callable[[nn.Module, Shape, str, int, Path], Prepared]
     read: Callable[[Path, tuple[int, ...], int], Prepared] | None = None
+    usable: Callable[[], bool] = always
 
     def version(self) -> str | None:
-        """As installed; None if one of its packages is missing."""
-        return None if self._missing() else metadata.version(self.packages[0])
+        """As installed; None if one of its packages is missing, or what it runs on."""
+        if self._missing() or not self.usable():
+            return None
+        return metadata.version(self.packages[0])
 
     def prepare(
         self, network: nn.Module, shape: Shape, precision: str, threads: int, folder: Path
@@ -99,11 +113,13 @@ class Runtime:
                 that networks may share it and a file is made once.
 
         Raises:
-            UsageError: the runtime is not installed or has no such precision.
+            UsageError: the runtime is not installed, can't run here or has no such precision.
             EdgewiseError: the runtime can't take the network; the message says why.
         """
         if missing := self._missing():
             raise missing_package(missing, self.extra)
+        if not self.usable():
+            raise UsageError(f"{self.name} can't run on this machine.")
         if precision not in ("fp32", "bf16", "int8"):
             raise unknown("precision", precision, ("fp32", "bf16", "int8"))
         if precision not in self.precisions:

@@ -15,6 +15,7 @@ from typing import Any
 from edgewise.errors import UsageError
 from edgewise.spec import Attention, Block, Conv, ConvNeXt, MBConv, Pool, Residual, Spec
 
+LARGEST_TRIED = 2048  # pixels, where we look for the smallest image that a network takes
 NORM, BIAS = 2, 1  # learned numbers a channel: scale and shift; shift alone
 
 
@@ -59,16 +60,23 @@ def count(spec: Spec, input_size: int) -> Cost:
     """The cost of one (in_chans, input_size, input_size) image.
 
     Raises:
-        UsageError: the image is too small for the network.
+        UsageError: the image is too small for the network; the message has the smallest size.
     """
     layers = tuple(_layers(spec, input_size))
-    for layer in layers:
-        if layer.side < 1:
-            raise UsageError(
-                f"the input size {input_size} is too small: no pixel is left after {layer.name}"
-            )
+    if lost := _lost(layers):
+        larger = range(input_size + 1, LARGEST_TRIED)
+        smallest = next(side for side in larger if not _lost(tuple(_layers(spec, side))))
+        raise UsageError(
+            f"the input size {input_size} is too small: no pixel is left after {lost.name}. "
+            f"The smallest that {spec.name} takes is {smallest}."
+        )
     params, macs = sum(x.params for x in layers), sum(x.macs for x in layers)
     return Cost(input_size, params, macs, layers)
+
+
+def _lost(layers: tuple[Layer, ...]) -> Layer | None:
+    """The first whose map has no pixel."""
+    return next((layer for layer in layers if layer.side < 1), None)
 
 
 def _layers(spec: Spec, side: int) -> Iterator[Layer]:

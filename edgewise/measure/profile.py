@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 
 from edgewise.errors import UsageError
 from edgewise.files import read_json
+from edgewise.measure.count import LARGEST_TRIED
 from edgewise.measure.profile_result import Profile, Trace, profile_of
 from edgewise.run_folder import Run
 from edgewise.spec import Spec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-LARGEST_TRIED = 2048  # pixels, where we look for the smallest input that a network takes
 
 
 def profile(

@@ -18,7 +18,6 @@ from edgewise.timing.peers import PEER_RUNTIMES, PEERS
 from edgewise.weights.pretrained import resolve
 
 if TYPE_CHECKING:
-    from edgewise.spec import Spec
     from edgewise.timing.runtimes import Runtime
 
 ALL = "all"
@@ -181,17 +180,5 @@ def _size(model: str, imgsz: int | None) -> int:
         alias = resolve(model)
         known = variant(alias.name)
         spec, size = known.spec(alias.width), imgsz or known.input_size
-    if not _fits(spec, size):
-        smallest = next(side for side in range(size + 1, 1024) if _fits(spec, side))
-        raise UsageError(
-            f"{model} can't take images of {size} px: the smallest that it can is {smallest} px"
-        )
+    count(spec, size)
     return size
-
-
-def _fits(spec: Spec, size: int) -> bool:
-    try:
-        count(spec, size)
-    except UsageError:
-        return False
-    return True

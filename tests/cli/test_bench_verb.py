@@ -113,7 +113,7 @@ def test_chart_writes_a_page_and_a_picture(store: Path, tmp_path: Path) -> None:
         (["mobilenet_v7"], "unknown model 'mobilenet_v7'"),
         (["mobilenet_v2", "--runtime", "absent"], "pip install 'edgewise[openvino]'"),
         (["mobilenet_v2", "--threads", "1,x"], "'1,x' is not a list of whole numbers"),
-        (["convnext_tiny", "--imgsz", "8"], "the smallest that it can is 32 px"),
+        (["convnext_tiny", "--imgsz", "8"], "The smallest that convnext_tiny takes is 32"),
         (["mobilenet_v2", "--choose"], "Run: edgewise bench mobilenet_v2"),
         (["mobilenet_v2", "--against", "keras"], "unknown library 'keras'"),
     ],

@@ -252,5 +252,6 @@ def test_attention_at_stride_16_and_32(name: str, weights: list[int], products: 
 
 @pytest.mark.parametrize(("name", "size"), [("mobilenet_v1", 0), ("convnext_atto", 31)])
 def test_an_image_that_is_too_small(name: str, size: int) -> None:
-    with pytest.raises(UsageError, match=f"input size {size} is too small"):
+    with pytest.raises(UsageError, match=f"size {size} is too small.* takes is {size + 1}"):
         count(variant(name).spec(), size)
+    count(variant(name).spec(), size + 1)

@@ -91,11 +91,11 @@ def test_a_wrong_call_is_refused(arguments: dict[str, list[str]], message: str) 
 
 
 def test_too_small_an_image_is_answered_with_the_smallest() -> None:
-    with pytest.raises(UsageError, match="size 8 is too small.* convnext_tiny takes is 32"):
+    with pytest.raises(UsageError, match=r"size 8 is too small.* convnext_tiny takes is 32"):
         make_plan(["convnext_tiny"], RUNTIMES, imgsz=8)
     (group,) = make_plan(["convnext_tiny"], RUNTIMES, imgsz=32)
     assert group.imgsz == 32
-    with pytest.raises(UsageError, match="The smallest that .* takes is 32"):
+    with pytest.raises(UsageError, match=r"The smallest that .* takes is 32"):
         make_plan(["convnext_tiny"], RUNTIMES, imgsz=31)
     with pytest.raises(UsageError):
         count(replace(variant("convnext_tiny").spec()), 31)

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from typing_extensions import dataclass_transform
 
@@ -22,7 +22,7 @@ _STRICT = ConfigDict(extra="forbid", strict=True)
 _IN_OUR_WORDS = {"missing": "is missing", "unexpected_keyword_argument": "no such field"}
 
 
-@dataclass_transform(frozen_default=True)
+@dataclass_transform(frozen_default=True, field_specifiers=(Field,))
 def record(*, kw_only: bool = False) -> Callable[[type[T]], type[T]]:
     """A frozen dataclass whose values are checked when it is made."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,12 +25,14 @@ def recipe_option(name: str) -> Callable[[F], F]:
 
     It is None if it was not given, so that on resume the run's own setting holds.
     """
-    setting = next(setting for setting in fields(Recipe) if setting.name == name)
-    low, high = setting.metadata["low"], setting.metadata["high"]
-    kind: Any = {"int": click.IntRange(low, high), "float": click.FloatRange(low, high)}.get(
-        str(setting.type).removesuffix(" | None"), click.STRING
+    setting = Recipe.__pydantic_fields__[name]  # type: ignore[attr-defined]
+    low, high = (
+        next((getattr(limit, end) for limit in setting.metadata if hasattr(limit, end)), None)
+        for end in ("ge", "le")
     )
-    help = setting.metadata["help"]
+    types = {int: click.IntRange(low, high), float: click.FloatRange(low, high)}
+    kind = types.get(setting.annotation, types[int] if low is not None else click.STRING)
+    help = setting.description
     if setting.default is not None:
         help += f"  [default: {setting.default}]"
     return click.option(f"--{name}", type=kind, help=help)

@@ -16,8 +16,9 @@ from edgewise.network import Network
 from edgewise.preprocess import Preprocess
 from edgewise.training.device import pick_device
 from edgewise.training.ema import moving_average
+from edgewise.training.optimizer import make_optimizer
 from edgewise.training.recipe import Recipe
-from edgewise.training.schedule import learning_rate
+from edgewise.training.schedule import Schedule
 from edgewise.weights.create import create_model
 
 
@@ -41,9 +42,7 @@ class Learner:
         # Depthwise convolutions are faster in this layout, on CPUs and GPUs alike.
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = moving_average(self.network, recipe.ema_decay)
-        self.optimizer = torch.optim.AdamW(
-            _parameter_groups(self.network, recipe.weight_decay), lr=recipe.lr, fused=True
-        )
+        self.optimizer = make_optimizer(self.network, recipe)
 
     def begin_epoch(self, epoch: int) -> None:
         """Sets what learns in an epoch, from 0: the classifier alone at first, then everything.
@@ -89,6 +88,8 @@ class Learner:
             )
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        if self.recipe.clip:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
         self.optimizer.step()
         self.average.update_parameters(self.network)
         return value, int((logits.argmax(dim=1) == labels).sum())
@@ -112,24 +113,18 @@ class Learner:
         self.optimizer.load_state_dict(state["optimizer"])
 
     def learning_rate(self, number: int) -> float:
-        """Of a step: the peak while the head learns alone, then warm-up and cosine."""
+        """Of a step: the peak while the head learns alone, then what the schedule says."""
         recipe = self.recipe
         head_steps = recipe.head_epochs * self.steps_per_epoch
         if number < head_steps:
             return recipe.lr
         total = recipe.epochs * self.steps_per_epoch - head_steps
-        return learning_rate(
-            number - head_steps,
-            peak=recipe.lr,
+        schedule = Schedule(
+            recipe.schedule,
+            recipe.lr,
             warmup=min(round(recipe.warmup_epochs * self.steps_per_epoch), total // 2),
             total=total,
+            rate=recipe.decay_rate,
+            interval=recipe.decay_epochs * self.steps_per_epoch,
         )
-
-
-def _parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay for kernels and matrices, none for norms and biases (all those are vectors)."""
-    parameters = list(network.parameters())
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+        return schedule.learning_rate(number - head_steps)

@@ -36,18 +36,21 @@ def test_round_trip(tmp_path: Path) -> None:
     ],
 )
 def test_bad_value_is_named(tmp_path: Path, setting: str, value: Any) -> None:
-    with pytest.raises(UsageError, match=f"^{setting} must be "):
+    with pytest.raises(UsageError, match=f"^recipe: {setting}: must be "):
         Recipe(**{"data": "photos", setting: value})
     Recipe("photos").write(tmp_path / "recipe.json")
     stored = json.loads((tmp_path / "recipe.json").read_text())
     (tmp_path / "recipe.json").write_text(json.dumps({**stored, setting: value}))
-    with pytest.raises(UsageError, match=f"recipe.json: {setting} must be "):
+    with pytest.raises(UsageError, match=f"recipe.json: {setting}: must be "):
         Recipe.read(tmp_path / "recipe.json")
 
 
-@pytest.mark.parametrize(("edit", "named"), [({"lr": None}, "lr"), ({"momentum": 1}, "momentum")])
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [({"data": None}, "data: is missing"), ({"speed": 1}, "speed: no such field")],
+)
 def test_missing_or_unknown_setting_is_named(
-    tmp_path: Path, edit: dict[str, Any], named: str
+    tmp_path: Path, edit: dict[str, Any], says: str
 ) -> None:
     path = tmp_path / "recipe.json"
     Recipe("photos").write(path)
@@ -58,8 +61,17 @@ def test_missing_or_unknown_setting_is_named(
         else:
             stored[key] = value
     path.write_text(json.dumps(stored))
-    with pytest.raises(UsageError, match=f"recipe.json.*'{named}'"):
+    with pytest.raises(UsageError, match=f"recipe.json: {says}"):
         Recipe.read(path)
+
+
+def test_a_recipe_of_an_earlier_version_has_the_defaults_of_what_is_new(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.json"
+    Recipe("photos", epochs=3).write(path)
+    stored = json.loads(path.read_text())
+    del stored["optimizer"], stored["schedule"], stored["clip"]
+    path.write_text(json.dumps(stored))
+    assert Recipe.read(path) == Recipe("photos", epochs=3)
 
 
 def test_resolved_recipe_has_no_gaps() -> None:

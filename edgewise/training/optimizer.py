@@ -1,0 +1,76 @@
+"""The optimisers of the papers, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from edgewise.training.recipe import Recipe
+
+
+def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's, over all parameters of the network, with its peak learning rate."""
+    groups = _parameter_groups(network, recipe.weight_decay)
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=True)
+    if recipe.optimizer == "rmsprop":
+        return torch.optim.RMSprop(
+            groups, lr=recipe.lr, alpha=RmsPropTf.DECAY, momentum=recipe.momentum
+        )
+    return RmsPropTf(groups, lr=recipe.lr, momentum=recipe.momentum)
+
+
+def _parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Weight decay for kernels and matrices, none for norms and biases (all those are vectors)."""
+    parameters = list(network.parameters())
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+class RmsPropTf(torch.optim.Optimizer):
+    """RMSProp as TensorFlow 1 has it, with which MobileNets and EfficientNets were trained.
+
+        square <- 0.9 square + 0.1 gradient^2             (from 1, where PyTorch begins at 0)
+        speed  <- momentum speed + lr gradient / sqrt(square + eps)
+        weight <- weight - speed
+
+    The epsilon of the papers' code, 1e-3, is inside of the root: with PyTorch's RMSProp, which adds
+    it outside, the same numbers train another network. Weight decay is added to the gradient.
+    """
+
+    DECAY, EPS = 0.9, 1e-3
+
+    def __init__(self, params: Any, lr: float, momentum: float = 0.9) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": 0.0})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """One step with the gradients that are there."""
+        for group in self.param_groups:
+            pairs = [(p, p.grad) for p in group["params"] if p.grad is not None]
+            if not pairs:
+                continue
+            weights = [weight for weight, _ in pairs]
+            for weight in weights:
+                if not self.state[weight]:
+                    self.state[weight]["square"] = torch.ones_like(weight)
+                    self.state[weight]["speed"] = torch.zeros_like(weight)
+            squares = [self.state[weight]["square"] for weight in weights]
+            speeds = [self.state[weight]["speed"] for weight in weights]
+            gradients = torch._foreach_add(
+                [gradient for _, gradient in pairs], weights, alpha=group["weight_decay"]
+            )
+            torch._foreach_mul_(squares, self.DECAY)
+            torch._foreach_addcmul_(squares, gradients, gradients, 1 - self.DECAY)
+            roots = torch._foreach_add(squares, self.EPS)
+            torch._foreach_sqrt_(roots)
+            torch._foreach_mul_(speeds, group["momentum"])
+            torch._foreach_addcdiv_(speeds, gradients, roots, group["lr"])
+            torch._foreach_sub_(weights, speeds)

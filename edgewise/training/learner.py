@@ -16,6 +16,7 @@ from edgewise.network import Network
 from edgewise.preprocess import Preprocess
 from edgewise.training.device import pick_device
 from edgewise.training.ema import moving_average
+from edgewise.training.mixing import Mixing
 from edgewise.training.optimizer import make_optimizer
 from edgewise.training.recipe import Recipe
 from edgewise.training.schedule import Schedule
@@ -36,6 +37,9 @@ class Learner:
         """Starts from pretrained or fresh weights; `recipe` has every default resolved."""
         self.recipe, self.preprocess, self.steps_per_epoch = recipe, preprocess, steps_per_epoch
         self.device = pick_device(recipe.device)
+        self.classes = classes
+        mixes = recipe.mixup or recipe.cutmix
+        self.mixing = Mixing(recipe.mixup, recipe.cutmix) if mixes else None
         torch.backends.cudnn.deterministic = True
         torch.manual_seed(recipe.seed)
         network = create_model(recipe.model, classes, pretrained=bool(recipe.pretrained))
@@ -63,7 +67,8 @@ class Learner:
             number: of the step, from 0 over the whole run.
 
         Returns:
-            The mean loss of the batch and how many of its images were right, before the step.
+            The mean loss of the batch and how many of its images were right, before the step; of
+            a mixed batch, by the labels of its own images.
 
         Raises:
             EdgewiseError: the loss is not finite; nothing was learned from this batch.
@@ -78,8 +83,13 @@ class Learner:
 
         inputs = self.preprocess.normalise(pixels.to(self.device))
         labels = labels.to(self.device)
+        targets: Tensor = labels
+        if self.mixing:
+            inputs, targets = self.mixing.mix(
+                inputs, labels, self.classes, np.random.default_rng((self.recipe.seed, number))
+            )
         logits = self.network(inputs)
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+        loss = F.cross_entropy(logits, targets, label_smoothing=self.recipe.label_smoothing)
         value = loss.item()
         if not math.isfinite(value):
             raise EdgewiseError(

@@ -66,6 +66,8 @@ class Recipe:
         ge=0,
         description="Epochs in which the learning rate rises to its peak, once everything trains.",
     )
+    mixup: float = Field(0.0, ge=0, le=10, description="Alpha of mixup; 0 is off.")
+    cutmix: float = Field(0.0, ge=0, le=10, description="Alpha of CutMix; 0 is off.")
     label_smoothing: float = Field(
         0.1, ge=0, le=0.9, description="Part of the target spread over all classes."
     )

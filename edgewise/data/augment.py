@@ -1,30 +1,21 @@
-"""Random views of a training image: a resized crop, a flip, and RandAugment.
-
-RandAugment (Cubuk et al., arXiv 1909.13719) applies two of fourteen operations, all at one
-magnitude of 0..10. Its ranges are those of AutoAugment (arXiv 1805.09501, table 6). The affine
-operations turn about the image's centre and fill with the mean colour of the preprocessing.
-"""
+"""Random views of a training image: a resized crop, a flip, a policy of operations, a hole."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image, ImageOps
 
-from edgewise.errors import UsageError
+from edgewise.data.policies import MAX_MAGNITUDE, POLICIES
+from edgewise.errors import UsageError, unknown
 from edgewise.preprocess import INTERPOLATIONS, Preprocess
 
-Colour = tuple[int, int, int]
-Operation = Callable[[Image.Image, float, Colour], Image.Image]
-
-MAX_MAGNITUDE = 10
-OPERATIONS_PER_IMAGE = 2
 RATIO = (3 / 4, 4 / 3)  # width / height of a crop
-BILINEAR = Image.Resampling.BILINEAR
+HOLE = (0.02, 1 / 3)  # the least and the most part of the area that random erasing takes
+HOLE_RATIO = (0.3, 1 / 0.3)
 
 
 @dataclass(frozen=True)
@@ -33,25 +24,34 @@ class Augment:
 
     Attributes:
         flip: mirror half of the images; not for digits, text, or anything with a handedness.
-        randaugment: magnitude of RandAugment, 0 (off) to 10.
+        policy: "randaugment", "trivialaugment" or "autoaugment"; "none" for none of them.
+        magnitude: of RandAugment, 0 (off) to 30; 10 is the end of AutoAugment's ranges.
         scale: the smallest and the largest part of the image's area that a crop keeps.
+        erase: the probability that a box of noise covers a part of the image (random erasing,
+            arXiv 1708.04896).
     """
 
     flip: bool = True
-    randaugment: int = 0
+    policy: str = "randaugment"
+    magnitude: int = 0
     scale: tuple[float, float] = (0.35, 1.0)
+    erase: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.randaugment <= MAX_MAGNITUDE:
+        if self.policy not in (*POLICIES, "none"):
+            raise unknown("policy", self.policy, (*POLICIES, "none"))
+        if not 0 <= self.magnitude <= MAX_MAGNITUDE:
             raise UsageError(
-                f"randaugment must be a whole number of 0 (off) to {MAX_MAGNITUDE}, "
-                f"not {self.randaugment}"
+                f"magnitude must be a whole number of 0 (off) to {MAX_MAGNITUDE}, "
+                f"not {self.magnitude}"
             )
         low, high = self.scale
         if not 0 < low <= high <= 1:
             raise UsageError(
                 f"scale must be two parts of the area such as 0.35 1, not {low} {high}"
             )
+        if not 0 <= self.erase <= 1:
+            raise UsageError(f"erase must be a probability, not {self.erase}")
 
     def pixels(
         self, image: Image.Image, preprocess: Preprocess, random: np.random.Generator
@@ -62,10 +62,13 @@ class Augment:
         view = image.crop(box).resize(size, INTERPOLATIONS[preprocess.interpolation])
         if self.flip and random.random() < 0.5:
             view = ImageOps.mirror(view)
-        if self.randaugment:
+        if self.policy != "none" and (self.magnitude or self.policy != "randaugment"):
             red, green, blue = (round(value) for value in preprocess.mean)
-            view = _randaugment(view, self.randaugment, (red, green, blue), random)
-        return np.asarray(view, dtype=np.uint8)
+            view = POLICIES[self.policy](view, self.magnitude, (red, green, blue), random)
+        pixels = np.array(view, dtype=np.uint8)
+        if self.erase and random.random() < self.erase:
+            erase(pixels, preprocess, random)
+        return pixels
 
 
 def crop_box(
@@ -91,73 +94,19 @@ def crop_box(
     return left, top, left + width, top + height
 
 
-def _randaugment(
-    image: Image.Image, magnitude: int, fill: Colour, random: np.random.Generator
-) -> Image.Image:
-    names = tuple(OPERATIONS)
-    for _ in range(OPERATIONS_PER_IMAGE):
-        operation = OPERATIONS[names[random.integers(len(names))]]
-        sign = 1 if random.random() < 0.5 else -1
-        image = operation(image, sign * magnitude / MAX_MAGNITUDE, fill)
-    return image
+def erase(pixels: NDArray[np.uint8], preprocess: Preprocess, random: np.random.Generator) -> None:
+    """Fills a random box of uint8 (H, W, 3) with noise of the data's mean and deviation, in place.
 
-
-def _affine(
-    image: Image.Image,
-    across: tuple[float, float, float],
-    down: tuple[float, float, float],
-    fill: Colour,
-) -> Image.Image:
-    """Samples at x' = a x + b y + c and y' = d x + e y + f, in pixels from the image's corner."""
-    return image.transform(
-        image.size, Image.Transform.AFFINE, (*across, *down), BILINEAR, fillcolor=fill
-    )
-
-
-def _shear_x(image: Image.Image, strength: float, fill: Colour) -> Image.Image:
-    slope = 0.3 * strength
-    return _affine(image, (1, slope, -slope * image.height / 2), (0, 1, 0), fill)
-
-
-def _shear_y(image: Image.Image, strength: float, fill: Colour) -> Image.Image:
-    slope = 0.3 * strength
-    return _affine(image, (1, 0, 0), (slope, 1, -slope * image.width / 2), fill)
-
-
-def _translate_x(image: Image.Image, strength: float, fill: Colour) -> Image.Image:
-    shift = round(150 / 331 * image.width * strength)  # the paper: 150 pixels of 331
-    return _affine(image, (1, 0, shift), (0, 1, 0), fill)
-
-
-def _translate_y(image: Image.Image, strength: float, fill: Colour) -> Image.Image:
-    shift = round(150 / 331 * image.height * strength)
-    return _affine(image, (1, 0, 0), (0, 1, shift), fill)
-
-
-# name: what a strength in [-1, 1] does. Operations with one direction look at its size only.
-OPERATIONS: dict[str, Operation] = {
-    "identity": lambda image, strength, fill: image,
-    "auto contrast": lambda image, strength, fill: ImageOps.autocontrast(image),
-    "equalize": lambda image, strength, fill: ImageOps.equalize(image),
-    "rotate": lambda image, strength, fill: image.rotate(30 * strength, BILINEAR, fillcolor=fill),
-    "shear x": _shear_x,
-    "shear y": _shear_y,
-    "translate x": _translate_x,
-    "translate y": _translate_y,
-    "solarize": lambda image, strength, fill: ImageOps.solarize(
-        image, round(256 * (1 - abs(strength)))
-    ),
-    "posterize": lambda image, strength, fill: ImageOps.posterize(
-        image, 8 - round(4 * abs(strength))
-    ),
-    "color": lambda image, strength, fill: ImageEnhance.Color(image).enhance(1 + 0.9 * strength),
-    "contrast": lambda image, strength, fill: ImageEnhance.Contrast(image).enhance(
-        1 + 0.9 * strength
-    ),
-    "brightness": lambda image, strength, fill: ImageEnhance.Brightness(image).enhance(
-        1 + 0.9 * strength
-    ),
-    "sharpness": lambda image, strength, fill: ImageEnhance.Sharpness(image).enhance(
-        1 + 0.9 * strength
-    ),
-}
+    A box that is larger than the image in ten tries is left out.
+    """
+    height, width = pixels.shape[:2]
+    for _ in range(10):
+        area = random.uniform(*HOLE) * height * width
+        ratio = math.exp(random.uniform(math.log(HOLE_RATIO[0]), math.log(HOLE_RATIO[1])))
+        tall, wide = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < tall < height and 0 < wide < width:
+            top = int(random.integers(height - tall + 1))
+            left = int(random.integers(width - wide + 1))
+            noise = random.normal(preprocess.mean, preprocess.std, (tall, wide, 3))
+            pixels[top : top + tall, left : left + wide] = np.clip(np.rint(noise), 0, 255)
+            return

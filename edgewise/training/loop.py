@@ -215,7 +215,13 @@ class _Training:
         return training_batches(
             self.dataset.splits["train"],
             self.preprocess,
-            Augment(recipe.flip, recipe.randaugment, (recipe.crop_scale, 1.0)),
+            Augment(
+                recipe.flip,
+                recipe.policy,
+                recipe.magnitude,
+                (recipe.crop_scale, 1.0),
+                recipe.erase,
+            ),
             batch=recipe.batch,
             workers=recipe.workers or 0,
             seed=recipe.seed,

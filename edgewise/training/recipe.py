@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from edgewise.data.policies import MAX_MAGNITUDE, POLICIES
 from edgewise.files import read_json, write_json
 from edgewise.validation import from_plain, one_of, record
 
@@ -81,7 +82,15 @@ class Recipe:
     crop_scale: float = Field(
         0.7, ge=0.05, le=1, description="Random crops keep at least this part of an image's area."
     )
-    randaugment: int = Field(5, ge=0, le=10, description="Magnitude of RandAugment; 0 is off.")
+    policy: Annotated[str, one_of(*POLICIES, "none")] = Field(
+        "randaugment", description=f"Operations on training images: {', '.join(POLICIES)}, none."
+    )
+    magnitude: int = Field(
+        5, ge=0, le=MAX_MAGNITUDE, description="Of RandAugment; 0 is off, 10 the usual end."
+    )
+    erase: float = Field(
+        0.0, ge=0, le=1, description="Probability that a box of noise covers a part of an image."
+    )
     patience: int = Field(
         0,
         ge=0,

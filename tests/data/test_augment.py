@@ -8,16 +8,23 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import skimage.data
+import torch
 from oracles import import_torchvision
 from PIL import Image
 
-from edgewise.data.augment import OPERATIONS, Augment, crop_box
+from edgewise.data.augment import Augment, crop_box, erase
+from edgewise.data.policies import IMAGENET, OPERATIONS, OPERATIONS_OF_PAIRS, POLICIES
 from edgewise.errors import UsageError
 from edgewise.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 
 import_torchvision()
 import torchvision.transforms.functional as F  # noqa: E402
-from torchvision.transforms import InterpolationMode  # noqa: E402
+from torchvision.transforms import (  # noqa: E402
+    AutoAugment,
+    AutoAugmentPolicy,
+    InterpolationMode,
+    RandomErasing,
+)
 
 CAT = Image.fromarray(skimage.data.chelsea())
 PREPROCESS = Preprocess(64, 0.875, "bicubic", IMAGENET_MEAN, IMAGENET_STD)
@@ -100,7 +107,7 @@ def test_crops_of_strips(size: tuple[int, int]) -> None:
 
 def test_without_chance_it_is_a_plain_resize() -> None:
     square = CAT.crop((0, 0, 300, 300))
-    augment = Augment(flip=False, randaugment=0, scale=(1, 1))
+    augment = Augment(flip=False, magnitude=0, scale=(1, 1))
     views = {
         augment.pixels(square, PREPROCESS, np.random.default_rng(seed)).tobytes()
         for seed in range(40)
@@ -123,7 +130,7 @@ def test_flips_half_of_the_time_or_never() -> None:
 
 
 def test_depends_on_the_generator_only() -> None:
-    augment = Augment(randaugment=9)
+    augment = Augment(magnitude=9)
     same = [augment.pixels(CAT, PREPROCESS, np.random.default_rng((1, 2, 3))) for _ in range(2)]
     other = augment.pixels(CAT, PREPROCESS, np.random.default_rng((1, 2, 4)))
     assert same[0].shape == (64, 64, 3)
@@ -133,8 +140,90 @@ def test_depends_on_the_generator_only() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"randaugment": 11}, {"randaugment": -1}, {"scale": (0, 1)}, {"scale": (0.5, 2)}]
+    "options",
+    [
+        {"magnitude": 31},
+        {"magnitude": -1},
+        {"scale": (0, 1)},
+        {"scale": (0.5, 2)},
+        {"policy": "mixaugment"},
+        {"erase": 1.5},
+    ],
 )
 def test_out_of_range(options: dict[str, object]) -> None:
     with pytest.raises(UsageError, match=next(iter(options))):
         Augment(**options)
+
+
+def test_autoaugments_pairs_are_torchvisions() -> None:
+    theirs = AutoAugment(AutoAugmentPolicy.IMAGENET)._get_policies(AutoAugmentPolicy.IMAGENET)
+    ours = [
+        tuple(
+            # They give no magnitude to what has no strength.
+            (name.replace(" ", ""), p, None if name in PLAIN else level)
+            for name, p, level in pair
+        )
+        for pair in IMAGENET
+    ]
+    assert ours == [tuple((name.lower(), p, level) for name, p, level in pair) for pair in theirs]
+
+
+PLAIN = ("equalize", "auto contrast", "invert")
+
+
+def test_invert_is_torchvisions() -> None:
+    ours = OPERATIONS_OF_PAIRS["invert"](CAT, 0.3, FILL)
+    assert np.array_equal(np.asarray(ours), np.asarray(F.invert(CAT)))
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_policies_change_pictures_and_depend_on_the_generator_only(policy: str) -> None:
+    views = [
+        np.asarray(POLICIES[policy](CAT, 9, FILL, np.random.default_rng(seed)))
+        for seed in (*range(20), *range(20))
+    ]
+    assert all(np.array_equal(views[i], views[i + 20]) for i in range(20))
+    changed = [not np.array_equal(view, np.asarray(CAT)) for view in views[:20]]
+    assert sum(changed) >= 12
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_past_the_end_of_the_ranges_nothing_breaks(name: str) -> None:
+    """EfficientNetV2 goes up to a magnitude of 25, which is a strength of 2.5."""
+    for strength in (-3.0, 3.0):
+        assert OPERATIONS[name](CAT, strength, FILL).size == CAT.size
+
+
+def test_erased_boxes_are_noise_of_the_data_with_torchvisions_areas() -> None:
+    random = np.random.default_rng(0)
+    areas, noise = [], []
+    for _ in range(600):
+        pixels = np.full((64, 64, 3), 255, np.uint8)
+        erase(pixels, PREPROCESS, random)
+        hole = (pixels != 255).any(2)
+        areas.append(hole.mean())
+        noise.append(pixels[hole])
+        rows, columns = hole.any(1).sum(), hole.any(0).sum()
+        assert hole.sum() >= 0.98 * rows * columns  # a box; noise may be white here and there
+    default = RandomErasing()
+    drawn = [RandomErasing.get_params(TENSOR, default.scale, default.ratio) for _ in range(600)]
+    theirs = [height * width / 64**2 for _, _, height, width, _ in drawn]
+    assert np.mean(areas) == pytest.approx(np.mean(theirs), abs=0.015)
+    assert np.std(areas) == pytest.approx(np.std(theirs), abs=0.015)
+    assert np.concatenate(noise).mean(0) == pytest.approx(IMAGENET_MEAN, abs=2)
+
+
+TENSOR = torch.zeros(3, 64, 64)
+
+
+def test_erases_as_often_as_it_is_told() -> None:
+    augment = Augment(flip=False, scale=(1, 1), erase=0.25)
+    plain = Augment(flip=False, scale=(1, 1))
+    square = CAT.crop((0, 0, 300, 300))
+    erased = 0
+    for seed in range(300):
+        views = [
+            a.pixels(square, PREPROCESS, np.random.default_rng(seed)) for a in (augment, plain)
+        ]
+        erased += not np.array_equal(*views)
+    assert 50 < erased < 100

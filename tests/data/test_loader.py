@@ -22,7 +22,7 @@ from edgewise.data.loader import Batches, evaluation_batches, training_batches
 from edgewise.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 
 PREPROCESS = Preprocess(24, 1.0, "bilinear", IMAGENET_MEAN, IMAGENET_STD)
-AUGMENT = Augment(randaugment=5)
+AUGMENT = Augment(magnitude=5)
 
 
 @pytest.fixture(scope="module")

@@ -63,9 +63,7 @@ def test_workers_do_not_change_the_result(reference: Run, recipe: Recipe, tmp_pa
 
 
 def test_it_learns_from_scratch(recipe: Recipe, tmp_path: Path) -> None:
-    run = train(
-        replace(recipe, epochs=12, lr=1e-2, randaugment=0, crop_scale=0.9), tmp_path / "run"
-    )
+    run = train(replace(recipe, epochs=12, lr=1e-2, magnitude=0, crop_scale=0.9), tmp_path / "run")
     # Guessing between zeros, ones and fours gives a third.
     assert best_epoch(read_history(run)).val_accuracy >= 0.8
 

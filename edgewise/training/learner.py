@@ -18,6 +18,7 @@ from edgewise.training.device import pick_device
 from edgewise.training.ema import moving_average
 from edgewise.training.mixing import Mixing
 from edgewise.training.optimizer import make_optimizer
+from edgewise.training.progressive import at_epoch
 from edgewise.training.recipe import Recipe
 from edgewise.training.schedule import Schedule
 from edgewise.weights.create import create_model
@@ -38,11 +39,15 @@ class Learner:
         self.recipe, self.preprocess, self.steps_per_epoch = recipe, preprocess, steps_per_epoch
         self.device = pick_device(recipe.device)
         self.classes = classes
-        mixes = recipe.mixup or recipe.cutmix
-        self.mixing = Mixing(recipe.mixup, recipe.cutmix) if mixes else None
+        self.mixing: Mixing | None = None
         torch.backends.cudnn.deterministic = True
         torch.manual_seed(recipe.seed)
-        network = create_model(recipe.model, classes, pretrained=bool(recipe.pretrained))
+        network = create_model(
+            recipe.model,
+            classes,
+            pretrained=bool(recipe.pretrained),
+            drop_path=recipe.drop_path,
+        )
         # Depthwise convolutions are faster in this layout, on CPUs and GPUs alike.
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = moving_average(self.network, recipe.ema_decay)
@@ -51,12 +56,21 @@ class Learner:
     def begin_epoch(self, epoch: int) -> None:
         """Sets what learns in an epoch, from 0: the classifier alone at first, then everything.
 
-        While the body is frozen, its batch norms keep their statistics too.
+        And how: mixing and dropout may grow from stage to stage. While the body is frozen, its
+        batch norms keep their statistics too.
         """
         head_only = epoch < self.recipe.head_epochs
         self.network.train(not head_only)
         self.network.requires_grad_(not head_only)
         self.network.head.classifier.requires_grad_(True)
+        now = at_epoch(self.recipe, epoch)
+        self.mixing = Mixing(now.mixup, now.cutmix) if now.mixup or now.cutmix else None
+        if now.dropout is not None:
+            # In each hidden layer if there is one, else before the classifier: see `network.Head`.
+            head = self.network.head
+            for layer in (*head.hidden, *([] if head.hidden else [head.dropout])):
+                if isinstance(layer, nn.Dropout):
+                    layer.p = now.dropout
 
     def step(self, pixels: Tensor, labels: Tensor, number: int) -> tuple[float, int]:
         """Learns from one batch.

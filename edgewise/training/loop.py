@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from edgewise.training.history import EpochMetrics, best_epoch, write_history
 from edgewise.training.interrupt import Stopped, StopRequest, stop_on_signals
 from edgewise.training.learner import Learner
 from edgewise.training.metrics import log_loss, top_k_accuracy
+from edgewise.training.progressive import at_epoch
 from edgewise.training.recipe import Recipe
 from edgewise.training.start import create_run, preprocess_of, reopen_run
 from edgewise.weights.folder import save_model
@@ -211,10 +212,11 @@ class _Training:
         return loss, top_k_accuracy(labels, probabilities, 1)
 
     def _batches(self) -> Batches:
-        recipe, progress = self.recipe, self.progress
+        progress = self.progress
+        recipe = at_epoch(self.recipe, progress.epoch)
         return training_batches(
             self.dataset.splits["train"],
-            self.preprocess,
+            replace(self.preprocess, size=recipe.imgsz or self.preprocess.size),
             Augment(
                 recipe.flip,
                 recipe.policy,

@@ -15,7 +15,8 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """The recipe's, over all parameters of the network, with its peak learning rate."""
     groups = _parameter_groups(network, recipe.weight_decay)
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
+        betas = (recipe.momentum, 0.999)
+        return torch.optim.AdamW(groups, lr=recipe.lr, betas=betas, fused=True)
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=True)
     if recipe.optimizer == "rmsprop":

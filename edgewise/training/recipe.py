@@ -50,7 +50,7 @@ class Recipe:
         "adamw", description=f"One of {', '.join(OPTIMIZERS)} (TensorFlow's, epsilon in the root)."
     )
     lr: float = Field(1e-3, ge=1e-8, le=10, description="Peak learning rate.")
-    momentum: float = Field(0.9, ge=0, lt=1, description="Of SGD and RMSProp.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Of SGD and RMSProp; AdamW's first beta.")
     weight_decay: float = Field(0.02, ge=0, le=1, description="On all but norms and biases.")
     clip: float = Field(
         0.0, ge=0, description="Largest norm of the gradient of all weights; 0 never clips."
@@ -69,6 +69,12 @@ class Recipe:
     )
     mixup: float = Field(0.0, ge=0, le=10, description="Alpha of mixup; 0 is off.")
     cutmix: float = Field(0.0, ge=0, le=10, description="Alpha of CutMix; 0 is off.")
+    dropout: float | None = Field(
+        None, ge=0, lt=1, description="Before the classifier. Default: the network's own."
+    )
+    drop_path: float | None = Field(
+        None, ge=0, lt=1, description="Rate of stochastic depth. Default: the network's own."
+    )
     label_smoothing: float = Field(
         0.1, ge=0, le=0.9, description="Part of the target spread over all classes."
     )
@@ -91,6 +97,20 @@ class Recipe:
     erase: float = Field(
         0.0, ge=0, le=1, description="Probability that a box of noise covers a part of an image."
     )
+    stages: int = Field(
+        1,
+        ge=1,
+        description="Progressive learning (EfficientNetV2): image size, magnitude, mixup, CutMix "
+        "and dropout grow in so many stages, from --first-... to their values.",
+    )
+    first_imgsz: int | None = Field(None, ge=16, description="Image size of the first stage.")
+    first_magnitude: int = Field(
+        0, ge=0, le=MAX_MAGNITUDE, description="RandAugment's magnitude in the first stage."
+    )
+    first_mixup: float = Field(
+        0.0, ge=0, le=10, description="Alpha of mixup and CutMix in the first stage."
+    )
+    first_dropout: float = Field(0.0, ge=0, lt=1, description="Dropout of the first stage.")
     patience: int = Field(
         0,
         ge=0,

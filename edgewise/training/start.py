@@ -89,6 +89,10 @@ def resolve(recipe: Recipe) -> Recipe:
         EdgewiseError: the weights can't be downloaded.
     """
     known = variant(resolve_name(recipe.model).name)
+    if recipe.stages > recipe.epochs:
+        raise UsageError(
+            f"{recipe.stages} stages need at least as many epochs, not {recipe.epochs}"
+        )
     pretrained = recipe.pretrained is not False
     if pretrained:
         try:

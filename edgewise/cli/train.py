@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+import textwrap
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -44,10 +46,15 @@ def recipe_option(name: str) -> Callable[[F], F]:
     Examples:
       edgewise train photos/ --epochs 5 --imgsz 128 --name first
       edgewise train labels.csv --model mobilenet_v2 --no-flip
+      edgewise train photos/ --recipe mine.toml optimizer=sgd lr=0.05 mixup=0.2
       edgewise train --resume runs/first
     """
 )
 @click.argument("data", required=False)
+@click.argument("settings", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option(
+    "--recipe", metavar="FILE|NAME", help="A TOML file of settings, or one of ours; see below."
+)
 @recipe_option("model")
 @recipe_option("epochs")
 @recipe_option("batch")
@@ -66,6 +73,14 @@ def recipe_option(name: str) -> Callable[[F], F]:
     help="Never mirror an image: for digits, text, anything with a left and a right.",
 )
 @click.option(
+    "--recipe-help",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=lambda ctx, param, asked: _print_settings(ctx) if asked else None,
+    help="List all settings and the published recipes, and exit.",
+)
+@click.option(
     "--name", help="Name of the run, a folder in runs/.  [default: MODEL-1, MODEL-2, ...]"
 )
 @click.option(
@@ -73,6 +88,8 @@ def recipe_option(name: str) -> Callable[[F], F]:
 )
 def command(
     data: str | None,
+    settings: tuple[str, ...],
+    recipe: str | None,
     no_pretrained: bool,
     no_flip: bool,
     name: str | None,
@@ -84,6 +101,10 @@ def command(
     DATA is a folder with a folder per class, with or without train/, val/ and test/ above them, or
     a CSV file with the columns path, label and optionally split. Nothing in it is changed.
 
+    KEY=VALUE sets anything that a recipe holds: optimizer, schedule, mixup, stages and the others
+    that have no option here (`edgewise train --recipe-help`). An option stands over KEY=VALUE, and
+    that over --recipe, which is a file or one of the published recipes in edgewise/recipes.
+
     Ctrl-C saves and stops; --resume goes on as if there had been no stop.
     """
     # Read when torch is loaded. Without it torch's threads spin while they wait, for a core that
@@ -93,9 +114,15 @@ def command(
     from edgewise.run_folder import Run
     from edgewise.training.interrupt import Stopped
     from edgewise.training.loop import train
+    from edgewise.training.recipe_file import parse_settings, read_settings
     from edgewise.training.start import default_root
 
-    given = {setting: value for setting, value in options.items() if value is not None}
+    if data is not None and "=" in data and not Path(data).exists():
+        settings = (data, *settings)
+        data = None
+    given = read_settings(recipe) if recipe else {}
+    given |= parse_settings(settings)
+    given |= {setting: value for setting, value in options.items() if value is not None}
     if data is not None:
         given["data"] = data
     if no_pretrained:
@@ -105,21 +132,33 @@ def command(
     if resumed:
         if name:
             raise click.UsageError("--name is for a new run; leave it out with --resume.")
-        recipe = replace(Recipe.read(Run.open(resumed).recipe), **given)
+        resolved = replace(Recipe.read(Run.open(resumed).recipe), **given)
         root = resumed
-    elif data is None:
+    elif "data" not in given:
         raise click.UsageError("name the folder or CSV file with your images: edgewise train DATA")
     elif name and Path(name).name != name:
         raise click.UsageError(f"--name must be a folder's name without a path, not '{name}'.")
     else:
-        recipe = Recipe(**given)
-        root = RUNS / name if name else default_root(recipe.model, RUNS)
+        resolved = Recipe(**given)
+        root = RUNS / name if name else default_root(resolved.model, RUNS)
     try:
-        run = train(recipe, root, resume=resumed is not None)
+        run = train(resolved, root, resume=resumed is not None)
     except Stopped as stop:
         click.echo(str(stop), err=True)
         sys.exit(stop.exit_status)
     _print_end(run)
+
+
+def _print_settings(ctx: click.Context) -> None:
+    from edgewise.training.recipe_file import recipe_names
+
+    for name, setting in Recipe.__pydantic_fields__.items():  # type: ignore[attr-defined]
+        default = "" if setting.is_required() else f"  [{json.dumps(setting.default)}]"
+        click.echo(
+            textwrap.fill(f"{name}: {setting.description}{default}", 100, subsequent_indent="    ")
+        )
+    click.echo(f"\nrecipes: {', '.join(recipe_names())}")
+    ctx.exit()
 
 
 def _print_end(run: Run) -> None:

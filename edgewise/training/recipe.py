@@ -101,7 +101,7 @@ class Recipe:
         1,
         ge=1,
         description="Progressive learning (EfficientNetV2): image size, magnitude, mixup, CutMix "
-        "and dropout grow in so many stages, from --first-... to their values.",
+        "and dropout grow in so many stages, from the first_... settings to their own.",
     )
     first_imgsz: int | None = Field(None, ge=16, description="Image size of the first stage.")
     first_magnitude: int = Field(

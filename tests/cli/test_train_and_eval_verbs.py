@@ -134,3 +134,23 @@ def test_wrong_call(home: Path, line: str, named: str) -> None:
     assert called.status == 2
     assert named in called.errors
     assert not (home / "runs").exists()
+
+
+def test_options_stand_over_words_and_those_over_the_recipe(home: Path) -> None:
+    (home / "mine.toml").write_text('optimizer = "sgd"\nlr = 0.5\nmixup = 0.1\nbatch = 4\n')
+    words = ["--recipe", "mine.toml", "lr=0.1", "schedule=constant", "magnitude=0"]
+    called = edgewise(*QUICK, "--epochs", "1", *words, "--lr", "0.02")
+    assert called.status == 0, called.errors
+    recipe = Recipe.read(home / "runs/tiny-1/recipe.json")
+    assert (recipe.optimizer, recipe.lr, recipe.batch) == ("sgd", 0.02, 8)
+    assert (recipe.mixup, recipe.schedule, recipe.magnitude) == (0.1, "constant", 0)
+
+
+def test_a_misspelt_setting_and_the_list_of_all() -> None:
+    called = edgewise("train", "photos", "optimiser=sgd")
+    assert called.status == 2
+    assert "unknown setting 'optimiser'. Nearest: optimizer" in called.errors
+    called = edgewise("train", "--recipe-help")
+    assert called.status == 0
+    assert "schedule: How the learning rate falls" in called.output
+    assert "efficientnet_v2_s" in called.output

@@ -1,0 +1,75 @@
+"""Settings of a recipe as people write them: a TOML file, a name, or words such as epochs=5."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import edgewise
+from edgewise.errors import UsageError, unknown
+from edgewise.training.recipe import Recipe
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+FOLDER = Path(edgewise.__file__).parent / "recipes"
+SUFFIX = ".toml"
+SETTINGS = tuple(Recipe.__dataclass_fields__)
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come with edgewise."""
+    return sorted(path.stem for path in FOLDER.glob(f"*{SUFFIX}"))
+
+
+def read_settings(source: str) -> dict[str, Any]:
+    """The settings in a TOML file, or in the recipe of that name.
+
+    Raises:
+        UsageError: there is none, it is not TOML, or a setting is unknown; the nearest are named.
+    """
+    path = Path(source)
+    if path.suffix != SUFFIX:
+        if source not in recipe_names():
+            raise unknown("recipe", source, recipe_names())
+        path = FOLDER / f"{source}{SUFFIX}"
+    try:
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"can't read the recipe {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not TOML: {error}") from None
+    for name in settings:
+        _check(name, f"{path}: ")
+    return settings
+
+
+def parse_settings(words: Iterable[str]) -> dict[str, Any]:
+    """`epochs=5 lr=0.01 flip=false model=mobilenet_v2` as settings.
+
+    A value is read as JSON where it is some, and else taken as a word.
+
+    Raises:
+        UsageError: not of that form, or an unknown setting; the nearest are named.
+    """
+    settings = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals:
+            raise UsageError(f"'{word}' is not a setting such as epochs=5")
+        _check(name)
+        try:
+            settings[name] = json.loads(text)
+        except ValueError:
+            settings[name] = text
+    return settings
+
+
+def _check(name: str, where: str = "") -> None:
+    if name not in SETTINGS:
+        raise UsageError(f"{where}{unknown('setting', name, SETTINGS)}")

@@ -1,0 +1,89 @@
+"""Recipes from files, by name and as words; and the published ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgewise.errors import UsageError
+from edgewise.families import variant
+from edgewise.training.recipe import Recipe
+from edgewise.training.recipe_file import FOLDER, parse_settings, read_settings, recipe_names
+
+# Batch, epochs, optimiser, peak rate and published top-1, from the sources that the files name.
+PUBLISHED = {
+    "mobilenet_v1": (4096, 500, "sgd", 0.256, "72.33"),
+    "mobilenet_v2": (4096, 500, "sgd", 0.256, "72.72"),
+    "mobilenet_v3_large": (4096, 700, "adamw", 0.004, "75.7"),
+    "mobilenet_v3_small": (4096, 1000, "rmsprop-tf", 0.01, "67.5"),
+    "mobilenet_v4_conv_small": (4096, 9600, "adamw", 0.002, "73.8"),
+    "mobilenet_v4_conv_medium": (4096, 500, "adamw", 0.004, "79.9"),
+    "efficientnet_b0": (4096, 350, "rmsprop-tf", 0.256, "77.1"),
+    "efficientnet_v2_s": (4096, 350, "rmsprop-tf", 0.256, "83.9"),
+    "efficientnet_v2_m": (4096, 350, "rmsprop-tf", 0.256, "85.1"),
+    "efficientnet_v2_l": (4096, 350, "rmsprop-tf", 0.256, "85.7"),
+    "convnext_tiny": (4096, 300, "adamw", 0.004, "82.1"),
+}
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_is_one_and_says_where_it_is_from(name: str) -> None:
+    recipe = Recipe("imagenet", **read_settings(name))
+    assert variant(recipe.model).name == name and recipe.pretrained is False
+    batch, epochs, optimizer, rate, top1 = PUBLISHED[name]
+    assert (recipe.batch, recipe.epochs, recipe.optimizer, recipe.lr) == (
+        *(batch, epochs, optimizer, rate),
+    )
+    header = (FOLDER / f"{name}.toml").read_text(encoding="utf-8")
+    comments = [line for line in header.splitlines() if line.startswith("#")]
+    assert top1 in " ".join(comments[:2])
+    assert f"edgewise train imagenet/ --recipe {name}" in header
+    for part in ("# Source:", "# Hardware:"):
+        assert any(line.startswith(part) for line in comments)
+
+
+def test_a_file_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('model = "mobilenet_v2"\nlr = 1e-2  # high\nflip = false\n')
+    assert read_settings(str(tmp_path / "mine.toml")) == {
+        "model": "mobilenet_v2",
+        "lr": 0.01,
+        "flip": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("lr = = 3", r"mine\.toml is not TOML"),
+        ("learning_rate = 0.1", r"mine\.toml: unknown setting 'learning_rate'. Nearest: "),
+        (None, r"can't read the recipe .*mine\.toml: No such file"),
+    ],
+)
+def test_a_bad_file(tmp_path: Path, text: str | None, says: str) -> None:
+    if text is not None:
+        (tmp_path / "mine.toml").write_text(text)
+    with pytest.raises(UsageError, match=says):
+        read_settings(str(tmp_path / "mine.toml"))
+
+
+def test_words() -> None:
+    words = ["epochs=5", "lr=1e-3", "flip=false", "model=mobilenet_v2", "imgsz=null", "data=a=b"]
+    settings: dict[str, Any] = parse_settings(words)
+    assert settings == {
+        "epochs": 5,
+        "lr": 0.001,
+        "flip": False,
+        "model": "mobilenet_v2",
+        "imgsz": None,
+        "data": "a=b",
+    }
+    with pytest.raises(UsageError, match="Nearest: optimizer"):
+        parse_settings(["optimiser=sgd"])
+    with pytest.raises(UsageError, match="'photos' is not a setting such as epochs=5"):
+        parse_settings(["photos"])
+    with pytest.raises(UsageError, match="recipe: epochs: must be a valid integer"):
+        Recipe("photos", **parse_settings(["epochs=many"]))
+    with pytest.raises(UsageError, match=r"unknown recipe 'convnext_tin'\. Nearest: convnext_tiny"):
+        read_settings("convnext_tin")

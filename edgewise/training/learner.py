@@ -17,7 +17,7 @@ from edgewise.preprocess import Preprocess
 from edgewise.training.device import pick_device
 from edgewise.training.ema import moving_average
 from edgewise.training.mixing import Mixing
-from edgewise.training.optimizer import make_optimizer
+from edgewise.training.optimizer import make_optimizer, set_rate
 from edgewise.training.progressive import at_epoch
 from edgewise.training.recipe import Recipe
 from edgewise.training.schedule import Schedule
@@ -52,6 +52,9 @@ class Learner:
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = moving_average(self.network, recipe.ema_decay)
         self.optimizer = make_optimizer(self.network, recipe)
+        self.forward = torch.compile(self.network) if recipe.compile else self.network
+        # Small gradients are 0 in fp16 unless the loss is large; without fp16 it does nothing.
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "fp16")
 
     def begin_epoch(self, epoch: int) -> None:
         """Sets what learns in an epoch, from 0: the classifier alone at first, then everything.
@@ -92,9 +95,7 @@ class Learner:
         seed = np.random.SeedSequence((self.recipe.seed, number)).generate_state(1)[0]
         torch.manual_seed(int(seed))
         rate = self.learning_rate(number)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-
+        set_rate(self.optimizer, rate)
         inputs = self.preprocess.normalise(pixels.to(self.device))
         labels = labels.to(self.device)
         targets: Tensor = labels
@@ -102,21 +103,37 @@ class Learner:
             inputs, targets = self.mixing.mix(
                 inputs, labels, self.classes, np.random.default_rng((self.recipe.seed, number))
             )
-        logits = self.network(inputs)
-        loss = F.cross_entropy(logits, targets, label_smoothing=self.recipe.label_smoothing)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise EdgewiseError(
-                f"the loss is {value} at a learning rate of {rate:.2g}: training has diverged. "
-                "Train again with a lower --lr; what was saved before is kept."
-            )
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        total, right = 0.0, 0
+        parts = max(1, min(self.recipe.accumulate, len(inputs) // 2))
+        for images, shown, own in zip(
+            inputs.chunk(parts), targets.chunk(parts), labels.chunk(parts), strict=True
+        ):
+            loss, logits = self._loss(images, shown)
+            share = len(images) / len(inputs)
+            total += loss.item() * share
+            right += int((logits.argmax(dim=1) == own).sum())
+            if not math.isfinite(total):
+                raise EdgewiseError(
+                    f"the loss is {total} at a learning rate of {rate:.2g}: training has diverged. "
+                    "Train again with a lower --lr; what was saved before is kept."
+                )
+            self.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
         if self.recipe.clip:
+            self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.average.update_parameters(self.network)
-        return value, int((logits.argmax(dim=1) == labels).sum())
+        return total, right
+
+    def _loss(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean loss of some images, and their logits, in float32."""
+        short = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.recipe.precision)
+        with torch.autocast(self.device.type, short, enabled=short is not None):
+            logits = self.forward(images).float()
+        smoothing = self.recipe.label_smoothing
+        return F.cross_entropy(logits, targets, label_smoothing=smoothing), logits
 
     def model(self, labels: tuple[str, ...]) -> Model:
         """The moving average as a model; it shares its weights, which go on moving."""
@@ -128,6 +145,7 @@ class Learner:
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -135,6 +153,7 @@ class Learner:
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
 
     def learning_rate(self, number: int) -> float:
         """Of a step: the peak while the head learns alone, then what the schedule says."""

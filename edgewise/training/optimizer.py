@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
+from edgewise.network import Network
 from edgewise.training.recipe import Recipe
 
 
-def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's, over all parameters of the network, with its peak learning rate."""
-    groups = _parameter_groups(network, recipe.weight_decay)
+def make_optimizer(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's, over all parameters of the network, with its peak learning rate.
+
+    Each group of parameters has a "scale", the factor of its learning rate; see `set_rate`.
+    """
+    groups = _parameter_groups(network, recipe.weight_decay, recipe.layer_decay)
     if recipe.optimizer == "adamw":
         betas = (recipe.momentum, 0.999)
         return torch.optim.AdamW(groups, lr=recipe.lr, betas=betas, fused=True)
@@ -26,13 +30,35 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     return RmsPropTf(groups, lr=recipe.lr, momentum=recipe.momentum)
 
 
-def _parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay for kernels and matrices, none for norms and biases (all those are vectors)."""
-    parameters = list(network.parameters())
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Sets the learning rate of the head; every other group's is its own part of it."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["scale"]
+
+
+def _parameter_groups(
+    network: Network, weight_decay: float, layer_decay: float
+) -> list[dict[str, Any]]:
+    """By depth, and by whether they decay: kernels and matrices do, norms and biases don't.
+
+    All of the latter are vectors. The head's rate is the whole one, the last block's `layer_decay`
+    of it, and so on down to the stem (ELECTRA, arXiv 2003.10555, appendix A; for ConvNeXt's
+    fine-tuning arXiv 2201.03545, appendix A.2, which puts some blocks together).
+    """
+    blocks = [block for stage in network.stages for block in cast(nn.Sequential, stage)]
+    groups: list[dict[str, Any]] = []
+    for depth, part in enumerate([network.stem, *blocks, network.head]):
+        scale = layer_decay ** (len(blocks) + 1 - depth)
+        for vectors in (False, True):
+            chosen = [p for p in part.parameters() if (p.ndim <= 1) == vectors]
+            decay = 0.0 if vectors else weight_decay
+            groups.append({"params": chosen, "weight_decay": decay, "scale": scale})
+    if layer_decay == 1:  # few large groups are updated faster than many small ones
+        groups = [
+            {**group, "params": [p for other in groups[i::2] for p in other["params"]]}
+            for i, group in enumerate(groups[:2])
+        ]
+    return [group for group in groups if group["params"]]
 
 
 class RmsPropTf(torch.optim.Optimizer):

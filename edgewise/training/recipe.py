@@ -13,6 +13,7 @@ from edgewise.files import read_json, write_json
 from edgewise.validation import from_plain, one_of, record
 
 OPTIMIZERS = ("adamw", "sgd", "rmsprop", "rmsprop-tf")
+PRECISIONS = ("fp32", "bf16", "fp16")
 SCHEDULES = ("cosine", "exponential", "step", "constant")
 
 
@@ -46,11 +47,24 @@ class Recipe:
         "frozen. None without pretrained weights, and at least one epoch trains everything.",
     )
     batch: int = Field(32, ge=2, description="Images in a step of the optimiser.")
+    accumulate: int = Field(
+        1, ge=1, description="Parts that a batch is computed in, one after the other: less memory."
+    )
+    precision: Annotated[str, one_of(*PRECISIONS)] = Field(
+        "fp32", description="Of the sums: fp32, bf16 or fp16 (on a GPU); weights stay in fp32."
+    )
+    compile: bool = Field(False, description="Compile the network with torch.compile.")
     optimizer: Annotated[str, one_of(*OPTIMIZERS)] = Field(
         "adamw", description=f"One of {', '.join(OPTIMIZERS)} (TensorFlow's, epsilon in the root)."
     )
     lr: float = Field(1e-3, ge=1e-8, le=10, description="Peak learning rate.")
     momentum: float = Field(0.9, ge=0, lt=1, description="Of SGD and RMSProp; AdamW's first beta.")
+    layer_decay: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Each block learns at this part of the rate of the block behind it.",
+    )
     weight_decay: float = Field(0.02, ge=0, le=1, description="On all but norms and biases.")
     clip: float = Field(
         0.0, ge=0, description="Largest norm of the gradient of all weights; 0 never clips."

@@ -93,6 +93,13 @@ def resolve(recipe: Recipe) -> Recipe:
         raise UsageError(
             f"{recipe.stages} stages need at least as many epochs, not {recipe.epochs}"
         )
+    if recipe.accumulate * 2 > recipe.batch:
+        raise UsageError(
+            f"a batch of {recipe.batch} can't be computed in {recipe.accumulate} parts: batch norm "
+            "needs two images or more in each"
+        )
+    if recipe.precision == "fp16" and pick_device(recipe.device).type != "cuda":
+        raise UsageError("fp16 needs an NVIDIA GPU; on a CPU use bf16 or fp32.")
     pretrained = recipe.pretrained is not False
     if pretrained:
         try:

@@ -1,0 +1,68 @@
+"""A batch in parts, in fewer bits and compiled: the same learning, as far as it can be."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from edgewise.errors import UsageError
+from edgewise.training.learner import Learner
+from edgewise.training.recipe import Recipe
+from edgewise.training.start import preprocess_of, resolve
+
+
+def learned(steps: int = 2, **settings: object) -> tuple[dict[str, torch.Tensor], list[float]]:
+    """ConvNeXt has no batch norm, so that a batch is the sum of its parts."""
+    recipe = Recipe(
+        "photos",
+        "convnext_atto",
+        imgsz=32,
+        pretrained=False,
+        device="cpu",
+        **{"lr": 1e-3, "optimizer": "sgd", **settings},  # type: ignore[arg-type]
+    )
+    learner = Learner(recipe, preprocess_of(recipe), 3, steps_per_epoch=steps)
+    learner.begin_epoch(0)
+    torch.manual_seed(5)
+    losses = []
+    for number in range(steps):
+        pixels = torch.randint(0, 256, (6, 32, 32, 3), dtype=torch.uint8)
+        losses.append(learner.step(pixels, torch.tensor([0, 1, 2, 0, 1, 2]), number)[0])
+    return {name: p.detach() for name, p in learner.network.named_parameters()}, losses
+
+
+@pytest.mark.parametrize("settings", [{}, {"mixup": 0.3}, {"clip": 0.01}])
+def test_a_batch_in_parts_is_the_batch(settings: dict[str, object]) -> None:
+    (whole, losses), (parts, in_parts) = learned(**settings), learned(accumulate=3, **settings)
+    assert in_parts == pytest.approx(losses, rel=1e-5)
+    for name, weight in whole.items():
+        assert torch.allclose(parts[name], weight, rtol=1e-4, atol=1e-6), name
+
+
+def test_clipping_bounds_the_step() -> None:
+    before, _ = learned(steps=1, lr=1e-8)
+    after, _ = learned(steps=1, lr=1.0, momentum=0.0, weight_decay=0.0, clip=0.01)
+    moved = sum((after[name] - before[name]).square().sum().item() for name in before) ** 0.5
+    assert moved == pytest.approx(0.01, rel=1e-3)
+
+
+def test_bf16_learns_about_the_same() -> None:
+    (_, losses), (weights, short) = learned(), learned(precision="bf16")
+    assert short == pytest.approx(losses, rel=0.02)
+    assert short != losses
+    assert all(weight.dtype == torch.float32 for weight in weights.values())
+
+
+@pytest.mark.slow
+def test_compiled_it_learns_the_same() -> None:
+    (whole, losses), (compiled, also) = learned(), learned(compile=True)
+    assert also == pytest.approx(losses, rel=1e-4)
+    for name, weight in whole.items():
+        assert torch.allclose(compiled[name], weight, rtol=1e-3, atol=1e-5), name
+
+
+def test_what_can_not_be_done() -> None:
+    with pytest.raises(UsageError, match="a batch of 8 can't be computed in 5 parts"):
+        resolve(Recipe("photos", batch=8, accumulate=5, pretrained=False, device="cpu"))
+    with pytest.raises(UsageError, match="fp16 needs an NVIDIA GPU"):
+        resolve(Recipe("photos", precision="fp16", pretrained=False, device="cpu"))

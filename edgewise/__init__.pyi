@@ -1,4 +1,5 @@
 from .data.dataset import load_dataset as load_dataset
+from .data.doctor import examine as examine
 from .deploy.export import export as export
 from .deploy.predict import predict as predict
 from .deploy.verify import verify as verify

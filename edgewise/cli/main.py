@@ -17,6 +17,7 @@ VERBS = {
     "explain": "Teach a part or a network, with its numbers and measured times.",
     "bench": "Time networks on this machine in every runtime, side by side.",
     "import": "Turn weights of timm, torchvision or Keras into a model folder.",
+    "doctor": "Look at every image: would training on them be sound?",
     "train": "Train a model on a folder of labelled images.",
     "eval": "Measure a run's accuracy on images that it has not seen.",
     "export": "Write a model as one file for another runtime.",

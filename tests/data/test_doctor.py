@@ -1,0 +1,195 @@
+"""The doctor names what was put wrong on purpose, and nothing else."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+from photos import picture, write_photos
+from PIL import Image, ImageEnhance
+
+from edgewise.data import near
+from edgewise.data.doctor import Examination, Finding, examine
+from edgewise.data.facts import Facts, facts_of, gather
+
+PHOTOS = {
+    name: Image.fromarray(getattr(skimage.data, name)())
+    for name in ("chelsea", "coffee", "rocket", "astronaut")
+}
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Two splits of three classes, with nothing wrong but that all are small."""
+    counts = {"cat": 12, "dog": 12, "bird": 12}
+    write_photos(tmp_path / "photos/train", counts)
+    write_photos(tmp_path / "photos/val", counts, first=500)
+    return tmp_path / "photos"
+
+
+def found(seen: Examination) -> dict[str, Finding]:
+    assert len({finding.kind for finding in seen.findings}) == len(seen.findings)
+    return {finding.kind: finding for finding in seen.findings}
+
+
+def test_nothing_wrong(photos: Path) -> None:
+    seen = examine(photos)
+    assert [finding.kind for finding in seen.findings] == ["tiny"]  # 40 x 30 pixels, all of them
+    assert seen.findings[0].severity == "note"
+    assert seen.sound and (seen.images, seen.usable, seen.sizes) == (72, 72, (40, 30))
+    assert seen.classes == {name: {"train": 12, "val": 12} for name in ("bird", "cat", "dog")}
+
+
+def copy(source: str, to: str) -> Callable[[Path], None]:
+    return lambda root: shutil.copy(root / source, root / to) and None
+
+
+def save(image: Image.Image, name: str, **options: object) -> Callable[[Path], None]:
+    return lambda root: image.save(root / name, **options)
+
+
+def both(*changes: Callable[[Path], None]) -> Callable[[Path], None]:
+    def change(root: Path) -> None:
+        for one in changes:
+            one(root)
+
+    return change
+
+
+CAT, CUP = PHOTOS["chelsea"], PHOTOS["coffee"]
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "severity", "group"),
+    [
+        (
+            copy("train/cat/1.png", "val/cat/again.png"),
+            *("copies in two splits", "error", ("train/cat/1.png", "val/cat/again.png")),
+        ),
+        (
+            copy("train/cat/1.png", "train/dog/again.png"),
+            *("copies with two labels", "error", ("train/cat/1.png", "train/dog/again.png")),
+        ),
+        (
+            copy("train/cat/1.png", "train/cat/again.png"),
+            *("copies", "note", ("train/cat/1.png", "train/cat/again.png")),
+        ),
+        (
+            both(
+                save(CAT, "train/cat/c.png"),
+                save(CAT.resize((300, 200)), "val/cat/c.jpg", quality=60),
+            ),
+            *("near copies in two splits", "error", ("train/cat/c.png", "val/cat/c.jpg")),
+        ),
+        (
+            both(
+                save(CUP, "train/cat/c.png"),
+                save(ImageEnhance.Brightness(CUP).enhance(1.1), "train/dog/c.jpg"),
+            ),
+            *("near copies with two labels", "warning", ("train/cat/c.png", "train/dog/c.jpg")),
+        ),
+        (
+            both(save(CUP, "train/cat/c.png"), save(CUP.crop((4, 3, 596, 398)), "train/cat/d.png")),
+            *("near copies", "note", ("train/cat/c.png", "train/cat/d.png")),
+        ),
+        (
+            lambda root: (root / "train/dog/bad.jpg").write_bytes(b"hello") and None,
+            *("unreadable", "warning", ("train/dog/bad.jpg",)),
+        ),
+        (
+            save(Image.new("RGB", (64, 64), "teal"), "train/bird/blank.png"),
+            *("blank", "warning", ("train/bird/blank.png",)),
+        ),
+        (
+            save(CUP.resize((600, 100)), "train/bird/long.png"),
+            *("long", "warning", ("train/bird/long.png",)),
+        ),
+        (
+            save(picture(900_000), "train/bird/1.PNG"),
+            *("names", "warning", ("train/bird/1.PNG", "train/bird/1.png")),
+        ),
+    ],
+)
+def test_what_was_put_wrong_is_named(
+    photos: Path,
+    change: Callable[[Path], None],
+    kind: str,
+    severity: str,
+    group: tuple[str, ...],
+) -> None:
+    change(photos)
+    seen = examine(photos)
+    named = found(seen)
+    assert set(named) == {"tiny", kind}
+    assert (named[kind].severity, named[kind].groups) == (severity, (group,))
+    assert seen.sound == (severity != "error")
+
+
+def test_classes_that_are_missing_few_or_unbalanced(photos: Path) -> None:
+    shutil.rmtree(photos / "val/bird")
+    for number in range(8):
+        (photos / f"train/bird/{number}.png").unlink()
+    named = found(examine(photos))
+    assert set(named) == {"tiny", "missing class", "few images", "imbalance"}
+    assert named["missing class"].text == "no usable image in val of: bird."
+    assert "bird (4)" in named["few images"].text
+    assert "6 to 1" in named["imbalance"].text
+
+
+def test_a_class_without_an_image_to_learn_from_and_too_many_bad_files(photos: Path) -> None:
+    for path in (photos / "train/bird").iterdir():
+        path.write_bytes(b"")
+    named = found(examine(photos))
+    assert named["unreadable"].severity == named["missing class"].severity == "error"
+    assert "empty file" in named["unreadable"].text
+
+
+def test_a_class_written_in_two_ways(tmp_path: Path) -> None:
+    write_photos(tmp_path, {"Cat": 12, "cat": 12})
+    named = found(examine(tmp_path))
+    assert named["class names"].severity == "error"
+
+
+def test_processes_see_what_this_one_sees(photos: Path) -> None:
+    paths = sorted(photos.rglob("*.png"))
+    assert list(gather(paths, 2)) == list(gather(paths, 0))
+    assert examine(photos, workers=2) == examine(photos)
+
+
+def test_facts_by_hand(tmp_path: Path) -> None:
+    """Grey rises to the right: no place is darker than its neighbour but all are."""
+    ramp = np.tile(np.linspace(0, 255, 90, dtype=np.uint8), (80, 1))
+    Image.fromarray(ramp).save(tmp_path / "ramp.png")
+    Image.fromarray(ramp[:, ::-1]).save(tmp_path / "fall.png")
+    rise, fall = facts_of(tmp_path / "ramp.png"), facts_of(tmp_path / "fall.png")
+    assert (rise.hash, fall.hash) == (2**64 - 1, 0)
+    assert (rise.width, rise.height, rise.mode) == (90, 80, "L")
+    assert rise.spread == pytest.approx(ramp.std(), rel=0.02)
+
+
+def test_different_pictures_are_never_near(tmp_path: Path) -> None:
+    for name, image in PHOTOS.items():
+        image.save(tmp_path / f"{name}.png")
+    for seed in range(300):
+        picture(seed).save(tmp_path / f"{seed}.png")
+    facts = [facts_of(path) for path in sorted(tmp_path.iterdir())]
+    assert near.near_copies(facts) == []
+
+
+def test_the_work_grows_with_the_number_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where all look alike, each is held against a fixed number of others."""
+    compared = 0
+
+    def count(one: Facts, other: Facts) -> bool:
+        nonlocal compared
+        compared += 1
+        return False
+
+    monkeypatch.setattr(near, "alike", count)
+    facts = [Facts(sha256=bytes([i // 256, i % 256]), width=1, height=1) for i in range(2000)]
+    near.near_copies(facts)
+    assert compared <= near.BANDS * near.MOST_COMPARED * len(facts)

@@ -48,6 +48,7 @@ def recipe_option(name: str) -> Callable[[F], F]:
       edgewise train labels.csv --model mobilenet_v2 --no-flip
       edgewise train photos/ --recipe mine.toml optimizer=sgd lr=0.05 mixup=0.2
       edgewise train --resume runs/first
+      torchrun --nproc-per-node 4 -m edgewise train photos/ --name four
     """
 )
 @click.argument("data", required=False)
@@ -116,6 +117,9 @@ def command(
     from edgewise.training.loop import train
     from edgewise.training.recipe_file import parse_settings, read_settings
     from edgewise.training.start import default_root
+    from edgewise.training.world import of_torchrun
+
+    world = of_torchrun()
 
     if data is not None and "=" in data and not Path(data).exists():
         settings = (data, *settings)
@@ -138,15 +142,20 @@ def command(
         raise click.UsageError("name the folder or CSV file with your images: edgewise train DATA")
     elif name and Path(name).name != name:
         raise click.UsageError(f"--name must be a folder's name without a path, not '{name}'.")
+    elif world.size > 1 and not name:
+        raise click.UsageError("with torchrun, give the run a --name: all processes share it.")
     else:
         resolved = Recipe(**given)
         root = RUNS / name if name else default_root(resolved.model, RUNS)
+    again = world.restarts > 0 and Run.is_run(root)  # torchrun lost a process and began anew
     try:
-        run = train(resolved, root, resume=resumed is not None)
+        run = train(resolved, root, resume=resumed is not None or again)
     except Stopped as stop:
-        click.echo(str(stop), err=True)
+        if world.first:
+            click.echo(str(stop), err=True)
         sys.exit(stop.exit_status)
-    _print_end(run)
+    if world.first:
+        _print_end(run)
 
 
 def _print_settings(ctx: click.Context) -> None:

@@ -56,11 +56,12 @@ def training_batches(
     seed: int,
     epoch: int,
     start: int = 0,
+    share: tuple[int, int] = (0, 1),
 ) -> Batches:
     """One epoch of augmented images, in an order of its own.
 
-    Each image comes once. A single image left over at the end joins the batch before it, since
-    batch norm can't learn from one.
+    Each image comes once. A single image left over at the end (of several processes, less than two
+    for each) joins the batch before it, since batch norm can't learn from one.
 
     Args:
         samples: the images to train on.
@@ -71,13 +72,16 @@ def training_batches(
         seed: of the run, not negative.
         epoch: from 0.
         start: how many batches of this epoch are done already and are skipped.
+        share: (rank, processes): this one gets every `processes`-th image of each batch.
     """
     order = np.random.default_rng((seed, epoch)).permutation(len(samples)).tolist()
     batches = [order[at : at + batch] for at in range(0, len(order), batch)]
-    if batch > 1 and len(batches) > 1 and len(batches[-1]) == 1:
-        single = batches.pop()
-        batches[-1] += single
-    return _batches(_Images(samples, preprocess, augment, (seed, epoch)), batches[start:], workers)
+    rank, processes = share
+    if batch > 1 and len(batches) > 1 and len(batches[-1]) < 2 * processes:
+        left = batches.pop()
+        batches[-1] += left
+    own = [indices[rank::processes] for indices in batches[start:]]
+    return _batches(_Images(samples, preprocess, augment, (seed, epoch)), own, workers)
 
 
 def evaluation_batches(

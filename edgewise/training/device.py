@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from edgewise.errors import UsageError
@@ -10,15 +12,18 @@ from edgewise.errors import UsageError
 def pick_device(name: str) -> torch.device:
     """The device of that name; for "auto", the fastest kind that is there.
 
+    Started by torchrun, each process takes the GPU of its number on its host.
+
     Raises:
         UsageError: no such device, or not on this machine.
     """
+    local = os.environ.get("LOCAL_RANK")
     if name == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            return torch.device("cuda", int(local)) if local else torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
-        device = torch.device(name)
+        device = torch.device(f"cuda:{local}" if name == "cuda" and local else name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from edgewise.errors import EdgewiseError
 from edgewise.model import Model
@@ -21,6 +23,7 @@ from edgewise.training.optimizer import make_optimizer, set_rate
 from edgewise.training.progressive import at_epoch
 from edgewise.training.recipe import Recipe
 from edgewise.training.schedule import Schedule
+from edgewise.training.world import World
 from edgewise.weights.create import create_model
 
 
@@ -33,9 +36,15 @@ class Learner:
     """
 
     def __init__(
-        self, recipe: Recipe, preprocess: Preprocess, classes: int, steps_per_epoch: int
+        self,
+        recipe: Recipe,
+        preprocess: Preprocess,
+        classes: int,
+        steps_per_epoch: int,
+        world: World | None = None,
     ) -> None:
         """Starts from pretrained or fresh weights; `recipe` has every default resolved."""
+        self.world = world or World()
         self.recipe, self.preprocess, self.steps_per_epoch = recipe, preprocess, steps_per_epoch
         self.device = pick_device(recipe.device)
         self.classes = classes
@@ -52,7 +61,7 @@ class Learner:
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = moving_average(self.network, recipe.ema_decay)
         self.optimizer = make_optimizer(self.network, recipe)
-        self.forward = torch.compile(self.network) if recipe.compile else self.network
+        self.forward: nn.Module = self.network
         # Small gradients are 0 in fp16 unless the loss is large; without fp16 it does nothing.
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "fp16")
 
@@ -66,6 +75,7 @@ class Learner:
         self.network.train(not head_only)
         self.network.requires_grad_(not head_only)
         self.network.head.classifier.requires_grad_(True)
+        self.forward = self._forward()
         now = at_epoch(self.recipe, epoch)
         self.mixing = Mixing(now.mixup, now.cutmix) if now.mixup or now.cutmix else None
         if now.dropout is not None:
@@ -75,24 +85,36 @@ class Learner:
                 if isinstance(layer, nn.Dropout):
                     layer.p = now.dropout
 
+    def _forward(self) -> nn.Module:
+        """The network as it is called: compiled, and in touch with the other processes."""
+        module: nn.Module = self.network
+        if self.recipe.compile:
+            module = cast(nn.Module, torch.compile(module))
+        if self.world.size > 1:
+            # Made anew when other parameters learn: it waits for a gradient of each.
+            gpu = [self.device] if self.device.type == "cuda" else None
+            module = DistributedDataParallel(module, device_ids=gpu)
+        return module
+
     def step(self, pixels: Tensor, labels: Tensor, number: int) -> tuple[float, int]:
         """Learns from one batch.
 
         Args:
-            pixels: uint8 (N, H, W, 3).
+            pixels: uint8 (N, H, W, 3); of several processes, this one's share of the batch.
             labels: int64 (N,).
             number: of the step, from 0 over the whole run.
 
         Returns:
-            The mean loss of the batch and how many of its images were right, before the step; of
-            a mixed batch, by the labels of its own images.
+            The mean loss of these images and how many of them were right, before the step; of a
+            mixed batch, by the labels of its own images.
 
         Raises:
             EdgewiseError: the loss is not finite; nothing was learned from this batch.
         """
         # Dropout draws from torch's global state. Seeding each step by itself makes a resumed run
         # equal to an uninterrupted one.
-        seed = np.random.SeedSequence((self.recipe.seed, number)).generate_state(1)[0]
+        place = (self.recipe.seed, number, *([self.world.rank] if self.world.rank else []))
+        seed = np.random.SeedSequence(place).generate_state(1)[0]
         torch.manual_seed(int(seed))
         rate = self.learning_rate(number)
         set_rate(self.optimizer, rate)
@@ -105,20 +127,23 @@ class Learner:
             )
         self.optimizer.zero_grad()
         total, right = 0.0, 0
-        parts = max(1, min(self.recipe.accumulate, len(inputs) // 2))
-        for images, shown, own in zip(
-            inputs.chunk(parts), targets.chunk(parts), labels.chunk(parts), strict=True
-        ):
-            loss, logits = self._loss(images, shown)
-            share = len(images) / len(inputs)
-            total += loss.item() * share
+        count = max(1, min(self.recipe.accumulate, len(inputs) // 2))
+        parts = [tensor.chunk(count) for tensor in (inputs, targets, labels)]
+        (whole,) = self.world.sum(float(len(inputs)))
+        for part, (images, shown, own) in enumerate(zip(*parts, strict=True), start=1):
+            # The gradients of all processes are averaged once, with the last part.
+            with self._alone() if part < len(parts[0]) else nullcontext():
+                loss, logits = self._loss(images, shown)
+                total += loss.item() * len(images) / len(inputs)
+                if not math.isfinite(total):
+                    raise EdgewiseError(
+                        f"the loss is {total} at a learning rate of {rate:.2g}: training has "
+                        "diverged. Train again with a lower --lr; what was saved before is kept."
+                    )
+                # Their average is the whole batch's gradient, even if their shares differ.
+                weight = len(images) * self.world.size / whole
+                self.scaler.scale(loss * weight).backward()  # type: ignore[no-untyped-call]
             right += int((logits.argmax(dim=1) == own).sum())
-            if not math.isfinite(total):
-                raise EdgewiseError(
-                    f"the loss is {total} at a learning rate of {rate:.2g}: training has diverged. "
-                    "Train again with a lower --lr; what was saved before is kept."
-                )
-            self.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
         if self.recipe.clip:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
@@ -126,6 +151,12 @@ class Learner:
         self.scaler.update()
         self.average.update_parameters(self.network)
         return total, right
+
+    def _alone(self) -> AbstractContextManager[None]:
+        """Gradients that are not averaged yet."""
+        if isinstance(self.forward, DistributedDataParallel):
+            return cast(AbstractContextManager[None], self.forward.no_sync())
+        return nullcontext()
 
     def _loss(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """The mean loss of some images, and their logits, in float32."""

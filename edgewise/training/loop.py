@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 import sys
 import time
 from dataclasses import asdict, dataclass, field, replace
@@ -20,6 +21,7 @@ from edgewise.model import Classifier
 from edgewise.progress import bar
 from edgewise.run_folder import Run
 from edgewise.training.checkpoint import load_checkpoint, save_checkpoint
+from edgewise.training.device import pick_device
 from edgewise.training.evaluate import classifier_function, predict_samples
 from edgewise.training.history import EpochMetrics, best_epoch, write_history
 from edgewise.training.interrupt import Stopped, StopRequest, stop_on_signals
@@ -28,6 +30,7 @@ from edgewise.training.metrics import log_loss, top_k_accuracy
 from edgewise.training.progressive import at_epoch
 from edgewise.training.recipe import Recipe
 from edgewise.training.start import create_run, preprocess_of, reopen_run
+from edgewise.training.world import World, joined
 from edgewise.weights.folder import save_model
 
 SECONDS_BETWEEN_CHECKPOINTS = 120.0
@@ -76,9 +79,22 @@ def train(recipe: Recipe, root: Path, resume: bool = False) -> Run:
             What was saved before is whole.
     """
     run = Run(root)
-    recipe, dataset = (reopen_run if resume else create_run)(recipe, run)
+    with joined(pick_device(recipe.device)) as world:
+        _train(recipe, run, resume, world)
+    return run
+
+
+def _train(recipe: Recipe, run: Run, resume: bool, world: World) -> None:
+    root = run.root
+    if resume or not world.first:
+        world.first_does(lambda: None)  # until the first has made the folder
+        recipe, dataset = reopen_run(recipe, run)
+    else:
+        made = world.first_does(lambda: create_run(recipe, run))
+        assert made is not None
+        recipe, dataset = made
     with stop_on_signals() as request:
-        training = _Training(recipe, run, dataset, request)
+        training = _Training(recipe, run, dataset, request, world)
         if resume:
             training.restore()
             if training.finished():
@@ -96,16 +112,19 @@ def train(recipe: Recipe, root: Path, resume: bool = False) -> Run:
                 f"{error} If memory is short, use fewer --workers or a smaller --batch. "
                 f"Nothing that was saved is lost; go on with: edgewise train --resume {root}"
             ) from error
-    return run
 
 
 class _Training:
-    def __init__(self, recipe: Recipe, run: Run, dataset: Dataset, request: StopRequest) -> None:
+    def __init__(
+        self, recipe: Recipe, run: Run, dataset: Dataset, request: StopRequest, world: World
+    ) -> None:
         self.recipe, self.run, self.dataset, self.request = recipe, run, dataset, request
+        self.world = world
         self.progress = Progress()
         self.preprocess = preprocess_of(recipe)
         self.steps_per_epoch = len(self._batches())
-        self.learner = Learner(recipe, self.preprocess, len(dataset.classes), self.steps_per_epoch)
+        classes = len(dataset.classes)
+        self.learner = Learner(recipe, self.preprocess, classes, self.steps_per_epoch, world)
         self.saved_at = time.monotonic()
 
     def finished(self) -> bool:
@@ -121,7 +140,7 @@ class _Training:
         self._learn()
         started = time.monotonic()
         val_loss, val_accuracy = self._validate()
-        done = self.progress
+        done = self._of_all()
         metrics = EpochMetrics(
             epoch=done.epoch + 1,
             phase="head" if done.epoch < self.recipe.head_epochs else "all",
@@ -137,17 +156,25 @@ class _Training:
         is_best = best_epoch(history) is metrics
         print(_line(metrics, self.recipe.epochs, is_best), flush=True)
         # The checkpoint comes last: a kill before it leads to the same epoch's end once more.
-        if is_best:
-            save_model(self.learner.model(self.dataset.classes), self.run.model)
-        write_history(self.run, history)
+        if self.world.first:
+            if is_best:
+                save_model(self.learner.model(self.dataset.classes), self.run.model)
+            write_history(self.run, history)
         self.progress = Progress(epoch=metrics.epoch, history=history)
         self.save()
 
     def save(self) -> None:
-        """Writes a checkpoint."""
-        progress = asdict(self.progress)
-        save_checkpoint(self.run, {"progress": progress, **self.learner.state_dict()})
+        """Writes a checkpoint; all processes call it at the same step."""
+        progress = asdict(self._of_all())
+        state = {"progress": progress, **self.learner.state_dict()}
+        self.world.first_does(lambda: save_checkpoint(self.run, state))
         self.saved_at = time.monotonic()
+
+    def _of_all(self) -> Progress:
+        """The progress with the sums of all processes."""
+        own = self.progress
+        images, loss, right = self.world.sum(own.images, own.loss, own.right)
+        return replace(own, images=int(images), loss=loss, right=int(right))
 
     def restore(self) -> None:
         """Takes up the newest checkpoint; from the start if there is none yet."""
@@ -161,6 +188,8 @@ class _Training:
             values: dict[str, Any] = state["progress"]
             history = [EpochMetrics(**epoch) for epoch in values["history"]]
             self.progress = Progress(**{**values, "history": history})
+            if not self.world.first:  # the first has the sums of all
+                self.progress = replace(self.progress, images=0, loss=0.0, right=0)
         except (RuntimeError, KeyError, TypeError, ValueError) as error:
             raise EdgewiseError(
                 f"the checkpoint in {self.run.checkpoints} doesn't fit {self.run.recipe}; "
@@ -185,23 +214,29 @@ class _Training:
                 progress.seconds += now - started
                 started = now
                 steps.advance(note=_note(progress))
-                self._stop_if_asked()
-                if now - self.saved_at > SECONDS_BETWEEN_CHECKPOINTS:
-                    self.save()
+                late = self.world.first and now - self.saved_at > SECONDS_BETWEEN_CHECKPOINTS
+                self._stop_or_save(self.request.number is not None, late)
 
     def _validate(self) -> tuple[float, float]:
         """Loss and accuracy of the averaged weights on the validation images."""
         samples = self.dataset.splits["val"]
+        self.world.copy_from_first(list(self.learner.average.buffers()))
         classifier = Classifier(self.learner.model(self.dataset.classes))
         classify = classifier_function(classifier, self.learner.device)
 
         def classify_or_stop(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-            self._stop_if_asked()
+            if self.world.size == 1:  # of several, not all have as many batches to ask after
+                self._stop_or_save(self.request.number is not None, False)
             return classify(pixels)
 
-        probabilities = predict_samples(
-            classify_or_stop, samples, self.preprocess, self.recipe.batch, self.recipe.workers or 0
+        own = predict_samples(
+            classify_or_stop,
+            self.world.share(samples),
+            self.preprocess,
+            self.recipe.batch,
+            self.recipe.workers or 0,
         )
+        probabilities = self.world.merge(own)
         labels = np.array([sample.label for sample in samples])
         loss = log_loss(labels, probabilities)
         if not math.isfinite(loss):
@@ -229,12 +264,16 @@ class _Training:
             seed=recipe.seed,
             epoch=progress.epoch,
             start=progress.batch,
+            share=(self.world.rank, self.world.size),
         )
 
-    def _stop_if_asked(self) -> None:
-        if self.request.number is not None:
+    def _stop_or_save(self, asked: bool, late: bool) -> None:
+        """Saves if any process was asked to stop or is late with a checkpoint, then stops."""
+        asked, late = self.world.any(asked, late)
+        if asked or late:
             self.save()
-            raise Stopped(_how_to_go_on(self.run), self.request.number)
+        if asked:
+            raise Stopped(_how_to_go_on(self.run), self.request.number or signal.SIGTERM)
 
 
 def _how_to_go_on(run: Run) -> str:

@@ -1,0 +1,147 @@
+"""Two processes are one: the same batches, gradients and metrics; one that dies is replaced."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from edgewise.data.augment import Augment
+from edgewise.data.dataset import load_dataset
+from edgewise.data.loader import training_batches
+from edgewise.preprocess import Preprocess
+from edgewise.run_folder import Run
+from edgewise.training.history import read_history
+from edgewise.training.world import World
+
+# ConvNeXt has no batch norm, whose statistics would be of half a batch.
+SETTINGS = [
+    *("--model", "convnext_atto", "--no-pretrained", "--imgsz", "32", "--epochs", "2"),
+    *("--batch", "15", "--workers", "0", "--device", "cpu", "drop_path=0.0", "lr=1e-4"),
+]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def command(digits: Path, processes: int, *options: str) -> list[str]:
+    start = ["-m", "edgewise"]
+    if processes > 1:
+        torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+        start = [*torchrun, str(processes), *options, *start]
+    return [sys.executable, *start, "train", str(digits), *SETTINGS, "--name", f"of-{processes}"]
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    return safetensors.torch.load_file(run.weights)
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(digits: Path, tmp_path: Path) -> None:
+    for processes in (1, 2):
+        done = subprocess.run(
+            command(digits, processes),
+            cwd=tmp_path,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("\nepoch ") == 2 and done.stdout.count("is finished") == 1
+    one, two = (Run(tmp_path / "runs" / f"of-{processes}") for processes in (1, 2))
+    for ours, theirs in zip(read_history(one), read_history(two), strict=True):
+        assert theirs.train_loss == pytest.approx(ours.train_loss, rel=1e-5)
+        assert theirs.val_loss == pytest.approx(ours.val_loss, rel=1e-5)
+        assert (theirs.train_accuracy, theirs.val_accuracy) == (
+            *(ours.train_accuracy, ours.val_accuracy),
+        )
+    expected = weights(one)
+    for name, tensor in weights(two).items():
+        assert torch.allclose(tensor, expected[name], rtol=1e-4, atol=1e-6), name
+
+
+@pytest.mark.slow
+def test_a_killed_process_is_replaced_and_nothing_is_lost(digits: Path, tmp_path: Path) -> None:
+    """Killed after the first epoch; torchrun starts both again, and the end is the same."""
+    runs = {}
+    for killed in (False, True):
+        folder = tmp_path / f"killed-{killed}"
+        folder.mkdir()
+        run = Run(folder / "runs" / "of-2")
+        process = subprocess.Popen(
+            command(digits, 2, "--max-restarts", "2"),
+            cwd=folder,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        if killed:
+            until = time.monotonic() + 120
+            while not run.metrics.is_file() and time.monotonic() < until:
+                time.sleep(0.05)
+            workers = subprocess.run(
+                ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True
+            )
+            os.kill(int(workers.stdout.split()[-1]), signal.SIGKILL)
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+        runs[killed] = run
+    assert (runs[True].checkpoints / "last.pt").is_file()
+    expected = weights(runs[False])
+    for name, tensor in weights(runs[True]).items():
+        assert torch.equal(tensor, expected[name]), name
+    histories = [
+        [(e.train_loss, e.val_loss) for e in read_history(runs[killed])] for killed in (False, True)
+    ]
+    assert histories[0] == histories[1]
+
+
+def test_every_image_of_a_batch_goes_to_one_process(digits: Path) -> None:
+    samples = load_dataset(digits, workers=1).splits["train"]
+    rule = Preprocess(16, 1.0, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    arguments = {"batch": 7, "workers": 0, "seed": 3, "epoch": 1}
+    whole = training_batches(samples, rule, Augment(magnitude=5), **arguments)
+    parts = [
+        training_batches(samples, rule, Augment(magnitude=5), share=(rank, 2), **arguments)
+        for rank in range(2)
+    ]
+    assert len(parts[0]) == len(parts[1]) in (len(whole), len(whole) - 1)
+    for (pixels, labels), (first, left), (second, right) in zip(whole, *parts, strict=False):
+        if len(labels) != len(left) + len(right):
+            break  # what is left over joins the last one, and for two that is sooner
+        assert torch.equal(first, pixels[0::2]) and torch.equal(second, pixels[1::2])
+        assert torch.equal(left, labels[0::2]) and torch.equal(right, labels[1::2])
+    assert sum(len(labels) for part in parts for _, labels in part) == len(samples)
+
+
+def test_alone_there_is_nobody_to_ask() -> None:
+    world = World()
+    assert world.first and world.any(True, False) == (True, False)
+    assert world.sum(2.0, 3.5) == (2.0, 3.5)
+    rows = np.eye(3, dtype=np.float32)
+    assert world.merge(rows) is rows
+    assert world.share([1, 2, 3]) == [1, 2, 3]
+    assert World(rank=1, size=2).share([1, 2, 3]) == [2]
+
+
+def test_a_run_of_several_needs_a_name(digits: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "edgewise", "train", str(digits)],
+        cwd=tmp_path,
+        env={**environment(), "WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and "give the run a --name" in done.stderr
+    assert list(tmp_path.iterdir()) == []

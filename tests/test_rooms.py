@@ -21,7 +21,9 @@ ROOMS = (
 
 
 def room(module: str) -> str:
-    """`edgewise.data.scan` -> "data"; `edgewise.spec` -> ""."""
+    """`edgewise.data.scan` -> "data"; `edgewise.spec` -> ""; what starts the verbs is theirs."""
+    if module == "edgewise.__main__.py":
+        return "cli"
     first = module.split(".")[1] if "." in module else ""
     return first if (PACKAGE / first).is_dir() else ""
 

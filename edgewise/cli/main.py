@@ -24,6 +24,7 @@ VERBS = {
     "verify": "Check that the exported file gives the model's own answers.",
     "predict": "Name what is in images.",
     "report": "Write a run's report and model card.",
+    "compare": "Set runs side by side: accuracies with intervals, and their settings.",
     "demo": "Do all of this on 5,000 handwritten digits.",
 }
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from edgewise.data.augment import Augment
@@ -102,6 +103,12 @@ def _train(recipe: Recipe, run: Run, resume: bool, world: World) -> None:
         try:
             while not training.finished():
                 training.epoch()
+        except torch.OutOfMemoryError as error:
+            raise EdgewiseError(
+                f"the GPU has too little memory for a batch of {recipe.batch} at {recipe.imgsz} "
+                f"pixels. Train again with accumulate={2 * recipe.accumulate} (the same batch in "
+                f"parts), precision=bf16 or --batch {recipe.batch // 2}."
+            ) from error
         except RuntimeError as error:
             # torch raises this in the midst of a step, so there is nothing sound to save.
             if not str(error).startswith("DataLoader worker"):

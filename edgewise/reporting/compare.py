@@ -1,0 +1,163 @@
+"""Runs side by side: what was asked of each, what came of it, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edgewise.errors import UsageError, missing_package
+from edgewise.files import write_atomic
+from edgewise.reporting.numbers import wilson
+from edgewise.reporting.record import Record, read_record
+from edgewise.run_folder import Run
+from edgewise.training.history import best_epoch
+
+PICTURE_FORMATS = (".png", ".svg", ".pdf")
+NOT_OF_THE_RESULT = ("device", "workers")  # settings that change no weight
+
+
+@dataclass(frozen=True)
+class Score:
+    """An accuracy of so many images, with its 95 % interval (Wilson's)."""
+
+    split: str
+    images: int
+    accuracy: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One run.
+
+    Attributes:
+        run: its folder.
+        settings: those in which the runs differ.
+        epochs: that were finished.
+        best_epoch: whose weights were kept.
+        val: the best epoch's validation accuracy; the epoch was chosen by it, so expect less.
+        test: of the kept weights on the test split, by `edgewise eval`; None if not evaluated.
+        images_per_second: of training, the mean over the epochs.
+        seconds: of all epochs.
+    """
+
+    run: str
+    settings: dict[str, Any]
+    epochs: int
+    best_epoch: int
+    val: Score
+    test: Score | None
+    images_per_second: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs, in the order given, and what stands against comparing them."""
+
+    runs: tuple[Compared, ...]
+    warnings: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary of plain JSON values."""
+        return asdict(self)
+
+
+def compare_runs(folders: Sequence[Path]) -> Comparison:
+    """Reads the runs.
+
+    Raises:
+        UsageError: no such run, or one without a finished epoch.
+    """
+    records = [read_record(Run.open(folder)) for folder in folders]
+    for record in records:
+        if not record.epochs:
+            raise UsageError(f"{record.run.root} has no finished epoch yet")
+    recipes = [asdict(record.recipe) for record in records]
+    differing = [
+        name
+        for name in recipes[0]
+        if name not in NOT_OF_THE_RESULT and len({repr(recipe[name]) for recipe in recipes}) > 1
+    ]
+    data = {record.data["fingerprint"] for record in records if record.data}
+    warnings = ["the runs are not on the same images"] if len(data) > 1 else []
+    return Comparison(
+        tuple(
+            _compared(record, {name: recipe[name] for name in differing})
+            for record, recipe in zip(records, recipes, strict=True)
+        ),
+        tuple(warnings),
+    )
+
+
+def _compared(record: Record, settings: dict[str, Any]) -> Compared:
+    best = best_epoch(record.epochs)
+    counts = record.data["counts"]["val"] if record.data else {}
+    evaluation, test = record.evaluation, None
+    if evaluation and evaluation["split"] == "test":
+        test = _score("test", evaluation["images"], evaluation["top1"])
+    return Compared(
+        run=str(record.run.root),
+        settings=settings,
+        epochs=len(record.epochs),
+        best_epoch=best.epoch,
+        val=_score("val", sum(counts.values()), best.val_accuracy),
+        test=test,
+        images_per_second=sum(e.images_per_second for e in record.epochs) / len(record.epochs),
+        seconds=sum(epoch.seconds for epoch in record.epochs),
+    )
+
+
+def _score(split: str, images: int, accuracy: float) -> Score:
+    return Score(split, images, accuracy, *wilson(round(accuracy * images), max(images, 1)))
+
+
+def write_picture(folders: Sequence[Path], path: Path) -> None:
+    """Validation accuracy by epoch, and the runs' accuracies with their intervals.
+
+    Raises:
+        UsageError: matplotlib is not installed, another suffix, or as `compare_runs`.
+        EdgewiseError: the file can't be written.
+    """
+    if path.suffix.lower() not in PICTURE_FORMATS:
+        raise UsageError(f"a picture's name ends in {', '.join(PICTURE_FORMATS)}, not {path}")
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise missing_package("matplotlib", "bench") from error
+    comparison = compare_runs(folders)
+    figure = Figure(figsize=(11, 4.5), layout="constrained", dpi=120)
+    curves, scores = figure.subplots(1, 2)
+    for place, (folder, run) in enumerate(zip(folders, comparison.runs, strict=True)):
+        epochs = read_record(Run(folder)).epochs
+        (line,) = curves.plot(
+            [e.epoch for e in epochs],
+            [100 * e.val_accuracy for e in epochs],
+            marker=".",
+            label=folder.name,
+        )
+        for score, marker, shift in ((run.val, "o", -0.1), (run.test, "s", 0.1)):
+            if score:
+                scores.errorbar(
+                    100 * score.accuracy,
+                    place + shift,
+                    xerr=[
+                        [100 * (score.accuracy - score.low)],
+                        [100 * (score.high - score.accuracy)],
+                    ],
+                    fmt=marker,
+                    color=line.get_color(),
+                    capsize=3,
+                )
+    curves.set(xlabel="epoch", ylabel="validation accuracy, %")
+    curves.legend(fontsize=8)
+    scores.set_yticks(range(len(folders)), [folder.name for folder in folders])
+    scores.set_ylim(len(folders) - 0.5, -0.5)
+    scores.set(xlabel="accuracy, %, with its 95 % interval (o validation, square test)")
+    for axes in (curves, scores):
+        axes.grid(alpha=0.3)
+    kind = path.suffix.lower().removeprefix(".")
+    write_atomic(path, lambda file: figure.savefig(file, format=kind))

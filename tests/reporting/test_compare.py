@@ -1,0 +1,79 @@
+"""Runs side by side: their own files' numbers, with intervals, and the settings that differ."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from commandline import edgewise
+from made_run import Made
+from PIL import Image
+from scipy.stats import binomtest
+
+from edgewise.errors import UsageError
+from edgewise.reporting.compare import compare_runs, write_picture
+
+
+@pytest.fixture
+def two(made: Made) -> tuple[Path, Path]:
+    """A run, and a copy of it with another seed and rate, on another machine, not evaluated."""
+    other = made.run.root.with_name("second")
+    shutil.copytree(made.run.root, other)
+    recipe = json.loads((other / "recipe.json").read_text())
+    recipe |= {"lr": 0.01, "seed": 3, "workers": 7, "device": "cuda"}
+    (other / "recipe.json").write_text(json.dumps(recipe))
+    shutil.rmtree(other / "eval")
+    return made.run.root, other
+
+
+def test_accuracies_have_the_interval_of_their_images(made: Made, two: tuple[Path, Path]) -> None:
+    first, second = compare_runs(two).runs
+    right = int((made.answers == made.truth).sum())
+    expected = binomtest(right, len(made.truth)).proportion_ci(method="wilson")
+    assert first.test and second.test is None
+    assert (first.test.images, first.test.accuracy) == (800, pytest.approx(right / 800))
+    assert (first.test.low, first.test.high) == pytest.approx((expected.low, expected.high))
+    assert first.best_epoch == first.epochs == 8
+    assert first.val.accuracy == pytest.approx(0.975 - 0.4 / 8**1.5)
+    assert first.val.low < first.val.accuracy < first.val.high
+    assert first.images_per_second == 410 and first.seconds == pytest.approx(8 * 21.5)
+    assert first.val == second.val
+
+
+def test_settings_that_differ_and_change_the_result(two: tuple[Path, Path]) -> None:
+    comparison = compare_runs(two)
+    assert [run.settings for run in comparison.runs] == [
+        {"lr": 0.001, "seed": 0},
+        {"lr": 0.01, "seed": 3},
+    ]
+    assert comparison.warnings == ()
+
+
+def test_other_images_are_said(two: tuple[Path, Path]) -> None:
+    data = json.loads((two[1] / "data.json").read_text())
+    (two[1] / "data.json").write_text(json.dumps({**data, "fingerprint": "f" * 64}))
+    assert compare_runs(two).warnings == ("the runs are not on the same images",)
+
+
+def test_the_verb(two: tuple[Path, Path], tmp_path: Path) -> None:
+    said = edgewise("compare", *two, "--png", tmp_path / "runs.png")
+    assert said.status == 0, said.errors
+    header, first, second = said.output.splitlines()
+    assert header.split() == ["RUN", "VAL", "TEST", "BEST", "IMAGES/S", "TIME", "LR", "SEED"]
+    assert "8/8" in first and "0.001" in first and " - " in second
+    with Image.open(tmp_path / "runs.png") as picture:
+        assert picture.width > 1000
+    told = json.loads(edgewise("compare", *two, "--json").output)
+    assert [Path(run["run"]) for run in told["runs"]] == list(two)
+
+
+def test_what_can_not_be_compared(two: tuple[Path, Path], tmp_path: Path) -> None:
+    said = edgewise("compare", two[0], tmp_path / "gone")
+    assert said.status == 2 and "no such run" in said.errors
+    (two[1] / "metrics.csv").unlink()
+    with pytest.raises(UsageError, match="second has no finished epoch yet"):
+        compare_runs(two)
+    with pytest.raises(UsageError, match="a picture's name ends in"):
+        write_picture(two, tmp_path / "runs.gif")

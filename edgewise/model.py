@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,15 @@ class Model:
     network: Network
     preprocess: Preprocess
     labels: tuple[str, ...]
+
+
+def cooled(model: Model, temperature: float) -> Model:
+    """A copy whose logits are divided by `temperature`: its classifier's weights are."""
+    network = copy.deepcopy(model.network)
+    with torch.no_grad():
+        for parameter in network.head.classifier.parameters():
+            parameter.div_(temperature)
+    return replace(model, network=network)
 
 
 class Classifier(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import get_type_hints
 
 from edgewise.errors import UsageError
@@ -27,6 +27,7 @@ class EpochMetrics:
         val_accuracy: likewise.
         images_per_second: of training, validation not counted.
         seconds: of training and validation.
+        temperature: by which the kept model's logits are divided, for the least validation loss.
     """
 
     epoch: int
@@ -38,6 +39,30 @@ class EpochMetrics:
     val_accuracy: float
     images_per_second: float
     seconds: float
+    temperature: float = 1.0
+
+
+@dataclass
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        epoch: epochs that are finished.
+        batch: batches done in the epoch under way.
+        images: images in them.
+        loss: sum of the loss over these images.
+        right: how many of them were right.
+        seconds: time spent on them.
+        history: the finished epochs.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    images: int = 0
+    loss: float = 0.0
+    right: int = 0
+    seconds: float = 0.0
+    history: list[EpochMetrics] = field(default_factory=list)
 
 
 def best_epoch(history: Sequence[EpochMetrics]) -> EpochMetrics:

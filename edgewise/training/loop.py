@@ -6,7 +6,7 @@ import math
 import signal
 import sys
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,16 @@ from edgewise.data.augment import Augment
 from edgewise.data.dataset import Dataset
 from edgewise.data.loader import Batches, training_batches
 from edgewise.errors import EdgewiseError
-from edgewise.model import Classifier
+from edgewise.model import Classifier, cooled
 from edgewise.progress import bar
 from edgewise.run_folder import Run
 from edgewise.training.checkpoint import load_checkpoint, save_checkpoint
 from edgewise.training.device import pick_device
 from edgewise.training.evaluate import classifier_function, predict_samples
-from edgewise.training.history import EpochMetrics, best_epoch, write_history
+from edgewise.training.history import EpochMetrics, Progress, best_epoch, write_history
 from edgewise.training.interrupt import Stopped, StopRequest, stop_on_signals
 from edgewise.training.learner import Learner
-from edgewise.training.metrics import log_loss, top_k_accuracy
+from edgewise.training.metrics import log_loss, temperature, top_k_accuracy
 from edgewise.training.progressive import at_epoch
 from edgewise.training.recipe import Recipe
 from edgewise.training.start import create_run, preprocess_of, reopen_run
@@ -35,29 +35,6 @@ from edgewise.training.world import World, joined
 from edgewise.weights.folder import save_model
 
 SECONDS_BETWEEN_CHECKPOINTS = 120.0
-
-
-@dataclass
-class Progress:
-    """How far a run is.
-
-    Attributes:
-        epoch: epochs that are finished.
-        batch: batches done in the epoch under way.
-        images: images in them.
-        loss: sum of the loss over these images.
-        right: how many of them were right.
-        seconds: time spent on them.
-        history: the finished epochs.
-    """
-
-    epoch: int = 0
-    batch: int = 0
-    images: int = 0
-    loss: float = 0.0
-    right: int = 0
-    seconds: float = 0.0
-    history: list[EpochMetrics] = field(default_factory=list)
 
 
 def train(recipe: Recipe, root: Path, resume: bool = False) -> Run:
@@ -146,7 +123,7 @@ class _Training:
         self.learner.begin_epoch(self.progress.epoch)
         self._learn()
         started = time.monotonic()
-        val_loss, val_accuracy = self._validate()
+        val_loss, val_accuracy, degrees = self._validate()
         done = self._of_all()
         metrics = EpochMetrics(
             epoch=done.epoch + 1,
@@ -158,6 +135,7 @@ class _Training:
             val_accuracy=val_accuracy,
             images_per_second=done.images / done.seconds,
             seconds=done.seconds + time.monotonic() - started,
+            temperature=degrees,
         )
         history = [*done.history, metrics]
         is_best = best_epoch(history) is metrics
@@ -165,7 +143,9 @@ class _Training:
         # The checkpoint comes last: a kill before it leads to the same epoch's end once more.
         if self.world.first:
             if is_best:
-                save_model(self.learner.model(self.dataset.classes), self.run.model)
+                save_model(
+                    cooled(self.learner.model(self.dataset.classes), degrees), self.run.model
+                )
             write_history(self.run, history)
         self.progress = Progress(epoch=metrics.epoch, history=history)
         self.save()
@@ -224,8 +204,8 @@ class _Training:
                 late = self.world.first and now - self.saved_at > SECONDS_BETWEEN_CHECKPOINTS
                 self._stop_or_save(self.request.number is not None, late)
 
-    def _validate(self) -> tuple[float, float]:
-        """Loss and accuracy of the averaged weights on the validation images."""
+    def _validate(self) -> tuple[float, float, float]:
+        """Loss and accuracy of the averaged weights on the validation images; the temperature."""
         samples = self.dataset.splits["val"]
         self.world.copy_from_first(list(self.learner.average.buffers()))
         classifier = Classifier(self.learner.model(self.dataset.classes))
@@ -251,7 +231,8 @@ class _Training:
                 f"the validation loss of epoch {self.progress.epoch + 1} is {loss}: training has "
                 "diverged. Train again with a lower --lr; what was saved before is kept."
             )
-        return loss, top_k_accuracy(labels, probabilities, 1)
+        degrees = temperature(labels, probabilities) if self.recipe.calibrate else 1.0
+        return loss, top_k_accuracy(labels, probabilities, 1), degrees
 
     def _batches(self) -> Batches:
         progress = self.progress

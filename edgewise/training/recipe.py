@@ -125,6 +125,11 @@ class Recipe:
         0.0, ge=0, le=10, description="Alpha of mixup and CutMix in the first stage."
     )
     first_dropout: float = Field(0.0, ge=0, lt=1, description="Dropout of the first stage.")
+    calibrate: bool = Field(
+        True,
+        description="Divide the kept model's logits by the temperature with which its "
+        "probabilities fit the validation images best; the answers stay the same.",
+    )
     patience: int = Field(
         0,
         ge=0,

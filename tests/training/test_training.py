@@ -35,7 +35,8 @@ def test_run_folder_is_whole(reference: Run, recipe: Recipe) -> None:
     with reference.metrics.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert ",".join(rows[0]) == (
-        "epoch,phase,lr,train_loss,train_accuracy,val_loss,val_accuracy,images_per_second,seconds"
+        "epoch,phase,lr,train_loss,train_accuracy,val_loss,val_accuracy,images_per_second,seconds,"
+        "temperature"
     )
     assert [(row["epoch"], row["phase"]) for row in rows] == [
         ("1", "all"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import ceil, floor, log10
+from math import ceil, floor, inf, log10
 from pathlib import Path
 
 from edgewise.errors import UsageError, missing_package
@@ -23,6 +23,8 @@ TEMPLATE = "pareto.html.j2"
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8f7be8", "#a08a3c")
 OTHER = "#808080"
 SHAPES = {"fp32": "o", "bf16": "D", "int8": "s"}  # matplotlib's names
+LABEL_HEIGHT = 0.04  # of the chart's
+LABEL_LEFT, LABEL_ROOM = 1.12, 3.5  # factors of time: from a mark to its label, and for the label
 ROOM = 1.15  # left and right of the marks, as a factor of time
 
 
@@ -203,14 +205,18 @@ def _picture(charts: Sequence[Chart]) -> bytes:
                 markerfacecolor=colour if point.published else "white",
                 markersize=6,
             )
-        for point in best:
+        tops = [point.top1 for point in chart.points]
+        below = inf
+        for point in reversed(best):  # from the top, each label below the one before
+            below = min(point.top1, below - max(max(tops) - min(tops), 1) * LABEL_HEIGHT)
             axes.annotate(
-                f"{point.model}\n{point.runtime} {point.precision}",
+                f"{point.model}, {point.runtime} {point.precision}",
                 (point.median_ms, point.top1),
-                (-6, 5),
-                textcoords="offset points",
+                (point.median_ms / LABEL_LEFT, below),
                 ha="right",
+                va="center",
                 fontsize=7,
+                arrowprops={"arrowstyle": "-", "color": "0.7", "lw": 0.6},
             )
         axes.set(
             xscale="log",
@@ -221,7 +227,8 @@ def _picture(charts: Sequence[Chart]) -> bytes:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xticks([float(mark.text) for mark in chart.x_ticks])
-        axes.margins(0.2, 0.08)  # for the labels
+        axes.margins(0.05, 0.08)
+        axes.set_xlim(left=chart.x_range[0] / LABEL_ROOM)
         axes.grid(alpha=0.3)
         for runtime in dict.fromkeys(point.runtime for point in chart.points):
             axes.plot([], [], "o", color=colours[runtime], label=runtime)

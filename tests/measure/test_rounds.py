@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 
 from edgewise.errors import EdgewiseError
+from edgewise.measure import rounds
 from edgewise.measure.rounds import interleave, ratio, summary
-from edgewise.timing import rounds
 
 
 class Scripted:

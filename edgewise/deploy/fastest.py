@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from edgewise.deploy.predictor import Predictor, Way, open_predictor, verified_artifact, ways
+from edgewise.deploy.verify import TOLERANCE
 from edgewise.errors import EdgewiseError
 from edgewise.files import sha256_file
 from edgewise.measure.latency import machine
 from edgewise.measure.rounds import FEWEST_ROUNDS, Here, interleave
-from edgewise.measure.store import OK, OURS, WRONG, Row, Store, fingerprint, new_row, now
+from edgewise.measure.store import FAILED, OK, OURS, WRONG, Row, Store, fingerprint, new_row, now
 from edgewise.run_folder import Run
 
 SECONDS = 0.5  # of timed calls of each runtime
-TOLERANCE = 1e-4  # of a probability, as in `verify`: a fast wrong answer is out
 
 
 def open_fastest(source: str | Path, store: Store | None = None) -> Predictor:
@@ -40,7 +40,8 @@ def open_fastest(source: str | Path, store: Store | None = None) -> Predictor:
         row = _blank(source)
         rows = _stored(row, known, store) or _measure(source, known, row, store)
         timed = [row for row in rows if row.status == OK]
-        return known[min(timed, key=lambda row: row.median_ms or 0).runtime].open()
+        best = min(timed, key=lambda row: row.median_ms or 0, default=rows[0])
+        return known[best.runtime].open()
     return open_predictor(source)
 
 
@@ -73,8 +74,13 @@ def _measure(
     source: str | Path, known: Mapping[str, Way], blank: Row, store: Store | None
 ) -> list[Row]:
     """A row for each; the first is right, and who differs from it is not timed."""
-    opened = {name: way.open() for name, way in known.items()}
-    first, *_ = opened
+    first, *others = known
+    opened, failures = {first: known[first].open()}, {}
+    for name in others:
+        try:
+            opened[name] = known[name].open()
+        except EdgewiseError as error:  # the first can read it, and answers
+            failures[name] = str(error)
     side = opened[first].preprocess.size
     pixels = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), dtype=np.uint8)
     answers = {name: predictor.probabilities(pixels) for name, predictor in opened.items()}
@@ -83,14 +89,15 @@ def _measure(
     candidates = {name: Here(partial(opened[name].probabilities, pixels)) for name in right}
     timings, _ = interleave(candidates, SECONDS, FEWEST_ROUNDS)
     rows = []
-    for name in opened:
+    for name in known:
         row = replace(blank, imgsz=side, runtime=name, version=known[name].version)
-        wrong = f"its probabilities are up to {errors[name]:.1e} from {first}'s"
-        rows.append(
-            row.timed(timings[name])
-            if name in timings
-            else replace(row, status=WRONG, reason=wrong)
-        )
+        if name in timings:
+            rows.append(row.timed(timings[name]))
+        elif name in failures:
+            rows.append(replace(row, status=FAILED, reason=failures[name]))
+        else:
+            wrong = f"its probabilities are up to {errors[name]:.1e} from {first}'s"
+            rows.append(replace(row, status=WRONG, reason=wrong))
     times = (f"{row.runtime} {row.median_ms:.3g} ms" for row in rows if row.median_ms)
     print(f"measured on this machine, once: {', '.join(times)}", file=sys.stderr)
     try:

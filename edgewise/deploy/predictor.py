@@ -100,13 +100,14 @@ def verified_artifact(run: Run) -> Path | None:
     """The run's exported file, if `verify` has passed it and neither it nor the model changed."""
     if not run.verification.is_file():
         return None
-    seen = read_json(run.verification)
-    path = run.root / seen["file"]
-    unchanged = all(
-        file.is_file() and sha256_file(file) == seen[digest]
-        for file, digest in ((path, "sha256"), (run.weights, "model_sha256"))
-    )
-    return path if seen["passed"] and unchanged else None
+    try:
+        seen = read_json(run.verification)
+        path, passed = run.root / seen["file"], seen["passed"]
+        digests = ((path, seen["sha256"]), (run.weights, seen["model_sha256"]))
+    except (UsageError, KeyError, TypeError):  # edited: then nothing is known of the file
+        return None
+    unchanged = all(file.is_file() and sha256_file(file) == digest for file, digest in digests)
+    return path if passed and unchanged else None
 
 
 def open_model(source: str | Path) -> Model:

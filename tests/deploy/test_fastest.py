@@ -115,6 +115,18 @@ def test_it_answers_where_nothing_can_be_kept(
     assert open_fastest(file).runtime == "quick 1"
 
 
+def test_a_runtime_that_can_not_read_it_is_passed_over(
+    made: Made, file: Path, tmp_path: Path
+) -> None:
+    def refuse() -> Sleeper:
+        raise UsageError("an operator is missing")
+
+    made.ways["broken"] = Way("1", refuse)
+    store = Store(tmp_path / "bench.sqlite")
+    assert open_fastest(file, store).runtime == "quick 1"
+    assert {row.runtime: row.reason for row in store.rows()}["broken"] == "an operator is missing"
+
+
 def test_every_runtime_gives_the_models_answer(exported: Run) -> None:
     path = exported.exports / "model.onnx"
     expected = open_predictor(exported.root).probabilities(PIXELS)
@@ -130,6 +142,11 @@ def test_a_run_is_answered_by_its_file_only_while_that_is_verified(run: Run) -> 
     assert list(ways(run.root)) == ["torch"]
     assert verify(run).passed
     assert list(ways(run.root)) == ["torch", *ways(run.exports / "model.onnx")]
+    told = run.verification.read_text()
+    for damaged in ("{}", "not JSON", "[1]"):
+        run.verification.write_text(damaged)
+        assert list(ways(run.root)) == ["torch"]
+    run.verification.write_text(told)
     weights = bytearray(run.weights.read_bytes())
     weights[-1] ^= 1
     run.weights.write_bytes(bytes(weights))

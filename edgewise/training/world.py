@@ -17,6 +17,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from edgewise.errors import EdgewiseError
 
@@ -125,7 +127,14 @@ def joined(device: torch.device) -> Iterator[World]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    store, rank, size = next(iter(rendezvous("env://")))
+    if os.environ.get("GROUP_WORLD_SIZE", "1") == "1":
+        # torchrun keeps one store for all its restarts, where the processes may read where those
+        # before them listened (pytorch issue 135712). Each restart gets names of its own; only
+        # on one host, as several hosts may count their restarts differently.
+        store = PrefixStore(f"restart-{world.restarts}", store)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size)
     printed = sys.stdout, sys.stderr
     try:
         with Path(os.devnull).open("w", encoding="utf-8") as nothing:

@@ -9,9 +9,9 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
+from edgewise.libraries import import_library
 from edgewise.network import Network, build
 from edgewise.spec import Spec
-from edgewise.timing.peers import import_library
 from edgewise.weights.convert import copy_by_order
 
 

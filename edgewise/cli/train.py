@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from edgewise.cli.words import Duration, NumberOr
 from edgewise.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -22,10 +23,11 @@ RUNS = Path("runs")
 F = TypeVar("F", bound=Callable[..., None])
 
 
-def recipe_option(name: str) -> Callable[[F], F]:
+def recipe_option(name: str, word: str = "") -> Callable[[F], F]:
     """The option for a field of the recipe, with the field's help, default and range.
 
-    It is None if it was not given, so that on resume the run's own setting holds.
+    It is None if it was not given, so that on resume the run's own setting holds. If there is a
+    `word`, it may stand for a number.
     """
     setting = Recipe.__pydantic_fields__[name]  # type: ignore[attr-defined]
     low, high = (
@@ -33,11 +35,14 @@ def recipe_option(name: str) -> Callable[[F], F]:
         for end in ("ge", "le")
     )
     types = {int: click.IntRange(low, high), float: click.FloatRange(low, high)}
-    kind = types.get(setting.annotation, types[int] if low is not None else click.STRING)
-    help = setting.description
-    if setting.default is not None:
+    kind: Any = types.get(setting.annotation, types[int] if low is not None else click.STRING)
+    if word:
+        kind = NumberOr(kind, word)
+    help = setting.description + (f" Or: {word}." if word else "")
+    if setting.default:
         help += f"  [default: {setting.default}]"
-    return click.option(f"--{name}", type=kind, help=help)
+    metavar = f"NUMBER|{word}" if word else None
+    return click.option(f"--{name}", type=kind, metavar=metavar, help=help)
 
 
 @click.command(
@@ -45,6 +50,8 @@ def recipe_option(name: str) -> Callable[[F], F]:
     \b
     Examples:
       edgewise train photos/ --epochs 5 --imgsz 128 --name first
+      edgewise train photos/ --time 20m --batch auto --lr find
+      edgewise train photos/ --model mobilenet_v3_small teacher=runs/large
       edgewise train labels.csv --model mobilenet_v2 --no-flip
       edgewise train photos/ --recipe mine.toml optimizer=sgd lr=0.05 mixup=0.2
       edgewise train --resume runs/first
@@ -58,9 +65,16 @@ def recipe_option(name: str) -> Callable[[F], F]:
 )
 @recipe_option("model")
 @recipe_option("epochs")
-@recipe_option("batch")
+@click.option(
+    "--time",
+    "minutes",
+    type=Duration(),
+    metavar="TIME",
+    help="Plan as many epochs as end in this time here, such as 90s, 20m or 1h30m.",
+)
+@recipe_option("batch", "auto")
 @recipe_option("imgsz")
-@recipe_option("lr")
+@recipe_option("lr", "find")
 @recipe_option("patience")
 @recipe_option("seed")
 @recipe_option("device")
@@ -127,6 +141,10 @@ def command(
     given = read_settings(recipe) if recipe else {}
     given |= parse_settings(settings)
     given |= {setting: value for setting, value in options.items() if value is not None}
+    for setting, word, asked in (("batch", "auto", "find_batch"), ("lr", "find", "find_lr")):
+        if given.get(setting) == word:
+            given[asked] = True
+            del given[setting]
     if data is not None:
         given["data"] = data
     if no_pretrained:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from edgewise.errors import EdgewiseError, missing_package
+from edgewise.errors import EdgewiseError
+from edgewise.libraries import import_library
 
 if TYPE_CHECKING:
     from torch import nn
@@ -74,27 +73,3 @@ def _copy(network: Network, peer: nn.Module) -> None:
     for module in peer.modules():
         if isinstance(module, nn.BatchNorm2d | nn.LayerNorm):
             module.eps = network.spec.norm_eps
-
-
-def import_library(library: str) -> ModuleType:
-    """timm or torchvision.
-
-    Raises:
-        UsageError: it is not installed.
-    """
-    import torch
-
-    try:
-        try:
-            torchvision = import_module("torchvision")
-        except RuntimeError:
-            # Its compiled operators are of another build of torch. No network here calls one, but
-            # to be imported it wants two of them declared.
-            declared: Any = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
-            declared.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-            declared.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-            torchvision = import_module("torchvision")
-            vars(torchvision)["_edgewise_library"] = declared  # undone when it is collected
-        return torchvision if library == "torchvision" else import_module(library)
-    except ImportError as error:
-        raise missing_package(error.name or library, "bench") from error

@@ -25,6 +25,8 @@ class EpochMetrics:
         train_accuracy: likewise.
         val_loss: mean cross-entropy of the averaged weights on the validation images.
         val_accuracy: likewise.
+        val_macro_f1: mean F1 of the classes that the validation images have.
+        score: by which the best epoch is chosen: the accuracy, or macro-F1 (recipe: select).
         images_per_second: of training, validation not counted.
         seconds: of training and validation.
         temperature: by which the kept model's logits are divided, for the least validation loss.
@@ -37,6 +39,8 @@ class EpochMetrics:
     train_accuracy: float
     val_loss: float
     val_accuracy: float
+    val_macro_f1: float
+    score: float
     images_per_second: float
     seconds: float
     temperature: float = 1.0
@@ -66,8 +70,8 @@ class Progress:
 
 
 def best_epoch(history: Sequence[EpochMetrics]) -> EpochMetrics:
-    """The epoch whose weights are kept: highest validation accuracy, then lowest loss."""
-    return max(history, key=lambda epoch: (epoch.val_accuracy, -epoch.val_loss))
+    """The epoch whose weights are kept: highest score, then lowest validation loss."""
+    return max(history, key=lambda epoch: (epoch.score, -epoch.val_loss))
 
 
 def write_history(run: Run, history: Sequence[EpochMetrics]) -> None:

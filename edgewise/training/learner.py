@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from edgewise.errors import EdgewiseError
+from edgewise.errors import EdgewiseError, UsageError
 from edgewise.model import Model
 from edgewise.network import Network
 from edgewise.preprocess import Preprocess
@@ -23,6 +24,7 @@ from edgewise.training.optimizer import make_optimizer, set_rate
 from edgewise.training.progressive import at_epoch
 from edgewise.training.recipe import Recipe
 from edgewise.training.schedule import Schedule
+from edgewise.training.teacher import Teacher
 from edgewise.training.world import World
 from edgewise.weights.create import create_model
 
@@ -39,21 +41,31 @@ class Learner:
         self,
         recipe: Recipe,
         preprocess: Preprocess,
-        classes: int,
+        images: Sequence[int],
         steps_per_epoch: int,
         world: World | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
-        """Starts from pretrained or fresh weights; `recipe` has every default resolved."""
-        self.world = world or World()
+        """Starts from pretrained or fresh weights.
+
+        Args:
+            recipe: with nothing left open.
+            preprocess: the rule from an image to the network's input.
+            images: of training, in each class.
+            steps_per_epoch: batches in an epoch.
+            world: the processes that learn together.
+            teacher: from whose answers it learns as well.
+        """
+        self.world, self.teacher = world or World(), teacher
         self.recipe, self.preprocess, self.steps_per_epoch = recipe, preprocess, steps_per_epoch
         self.device = pick_device(recipe.device)
-        self.classes = classes
+        self.classes = len(images)
         self.mixing: Mixing | None = None
         torch.backends.cudnn.deterministic = True
         torch.manual_seed(recipe.seed)
         network = create_model(
             recipe.model,
-            classes,
+            self.classes,
             pretrained=bool(recipe.pretrained),
             drop_path=recipe.drop_path,
         )
@@ -62,6 +74,8 @@ class Learner:
         self.average = moving_average(self.network, recipe.ema_decay)
         self.optimizer = make_optimizer(self.network, recipe)
         self.forward: nn.Module = self.network
+        counts = torch.tensor(images, dtype=torch.float32, device=self.device)
+        self.prior = (counts / counts.sum()).log() if recipe.balance else torch.zeros_like(counts)
         # Small gradients are 0 in fp16 unless the loss is large; without fp16 it does nothing.
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "fp16")
 
@@ -73,6 +87,10 @@ class Learner:
         """
         head_only = epoch < self.recipe.head_epochs
         self.network.train(not head_only)
+        if self.recipe.freeze_norm:
+            for module in self.network.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
         self.network.requires_grad_(not head_only)
         self.network.head.classifier.requires_grad_(True)
         self.forward = self._forward()
@@ -159,12 +177,24 @@ class Learner:
         return nullcontext()
 
     def _loss(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """The mean loss of some images, and their logits, in float32."""
+        """The mean loss of some images, and their logits, in float32.
+
+        In the loss, the logits of frequent classes are raised by as much as their frequency alone
+        would raise them, so that the network itself needs not do it (logit adjustment, arXiv
+        2007.07314, equation 10). The part of the teacher is its soft targets' (arXiv 1503.02531).
+        """
         short = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.recipe.precision)
         with torch.autocast(self.device.type, short, enabled=short is not None):
             logits = self.forward(images).float()
+            taught = self.teacher.logits(images, self.preprocess) if self.teacher else None
         smoothing = self.recipe.label_smoothing
-        return F.cross_entropy(logits, targets, label_smoothing=smoothing), logits
+        loss = F.cross_entropy(logits + self.prior, targets, label_smoothing=smoothing)
+        if taught is not None:
+            warmth, weight = self.recipe.teacher_temperature, self.recipe.teacher_weight
+            ours, theirs = (F.log_softmax(z / warmth, dim=1) for z in (logits, taught))
+            distance = F.kl_div(ours, theirs, reduction="batchmean", log_target=True)
+            loss = torch.lerp(loss, warmth**2 * distance, weight)
+        return loss, logits
 
     def model(self, labels: tuple[str, ...]) -> Model:
         """The moving average as a model; it shares its weights, which go on moving."""
@@ -177,10 +207,20 @@ class Learner:
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "teacher": self.teacher.sha256 if self.teacher else "",
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of `state_dict`."""
+        """The inverse of `state_dict`.
+
+        Raises:
+            UsageError: the teacher is another than it was.
+        """
+        if self.teacher and state["teacher"] != self.teacher.sha256:
+            raise UsageError(
+                f"the teacher {self.recipe.teacher} was changed since this run began; put it back, "
+                "or start a new run"
+            )
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])

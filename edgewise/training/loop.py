@@ -14,23 +14,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgewise.data.augment import Augment
 from edgewise.data.dataset import Dataset
-from edgewise.data.loader import Batches, training_batches
+from edgewise.data.loader import Batches
 from edgewise.errors import EdgewiseError
 from edgewise.model import Classifier, cooled
 from edgewise.progress import bar
 from edgewise.run_folder import Run
+from edgewise.training.batches import epoch_batches
 from edgewise.training.checkpoint import load_checkpoint, save_checkpoint
 from edgewise.training.device import pick_device
 from edgewise.training.evaluate import classifier_function, predict_samples
 from edgewise.training.history import EpochMetrics, Progress, best_epoch, write_history
 from edgewise.training.interrupt import Stopped, StopRequest, stop_on_signals
 from edgewise.training.learner import Learner
-from edgewise.training.metrics import log_loss, temperature, top_k_accuracy
-from edgewise.training.progressive import at_epoch
+from edgewise.training.metrics import log_loss, macro_f1, temperature, top_k_accuracy
 from edgewise.training.recipe import Recipe
-from edgewise.training.start import create_run, preprocess_of, reopen_run
+from edgewise.training.start import create_run, preprocess_of, reopen_run, teacher_of
 from edgewise.training.world import World, joined
 from edgewise.weights.folder import save_model
 
@@ -107,8 +106,11 @@ class _Training:
         self.progress = Progress()
         self.preprocess = preprocess_of(recipe)
         self.steps_per_epoch = len(self._batches())
-        classes = len(dataset.classes)
-        self.learner = Learner(recipe, self.preprocess, classes, self.steps_per_epoch, world)
+        images = list(dataset.counts()["train"].values())
+        teacher = teacher_of(recipe, dataset)
+        self.learner = Learner(
+            recipe, self.preprocess, images, self.steps_per_epoch, world, teacher
+        )
         self.saved_at = time.monotonic()
 
     def finished(self) -> bool:
@@ -123,7 +125,7 @@ class _Training:
         self.learner.begin_epoch(self.progress.epoch)
         self._learn()
         started = time.monotonic()
-        val_loss, val_accuracy, degrees = self._validate()
+        validation = self._validate()
         done = self._of_all()
         metrics = EpochMetrics(
             epoch=done.epoch + 1,
@@ -131,11 +133,9 @@ class _Training:
             lr=self.learner.learning_rate((done.epoch + 1) * self.steps_per_epoch - 1),
             train_loss=done.loss / done.images,
             train_accuracy=done.right / done.images,
-            val_loss=val_loss,
-            val_accuracy=val_accuracy,
+            **validation,
             images_per_second=done.images / done.seconds,
             seconds=done.seconds + time.monotonic() - started,
-            temperature=degrees,
         )
         history = [*done.history, metrics]
         is_best = best_epoch(history) is metrics
@@ -144,7 +144,8 @@ class _Training:
         if self.world.first:
             if is_best:
                 save_model(
-                    cooled(self.learner.model(self.dataset.classes), degrees), self.run.model
+                    cooled(self.learner.model(self.dataset.classes), metrics.temperature),
+                    self.run.model,
                 )
             write_history(self.run, history)
         self.progress = Progress(epoch=metrics.epoch, history=history)
@@ -204,8 +205,8 @@ class _Training:
                 late = self.world.first and now - self.saved_at > SECONDS_BETWEEN_CHECKPOINTS
                 self._stop_or_save(self.request.number is not None, late)
 
-    def _validate(self) -> tuple[float, float, float]:
-        """Loss and accuracy of the averaged weights on the validation images; the temperature."""
+    def _validate(self) -> dict[str, float]:
+        """What `EpochMetrics` says of the averaged weights on the validation images."""
         samples = self.dataset.splits["val"]
         self.world.copy_from_first(list(self.learner.average.buffers()))
         classifier = Classifier(self.learner.model(self.dataset.classes))
@@ -231,27 +232,22 @@ class _Training:
                 f"the validation loss of epoch {self.progress.epoch + 1} is {loss}: training has "
                 "diverged. Train again with a lower --lr; what was saved before is kept."
             )
-        degrees = temperature(labels, probabilities) if self.recipe.calibrate else 1.0
-        return loss, top_k_accuracy(labels, probabilities, 1), degrees
+        accuracy, f1 = top_k_accuracy(labels, probabilities, 1), macro_f1(labels, probabilities)
+        return {
+            "val_loss": loss,
+            "val_accuracy": accuracy,
+            "val_macro_f1": f1,
+            "score": f1 if self.recipe.select == "macro-f1" else accuracy,
+            "temperature": temperature(labels, probabilities) if self.recipe.calibrate else 1.0,
+        }
 
     def _batches(self) -> Batches:
-        progress = self.progress
-        recipe = at_epoch(self.recipe, progress.epoch)
-        return training_batches(
-            self.dataset.splits["train"],
-            replace(self.preprocess, size=recipe.imgsz or self.preprocess.size),
-            Augment(
-                recipe.flip,
-                recipe.policy,
-                recipe.magnitude,
-                (recipe.crop_scale, 1.0),
-                recipe.erase,
-            ),
-            batch=recipe.batch,
-            workers=recipe.workers or 0,
-            seed=recipe.seed,
-            epoch=progress.epoch,
-            start=progress.batch,
+        return epoch_batches(
+            self.recipe,
+            self.preprocess,
+            self.dataset,
+            self.progress.epoch,
+            start=self.progress.batch,
             share=(self.world.rank, self.world.size),
         )
 

@@ -77,6 +77,14 @@ def class_scores(confusion: NDArray[np.int64], classes: tuple[str, ...]) -> tupl
     return tuple(scores)
 
 
+def macro_f1(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> float:
+    """The mean F1 of the classes that `labels` has, from (N,) and (N, C): each counts the same."""
+    classes = probabilities.shape[1]
+    confusion = confusion_matrix(labels, probabilities.argmax(axis=1), classes)
+    scores = class_scores(confusion, tuple(map(str, range(classes))))
+    return float(np.mean([score.f1 for score in scores if score.support]))
+
+
 def top_k_accuracy(labels: NDArray[np.int64], probabilities: NDArray[np.float32], k: int) -> float:
     """The part of the images whose class is among the k most probable ones."""
     best = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]

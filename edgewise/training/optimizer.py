@@ -17,7 +17,7 @@ def make_optimizer(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
 
     Each group of parameters has a "scale", the factor of its learning rate; see `set_rate`.
     """
-    groups = _parameter_groups(network, recipe.weight_decay, recipe.layer_decay)
+    groups = _parameter_groups(network, recipe.weight_decay, recipe.layer_decay or 1.0)
     if recipe.optimizer == "adamw":
         betas = (recipe.momentum, 0.999)
         return torch.optim.AdamW(groups, lr=recipe.lr, betas=betas, fused=True)

@@ -27,13 +27,13 @@ def at_epoch(recipe: Recipe, epoch: int) -> Recipe:
     def between(first: float, last: float) -> float:
         return first + done * (last - first)
 
-    size = recipe.imgsz
+    size = recipe.train_imgsz
     if size and recipe.first_imgsz and done < 1:
         size = round(between(recipe.first_imgsz, size) / MULTIPLE) * MULTIPLE
     return replace(
         recipe,
-        imgsz=size,
-        magnitude=round(between(recipe.first_magnitude, recipe.magnitude)),
+        train_imgsz=size,
+        magnitude=round(between(recipe.first_magnitude, recipe.magnitude or 0)),
         mixup=between(recipe.first_mixup, recipe.mixup) if recipe.mixup else 0.0,
         cutmix=between(recipe.first_mixup, recipe.cutmix) if recipe.cutmix else 0.0,
         dropout=None if recipe.dropout is None else between(recipe.first_dropout, recipe.dropout),

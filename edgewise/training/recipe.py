@@ -15,14 +15,16 @@ from edgewise.validation import from_plain, one_of, record
 OPTIMIZERS = ("adamw", "sgd", "rmsprop", "rmsprop-tf")
 PRECISIONS = ("fp32", "bf16", "fp16")
 SCHEDULES = ("cosine", "exponential", "step", "constant")
+SELECTIONS = ("accuracy", "macro-f1")
 
 
 @record()
 class Recipe:
     """The settings of a run. The text beside each field is its documentation, and its help.
 
-    A setting of None is chosen when the run starts, by `start.resolve`; the recipe in a run folder
-    has none left.
+    A setting of None, and `epochs` and `batch` of 0, are chosen when the run starts, for this
+    machine by `start.resolve` and for the data by `defaults.fit`; the recipe in a run folder has
+    none left.
 
     Raises:
         UsageError: a setting is of the wrong type or out of range; the message names it.
@@ -39,14 +41,34 @@ class Recipe:
         description="Height and width of the input in pixels. Default: the model's own, at most "
         "224.",
     )
-    epochs: int = Field(10, ge=1, description="Passes over the training images.")
+    train_imgsz: int | None = Field(
+        None,
+        ge=16,
+        description="The same for training: a random crop shows things larger than the picture "
+        "that is classified later does. Default: with pretrained weights 0.8 to 0.9 of imgsz.",
+    )
+    epochs: int = Field(
+        0,
+        ge=0,
+        description="Passes over the training images. Default: 10, or as many as are 400 steps.",
+    )
     head_epochs: int = Field(
         1,
         ge=0,
         description="Of these, how many train the new classifier alone, the pretrained rest "
         "frozen. None without pretrained weights, and at least one epoch trains everything.",
     )
-    batch: int = Field(32, ge=2, description="Images in a step of the optimiser.")
+    minutes: float | None = Field(
+        None,
+        gt=0,
+        description="Plan as many epochs as end in this time on this machine; see --time.",
+    )
+    batch: int = Field(
+        0, ge=0, description="Images in a step of the optimiser. Default: 32, 8 or 16 for few."
+    )
+    find_batch: bool = Field(
+        False, description="Find the smallest batch with which training is about as fast as it can."
+    )
     accumulate: int = Field(
         1, ge=1, description="Parts that a batch is computed in, one after the other: less memory."
     )
@@ -58,12 +80,18 @@ class Recipe:
         "adamw", description=f"One of {', '.join(OPTIMIZERS)} (TensorFlow's, epsilon in the root)."
     )
     lr: float = Field(1e-3, ge=1e-8, le=10, description="Peak learning rate.")
+    find_lr: bool = Field(
+        False,
+        description="Find the peak learning rate: a tenth of the one at which the loss is lowest "
+        "while the rate rises.",
+    )
     momentum: float = Field(0.9, ge=0, lt=1, description="Of SGD and RMSProp; AdamW's first beta.")
-    layer_decay: float = Field(
-        1.0,
+    layer_decay: float | None = Field(
+        None,
         gt=0,
         le=1,
-        description="Each block learns at this part of the rate of the block behind it.",
+        description="Each block learns at this part of the rate of the block behind it. Default: "
+        "0.9 for a pretrained ConvNeXt, else 1.",
     )
     weight_decay: float = Field(0.02, ge=0, le=1, description="On all but norms and biases.")
     clip: float = Field(
@@ -81,6 +109,11 @@ class Recipe:
         ge=0,
         description="Epochs in which the learning rate rises to its peak, once everything trains.",
     )
+    freeze_norm: bool | None = Field(
+        None,
+        description="Keep the pretrained statistics of batch norm. Default: where fewer than 16 "
+        "images go through at once.",
+    )
     mixup: float = Field(0.0, ge=0, le=10, description="Alpha of mixup; 0 is off.")
     cutmix: float = Field(0.0, ge=0, le=10, description="Alpha of CutMix; 0 is off.")
     dropout: float | None = Field(
@@ -88,6 +121,17 @@ class Recipe:
     )
     drop_path: float | None = Field(
         None, ge=0, lt=1, description="Rate of stochastic depth. Default: the network's own."
+    )
+    teacher: str | None = Field(
+        None,
+        description="Learn also from the answers of this model to the same crops and mixtures: a "
+        "run or model folder, timm:NAME, or timm:NAME:FILE for a checkpoint of timm's.",
+    )
+    teacher_weight: float = Field(
+        0.9, ge=0, le=1, description="Part of the loss that is the teacher's; the rest is labels'."
+    )
+    teacher_temperature: float = Field(
+        2.0, ge=0.5, le=20, description="Divides both networks' logits in the teacher's part."
     )
     label_smoothing: float = Field(
         0.1, ge=0, le=0.9, description="Part of the target spread over all classes."
@@ -102,11 +146,25 @@ class Recipe:
     crop_scale: float = Field(
         0.7, ge=0.05, le=1, description="Random crops keep at least this part of an image's area."
     )
+    balance: bool | None = Field(
+        None,
+        description="Learn as if all classes were as frequent (logit adjustment). Default: if one "
+        "has over 5 times the images of another.",
+    )
+    select: Annotated[str, one_of(*SELECTIONS)] | None = Field(
+        None,
+        description="What the best epoch is best in on the validation images: accuracy or "
+        "macro-f1. Default: macro-f1 with balance, else accuracy.",
+    )
     policy: Annotated[str, one_of(*POLICIES, "none")] = Field(
         "randaugment", description=f"Operations on training images: {', '.join(POLICIES)}, none."
     )
-    magnitude: int = Field(
-        5, ge=0, le=MAX_MAGNITUDE, description="Of RandAugment; 0 is off, 10 the usual end."
+    magnitude: int | None = Field(
+        None,
+        ge=0,
+        le=MAX_MAGNITUDE,
+        description="Of RandAugment; 0 is off, 10 the usual end. Default: 5, and 2 for fewer than "
+        "1,000 training images.",
     )
     erase: float = Field(
         0.0, ge=0, le=1, description="Probability that a box of noise covers a part of an image."

@@ -6,7 +6,7 @@ import os
 import platform
 import shlex
 import sys
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -20,8 +20,12 @@ from edgewise.files import write_json
 from edgewise.measure.latency import machine
 from edgewise.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from edgewise.run_folder import Run
+from edgewise.training.defaults import check, fit
 from edgewise.training.device import pick_device
 from edgewise.training.recipe import Recipe
+from edgewise.training.teacher import TIMM, Teacher, load_teacher
+from edgewise.training.trial import RateTrial, find_batch, find_rate, plan_epochs
+from edgewise.training.world import of_torchrun
 from edgewise.weights.pretrained import Checkpoint, choose, load_pretrained
 from edgewise.weights.pretrained import resolve as resolve_name
 
@@ -50,13 +54,19 @@ def create_run(recipe: Recipe, run: Run) -> tuple[Recipe, Dataset]:
             f"{run.root} is a run already. Go on with it: edgewise train --resume {run.root}. "
             "Or choose another --name."
         )
+    if recipe.epochs and recipe.minutes:
+        raise UsageError("give --epochs or --time, not both")
     if run.root.exists() and (not run.root.is_dir() or any(run.root.iterdir())):
         raise UsageError(f"{run.root} holds something else already. Choose another --name.")
     recipe = resolve(recipe)
     dataset = load_dataset(Path(recipe.data), workers=recipe.workers or 1)
     print(describe(dataset), flush=True)
+    teacher_of(recipe, dataset)
+    recipe, found = _tried(recipe, dataset)
     write_dataset(dataset, run)
     write_json(run.environment, environment(recipe))
+    if found:
+        found.write(run.root)
     recipe.write(run.recipe)  # last: it makes the folder a run
     return recipe, dataset
 
@@ -67,7 +77,14 @@ def reopen_run(recipe: Recipe, run: Run) -> tuple[Recipe, Dataset]:
     Raises:
         UsageError: no such run, or `recipe` asks for something else than it did.
     """
-    stored, recipe = Recipe.read(Run.open(run.root).recipe), resolve(recipe)
+    stored = Recipe.read(Run.open(run.root).recipe)
+    open_settings = {
+        name: getattr(stored, name)
+        for name, value in asdict(recipe).items()
+        if value is None or (name in ("epochs", "batch") and value == 0)
+    }
+    dataset = read_dataset(run)
+    recipe = fit(resolve(replace(recipe, **open_settings)), dataset, of_torchrun().size)
     for setting in fields(Recipe):
         name, was = setting.name, getattr(stored, setting.name)
         if name not in MAY_CHANGE_ON_RESUME and getattr(recipe, name) != was:
@@ -75,11 +92,11 @@ def reopen_run(recipe: Recipe, run: Run) -> tuple[Recipe, Dataset]:
                 f"{name} can't be changed on resume: in {run.root} it is {was}. "
                 "Leave it out, or start a new run."
             )
-    return recipe, read_dataset(run)
+    return recipe, dataset
 
 
 def resolve(recipe: Recipe) -> Recipe:
-    """The recipe with every None and "auto" replaced by what they stand for on this machine.
+    """The recipe with what is open chosen for this machine; `defaults.fit` does it for the data.
 
     Pretrained weights are loaded once, which brings them to this machine: what is missing is said
     before the data is read.
@@ -89,15 +106,7 @@ def resolve(recipe: Recipe) -> Recipe:
         EdgewiseError: the weights can't be downloaded.
     """
     known = variant(resolve_name(recipe.model).name)
-    if recipe.stages > recipe.epochs:
-        raise UsageError(
-            f"{recipe.stages} stages need at least as many epochs, not {recipe.epochs}"
-        )
-    if recipe.accumulate * 2 > recipe.batch:
-        raise UsageError(
-            f"a batch of {recipe.batch} can't be computed in {recipe.accumulate} parts: batch norm "
-            "needs two images or more in each"
-        )
+    check(recipe)
     if recipe.precision == "fp16" and pick_device(recipe.device).type != "cuda":
         raise UsageError("fp16 needs an NVIDIA GPU; on a CPU use bf16 or fp32.")
     pretrained = recipe.pretrained is not False
@@ -114,7 +123,7 @@ def resolve(recipe: Recipe) -> Recipe:
     return replace(
         recipe,
         pretrained=pretrained,
-        head_epochs=min(recipe.head_epochs, recipe.epochs - 1) if pretrained else 0,
+        teacher=_whole_path(recipe.teacher),
         imgsz=recipe.imgsz or min(known.input_size, LARGEST_DEFAULT_SIZE),
         workers=_cores() if recipe.workers is None else recipe.workers,
         device=str(pick_device(recipe.device)),
@@ -143,6 +152,42 @@ def preprocess_of(recipe: Recipe) -> Preprocess:
     return Preprocess(size, 1.0, "bilinear", IMAGENET_MEAN, IMAGENET_STD)
 
 
+def _tried(recipe: Recipe, dataset: Dataset) -> tuple[Recipe, RateTrial | None]:
+    """The recipe with what is open chosen: by the data, or by trials where it asks for them."""
+    processes = of_torchrun().size
+    asked = replace(recipe, find_batch=False, find_lr=False)
+    if processes > 1 and (recipe.minutes or asked != recipe):
+        raise UsageError(
+            "--batch auto, --lr find and --time are for a single process. Find them without "
+            "torchrun, and give their values."
+        )
+    preprocess, found = preprocess_of(recipe), None
+    chosen = fit(asked, dataset, processes)
+    if recipe.find_batch:
+        asked = replace(asked, batch=find_batch(chosen, preprocess, dataset))
+        chosen = fit(asked, dataset)
+        print(f"batch: {chosen.batch}", flush=True)
+    if recipe.find_lr:
+        found = find_rate(chosen, preprocess, dataset)
+        asked = replace(asked, lr=found.chosen)
+        chosen = fit(asked, dataset)
+        print(f"learning rate: {chosen.lr:g}", flush=True)
+    if recipe.minutes:
+        chosen = fit(replace(asked, epochs=plan_epochs(chosen, preprocess, dataset)), dataset)
+    return chosen, found
+
+
+def teacher_of(recipe: Recipe, dataset: Dataset) -> Teacher | None:
+    """The teacher that a resolved recipe names, if it names one.
+
+    Raises:
+        UsageError: there is no such model, or it doesn't know the classes.
+    """
+    if recipe.teacher is None:
+        return None
+    return load_teacher(recipe.teacher, dataset.classes, pick_device(recipe.device))
+
+
 def environment(recipe: Recipe) -> dict[str, str | int]:
     """What `environment.json` holds: the versions, the machine and the command."""
     return {
@@ -160,6 +205,13 @@ def _device_name(device: str) -> str:
     if device.startswith("cuda"):
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return device
+
+
+def _whole_path(teacher: str | None) -> str | None:
+    """A run may be resumed from another folder."""
+    if teacher is None or teacher.startswith(TIMM):
+        return teacher
+    return str(Path(teacher).resolve())
 
 
 def _cores() -> int:

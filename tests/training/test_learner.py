@@ -17,11 +17,12 @@ def learned(steps: int = 2, **settings: object) -> tuple[dict[str, torch.Tensor]
         "photos",
         "convnext_atto",
         imgsz=32,
+        epochs=10,
         pretrained=False,
         device="cpu",
         **{"lr": 1e-3, "optimizer": "sgd", **settings},  # type: ignore[arg-type]
     )
-    learner = Learner(recipe, preprocess_of(recipe), 3, steps_per_epoch=steps)
+    learner = Learner(recipe, preprocess_of(recipe), [4] * 3, steps_per_epoch=steps)
     learner.begin_epoch(0)
     torch.manual_seed(5)
     losses = []

@@ -12,6 +12,7 @@ from edgewise.training.metrics import (
     confusion_matrix,
     expected_calibration_error,
     log_loss,
+    macro_f1,
     top_k_accuracy,
 )
 
@@ -76,3 +77,13 @@ def test_calibration_of_a_hand_worked_example() -> None:
     assert found[1.0] == pytest.approx((2, 0.93, 0.5))
     # (1 * |.5 - 0| + 1 * |.62 - 1| + 2 * |.93 - .5|) / 4
     assert expected_calibration_error(bins) == pytest.approx((0.5 + 0.38 + 0.86) / 4)
+
+
+def test_macro_f1() -> None:
+    random = np.random.default_rng(4)
+    labels = random.choice(3, 60, p=(0.7, 0.2, 0.1))  # of five classes, two are not there
+    probabilities = random.dirichlet(np.ones(5), 60).astype(np.float32)
+    expected = oracle.f1_score(
+        labels, probabilities.argmax(axis=1), labels=[0, 1, 2], average="macro"
+    )
+    assert macro_f1(labels, probabilities) == pytest.approx(expected)

@@ -30,7 +30,7 @@ def of_table(model: str) -> Recipe:
         "photos",
         model,
         epochs=350,
-        imgsz=sizes[1],
+        train_imgsz=sizes[1],
         magnitude=magnitudes[1],
         mixup=mixups[1],
         dropout=dropouts[1],
@@ -48,12 +48,12 @@ def test_four_stages_from_the_first_values_to_the_last(model: str) -> None:
     stages = [at_epoch(recipe, epoch) for epoch in range(350)]
     assert stages[0] == stages[87] != stages[88]
     for stage, at in ((stages[0], 0), (stages[-1], 1)):
-        values = stage.imgsz, stage.magnitude, stage.mixup, stage.dropout
+        values = stage.train_imgsz, stage.magnitude, stage.mixup, stage.dropout
         assert values == pytest.approx(tuple(pair[at] for pair in TABLE[model]))
-    assert len({stage.imgsz for stage in stages}) == 4
-    sizes = [stage.imgsz or 0 for stage in stages]
+    assert len({stage.train_imgsz for stage in stages}) == 4
+    sizes = [stage.train_imgsz or 0 for stage in stages]
     assert sizes == sorted(sizes)
-    assert all(size % 8 == 0 for size in sizes if size != recipe.imgsz)
+    assert all(size % 8 == 0 for size in sizes if size != recipe.train_imgsz)
     assert stages[-1] == recipe
 
 
@@ -83,8 +83,10 @@ def test_a_run_learns_from_larger_images_and_more_dropout_each_stage(
 
 def test_dropout_goes_where_the_network_has_it() -> None:
     for model, classes in (("mobilenet_v3_small", 3), ("mobilenet_v2", 3)):
-        recipe = Recipe("photos", model, pretrained=False, dropout=0.45, imgsz=32, device="cpu")
-        learner = Learner(recipe, preprocess_of(recipe), classes, steps_per_epoch=1)
+        recipe = Recipe(
+            "photos", model, epochs=2, pretrained=False, dropout=0.45, imgsz=32, device="cpu"
+        )
+        learner = Learner(recipe, preprocess_of(recipe), [4] * classes, steps_per_epoch=1)
         learner.begin_epoch(0)
         rates = [m.p for m in learner.network.head.modules() if isinstance(m, torch.nn.Dropout)]
         assert rates.count(0.45) == 1 and sum(rates) == 0.45

@@ -22,7 +22,7 @@ def test_round_trip(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
-        ("epochs", 0),
+        ("epochs", -1),
         ("epochs", 2.5),
         ("epochs", True),
         ("batch", "32"),
@@ -76,7 +76,7 @@ def test_a_recipe_of_an_earlier_version_has_the_defaults_of_what_is_new(tmp_path
 
 def test_resolved_recipe_has_no_gaps() -> None:
     resolved = resolve(Recipe("photos", "efficientnet_b3", pretrained=False, device="cpu"))
-    assert (resolved.pretrained, resolved.head_epochs) == (False, 0)
+    assert resolved.pretrained is False
     assert (resolved.imgsz, resolved.device) == (224, "cpu")
     assert resolved.workers is not None
 
@@ -95,7 +95,6 @@ def test_input_is_normalised_as_the_pretrained_weights_want() -> None:
     preprocess = preprocess_of(recipe)
     assert (preprocess.size, preprocess.crop) == (96, 1.0)
     assert (preprocess.mean[0], preprocess.std[0]) == (127, 128)  # tensorflow/tpu's Lite
-    assert resolve(Recipe("photos", epochs=1, device="cpu")).head_epochs == 0
 
 
 @pytest.mark.parametrize(("device", "named"), [("gpu", "gpu"), ("cuda:77", "cuda:77")])

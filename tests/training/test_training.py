@@ -24,7 +24,11 @@ from edgewise.weights.folder import load_model
 
 
 def test_run_folder_is_whole(reference: Run, recipe: Recipe) -> None:
-    assert Recipe.read(reference.recipe) == replace(recipe, head_epochs=0)
+    chosen = {
+        "head_epochs": 0, "train_imgsz": 32, "magnitude": 2, "layer_decay": 1.0,
+        "freeze_norm": False, "balance": False, "select": "accuracy",
+    }  # fmt: skip
+    assert Recipe.read(reference.recipe) == replace(recipe, **chosen)
     environment = json.loads(reference.environment.read_text(encoding="utf-8"))
     assert set(environment) == {
         *("edgewise", "python", "torch", "platform", "cpu", "cores", "device", "started"),
@@ -35,8 +39,8 @@ def test_run_folder_is_whole(reference: Run, recipe: Recipe) -> None:
     with reference.metrics.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert ",".join(rows[0]) == (
-        "epoch,phase,lr,train_loss,train_accuracy,val_loss,val_accuracy,images_per_second,seconds,"
-        "temperature"
+        "epoch,phase,lr,train_loss,train_accuracy,val_loss,val_accuracy,val_macro_f1,"
+        "score,images_per_second,seconds,temperature"
     )
     assert [(row["epoch"], row["phase"]) for row in rows] == [
         ("1", "all"),
@@ -71,7 +75,7 @@ def test_it_learns_from_scratch(recipe: Recipe, tmp_path: Path) -> None:
 
 def test_head_learns_first_and_the_rest_stays(recipe: Recipe) -> None:
     frozen_first = replace(recipe, head_epochs=1)
-    learner = Learner(frozen_first, preprocess_of(frozen_first), classes=3, steps_per_epoch=1)
+    learner = Learner(frozen_first, preprocess_of(frozen_first), [4] * 3, steps_per_epoch=1)
     pixels, labels = torch.randint(0, 256, (4, 32, 32, 3)).byte(), torch.tensor([0, 1, 2, 0])
     before = {key: value.clone() for key, value in learner.network.state_dict().items()}
 
@@ -95,7 +99,7 @@ def test_pretrained_run_has_a_head_phase(digits: Path, tmp_path: Path) -> None:
 
 
 def test_no_weight_decay_on_norms_and_biases(recipe: Recipe) -> None:
-    learner = Learner(resolve(recipe), preprocess_of(resolve(recipe)), 3, 1)
+    learner = Learner(resolve(recipe), preprocess_of(resolve(recipe)), [4] * 3, 1)
     names = {id(p): name for name, p in learner.network.named_parameters()}
     decayed, free = (
         {names[id(p)] for p in group["params"]} for group in learner.optimizer.param_groups
@@ -106,11 +110,11 @@ def test_no_weight_decay_on_norms_and_biases(recipe: Recipe) -> None:
     assert [group["weight_decay"] for group in learner.optimizer.param_groups] == [0.02, 0]
 
 
-def test_best_is_by_accuracy_then_loss_then_first() -> None:
+def test_best_is_by_score_then_loss_then_first() -> None:
     rows = [(0.5, 1.0), (0.75, 0.9), (0.75, 0.8), (0.75, 0.8)]
     history = [
-        EpochMetrics(i, "all", 0, 0, 0, loss, accuracy, 1, 1)
-        for i, (accuracy, loss) in enumerate(rows, start=1)
+        EpochMetrics(i, "all", 0, 0, 0, loss, 0, 0, score, 1, 1)
+        for i, (score, loss) in enumerate(rows, start=1)
     ]
     assert best_epoch(history).epoch == 3
 

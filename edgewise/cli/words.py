@@ -1,0 +1,39 @@
+"""Values of options that are more than a number: a word instead of one, a time with its unit."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import click
+
+MINUTES = {"h": 60.0, "m": 1.0, "s": 1 / 60}
+
+
+class NumberOr(click.ParamType):  # type: ignore[type-arg]  # not generic in older clicks
+    """A number of another type, or one word."""
+
+    name = "number"
+
+    def __init__(self, number: Any, word: str) -> None:
+        self.number, self.word = number, word
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number, or the word as it is."""
+        return value if value == self.word else self.number.convert(value, param, ctx)
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]
+    """90s, 20m, 1.5h or 1h30m, as minutes."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The minutes."""
+        parts = re.findall(r"(\d+(?:\.\d+)?)([hms])", str(value))
+        minutes = sum(float(number) * MINUTES[unit] for number, unit in parts)
+        if "".join(map("".join, parts)) != value or not minutes:
+            self.fail(f"'{value}' is not a time such as 90s, 20m or 1h30m", param, ctx)
+        return minutes

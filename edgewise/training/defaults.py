@@ -1,0 +1,103 @@
+"""What a recipe leaves open, chosen by the data that it is for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from edgewise.data.dataset import Dataset
+from edgewise.errors import UsageError
+from edgewise.training.recipe import Recipe
+from edgewise.weights.pretrained import resolve as resolve_name
+
+EPOCHS = 10
+LEAST_STEPS = 400  # of the optimiser: a small set is seen more often, until it has been learned
+BATCH, SMALLEST_BATCH = 32, 8
+STEPS_PER_EPOCH = 8  # of a set that is too small for so many full batches: smaller ones
+FEW_IMAGES = 1_000
+MAGNITUDE, LIGHT_MAGNITUDE = 5, 2
+UNEVEN = 5.0
+NORM_NEEDS = 16  # images at once; with fewer, their statistics are too noisy to learn
+CONVNEXT_DECAY = 0.9
+TRAIN_PART = (0.8, 0.9)  # of the size that is deployed
+MULTIPLES = (32, 16, 8)  # pixels: whole pixels after the network's strides, if it can be
+
+
+def fit(recipe: Recipe, dataset: Dataset, processes: int = 1) -> Recipe:
+    """The recipe with what is open chosen; everything else in it is resolved already.
+
+    - Small sets get small batches, more epochs and little augmentation.
+    - A random crop is enlarged, so things look larger in training than they do later; a smaller
+      training size makes up for it, and is faster (FixRes, arXiv 1906.06423).
+    - Pretrained batch norm keeps its statistics if too few images go through at once.
+    - The blocks of a pretrained ConvNeXt learn the slower, the nearer they are to the input
+      (arXiv 2201.03545, appendix A.2).
+    - Uneven classes count as if they were even, and the best epoch is that of the best macro-F1.
+
+    Raises:
+        UsageError: a setting doesn't suit this data or the others; the message says which.
+    """
+    images = len(dataset.splits["train"])
+    counts = dataset.counts()["train"].values()
+    batch = recipe.batch or _batch(images)
+    if batch > images:
+        raise UsageError(
+            f"a batch of {batch} is larger than the training images ({images:,}). Leave --batch "
+            f"out, or give at most {images}."
+        )
+    steps = math.ceil(images / batch)
+    epochs = recipe.epochs or max(EPOCHS, math.ceil(LEAST_STEPS / steps), recipe.stages)
+    pretrained, size = bool(recipe.pretrained), recipe.imgsz or 0
+    freeze = pretrained and batch < NORM_NEEDS * recipe.accumulate * processes
+    uneven = max(counts) > UNEVEN * min(counts)
+    balance = uneven if recipe.balance is None else recipe.balance
+    light = LIGHT_MAGNITUDE if images < FEW_IMAGES else MAGNITUDE
+    convnext = resolve_name(recipe.model).name.startswith("convnext")
+    chosen = replace(
+        recipe,
+        batch=batch,
+        epochs=epochs,
+        head_epochs=min(recipe.head_epochs, epochs - 1) if pretrained else 0,
+        train_imgsz=recipe.train_imgsz or (_train_size(size) if pretrained else size),
+        freeze_norm=freeze if recipe.freeze_norm is None else recipe.freeze_norm,
+        layer_decay=recipe.layer_decay or (CONVNEXT_DECAY if pretrained and convnext else 1.0),
+        magnitude=light if recipe.magnitude is None else recipe.magnitude,
+        balance=balance,
+        select=recipe.select or ("macro-f1" if balance else "accuracy"),
+    )
+    check(chosen)
+    return chosen
+
+
+def check(recipe: Recipe) -> None:
+    """Whether the settings suit each other, as far as they are chosen.
+
+    Raises:
+        UsageError: two don't; the message says which.
+    """
+    if 0 < recipe.epochs < recipe.stages:
+        raise UsageError(
+            f"{recipe.stages} stages need at least as many epochs, not {recipe.epochs}"
+        )
+    if 0 < recipe.batch < recipe.accumulate * 2:
+        raise UsageError(
+            f"a batch of {recipe.batch} can't be computed in {recipe.accumulate} parts: batch norm "
+            "needs two images or more in each"
+        )
+
+
+def _batch(images: int) -> int:
+    """A power of two."""
+    batch = BATCH
+    while batch > SMALLEST_BATCH and images < batch * STEPS_PER_EPOCH:
+        batch //= 2
+    return max(2, min(batch, images))
+
+
+def _train_size(size: int) -> int:
+    low, high = TRAIN_PART
+    for multiple in MULTIPLES:
+        fitting = [s for s in range(multiple, size, multiple) if low * size <= s <= high * size]
+        if fitting:
+            return fitting[-1]
+    return size

@@ -1,0 +1,270 @@
+"""Short trials before a run, with real steps: how large a batch, how high a rate, how many epochs.
+
+What is learned in them is thrown away.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count, islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgewise.data.dataset import Dataset
+from edgewise.errors import EdgewiseError, UsageError
+from edgewise.files import write_text
+from edgewise.model import Classifier
+from edgewise.preprocess import Preprocess
+from edgewise.progress import bar
+from edgewise.training.batches import epoch_batches
+from edgewise.training.evaluate import classifier_function, predict_samples
+from edgewise.training.learner import Learner
+from edgewise.training.recipe import Recipe
+
+SMALLEST_BATCH, LARGEST_BATCH = 8, 1024
+WARM_STEPS, TIMED_STEPS = 2, 5
+AS_FAST = 0.95  # of the highest images/s
+FASTER = 1.03  # a doubling that brings less than this is the last
+
+RATES = (1e-6, 1.0)
+RATE_STEPS = 100
+SMOOTHING = 0.9
+DIVERGED = 4.0  # times the lowest loss
+BELOW_LOWEST = 10.0
+
+TIMED_SECONDS = 5.0
+TIMED_VALIDATION = 4  # batches
+SPARE = 0.95  # of the time given; the rest is for what was not foreseen
+
+
+def find_batch(recipe: Recipe, preprocess: Preprocess, dataset: Dataset) -> int:
+    """The smallest batch with which this machine trains about as fast as it can.
+
+    Larger ones would be no faster, and make fewer steps. The steps are of the recipe's network at
+    its training size, on pictures of noise.
+
+    Raises:
+        UsageError: not even the smallest batch fits into the GPU's memory.
+    """
+    images = len(dataset.splits["train"])
+    learner = _learner(recipe, preprocess, dataset)
+    size = recipe.train_imgsz or preprocess.size
+    most = min(images, LARGEST_BATCH)
+    with bar("finding the batch", int(math.log2(most / SMALLEST_BATCH)) + 1) as steps:
+
+        def images_per_second(batch: int) -> float | None:
+            steps.advance(note=str(batch))
+            pixels = torch.randint(0, 256, (batch, size, size, 3), dtype=torch.uint8)
+            labels = torch.arange(batch) % len(dataset.classes)
+            try:
+                return _speed(learner, pixels, labels)
+            except torch.OutOfMemoryError:
+                learner.optimizer.zero_grad()
+                torch.cuda.empty_cache()
+                return None
+
+        batch = best_batch(images_per_second, most)
+    if batch is None:
+        raise UsageError(
+            f"the GPU has too little memory for {SMALLEST_BATCH} images of {size} pixels. Use a "
+            "smaller --imgsz or --model."
+        )
+    return batch
+
+
+def best_batch(images_per_second: Callable[[int], float | None], most: int) -> int | None:
+    """The smallest batch that is about as fast as the fastest that fits.
+
+    Batches are doubled while it pays. Where the memory ends, the last gap is bisected in steps of
+    the smallest batch.
+
+    Args:
+        images_per_second: of a batch; None if it doesn't fit into memory.
+        most: the largest batch that may be tried.
+
+    Returns:
+        The batch, or None if none fits.
+    """
+    speeds: dict[int, float] = {}
+    batch, too_large = min(SMALLEST_BATCH, most), most + 1
+    while batch < too_large:
+        speed = images_per_second(batch)
+        if speed is None:
+            too_large = batch
+            break
+        pays = speed > FASTER * max(speeds.values(), default=0.0)
+        speeds[batch] = speed
+        if not pays:
+            too_large = 0  # memory is not what ends it
+        batch *= 2
+    low = max(speeds, default=0)
+    while too_large <= most and too_large - low > SMALLEST_BATCH and low:
+        middle = (low + too_large) // 2 // SMALLEST_BATCH * SMALLEST_BATCH
+        if middle <= low:
+            break
+        speed = images_per_second(middle)
+        if speed is None:
+            too_large = middle
+        else:
+            low, speeds[middle] = middle, speed
+    fast = [batch for batch, s in speeds.items() if s >= AS_FAST * max(speeds.values())]
+    return min(fast, default=None)
+
+
+@dataclass(frozen=True)
+class RateTrial:
+    """A range test of the learning rate (arXiv 1506.01186, section 3.3).
+
+    Attributes:
+        rates: of the steps, rising by the same factor from each to the next.
+        losses: of the same steps, smoothed.
+        chosen: a tenth of the rate at which the loss was lowest.
+    """
+
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+    chosen: float
+
+    def write(self, folder: Path) -> None:
+        """Writes `lr_find.csv`, and `lr_find.png` if matplotlib is installed."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(("lr", "smoothed_loss"))
+        writer.writerows(zip(self.rates, self.losses, strict=True))
+        write_text(folder / "lr_find.csv", text.getvalue())
+        with suppress(ImportError):
+            self._draw(folder / "lr_find.png")
+
+    def _draw(self, path: Path) -> None:
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(6.4, 4), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(self.rates, self.losses)
+        axes.axvline(self.chosen, color="tab:orange", linestyle="--")
+        axes.annotate(
+            f" chosen: {self.chosen:.2g}", (self.chosen, max(self.losses)), color="tab:orange"
+        )
+        axes.set(xscale="log", xlabel="learning rate", ylabel="loss, smoothed")
+        axes.spines[["top", "right"]].set_visible(False)
+        figure.savefig(path, dpi=150)
+
+
+class _RangeTest(Learner):
+    """A learner whose rate rises step by step."""
+
+    def learning_rate(self, number: int) -> float:
+        low, high = RATES
+        return float(low * (high / low) ** (number / (RATE_STEPS - 1)))
+
+
+def find_rate(recipe: Recipe, preprocess: Preprocess, dataset: Dataset) -> RateTrial:
+    """Learns with higher and higher rates, until the loss rises.
+
+    Raises:
+        EdgewiseError: the loss is not finite from the beginning.
+    """
+    learner = _learner(recipe, preprocess, dataset, _RangeTest)
+    rates: list[float] = []
+    losses: list[float] = []
+    mean = 0.0
+    with bar("finding the learning rate", RATE_STEPS) as steps:
+        batches = islice(_endless(recipe, preprocess, dataset), RATE_STEPS)
+        for number, (pixels, labels) in enumerate(batches):
+            try:
+                loss, _ = learner.step(pixels, labels, number)
+            except EdgewiseError:
+                if not losses:
+                    raise
+                break
+            mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
+            rates.append(learner.learning_rate(number))
+            losses.append(mean / (1 - SMOOTHING ** (number + 1)))
+            steps.advance(note=f"{rates[-1]:.1e}: loss {losses[-1]:.3f}")
+            if losses[-1] > DIVERGED * min(losses):
+                break
+    chosen = rates[int(np.argmin(losses))] / BELOW_LOWEST
+    digits = 1 - math.floor(math.log10(chosen))
+    return RateTrial(tuple(rates), tuple(losses), round(chosen, digits))
+
+
+def plan_epochs(recipe: Recipe, preprocess: Preprocess, dataset: Dataset) -> int:
+    """How many epochs end within the recipe's `minutes`, by the time of some steps.
+
+    Raises:
+        UsageError: not even one does.
+    """
+    assert recipe.minutes is not None
+    learner = _learner(recipe, preprocess, dataset)
+    batches = epoch_batches(recipe, preprocess, dataset, recipe.head_epochs)
+    began, times = time.monotonic(), [0.0]
+    with bar("timing some steps", WARM_STEPS + TIMED_STEPS) as steps:
+        for number, (pixels, labels) in enumerate(batches):
+            learner.step(pixels, labels, number)
+            times.append(time.monotonic() - began)
+            steps.advance()
+            if times[-1] > TIMED_SECONDS and len(times) > WARM_STEPS + TIMED_STEPS:
+                break
+    warm = min(WARM_STEPS, len(times) - 2)
+    step = (times[-1] - times[warm]) / (len(times) - 1 - warm)
+    start = times[warm] - warm * step  # of the processes that decode, mostly
+    seconds = start + step * len(batches) + _validation_seconds(recipe, learner, dataset)
+    epochs = int(SPARE * 60 * recipe.minutes / seconds)
+    if epochs < 1:
+        raise UsageError(
+            f"one epoch takes about {seconds / 60:.1f} minutes here, more than the "
+            f"{recipe.minutes:g} given. Give more --time, or use a smaller --model or --imgsz."
+        )
+    print(f"{epochs:,} epochs of about {seconds:.1f} s fit into {recipe.minutes:g} minutes")
+    return epochs
+
+
+def _validation_seconds(recipe: Recipe, learner: Learner, dataset: Dataset) -> float:
+    samples = dataset.splits["val"]
+    some = samples[: TIMED_VALIDATION * recipe.batch]
+    classify = classifier_function(Classifier(learner.model(dataset.classes)), learner.device)
+    began = time.monotonic()
+    predict_samples(classify, some, learner.preprocess, recipe.batch, recipe.workers or 0)
+    return (time.monotonic() - began) * len(samples) / len(some)
+
+
+def _learner(
+    recipe: Recipe, preprocess: Preprocess, dataset: Dataset, kind: type[Learner] = Learner
+) -> Learner:
+    """A new one of which everything learns."""
+    images = list(dataset.counts()["train"].values())
+    learner = kind(recipe, preprocess, images, math.ceil(sum(images) / recipe.batch))
+    learner.begin_epoch(recipe.head_epochs)
+    return learner
+
+
+def _endless(
+    recipe: Recipe, preprocess: Preprocess, dataset: Dataset
+) -> Iterator[tuple[Tensor, Tensor]]:
+    for epoch in count():
+        yield from epoch_batches(recipe, preprocess, dataset, epoch)
+
+
+def _speed(learner: Learner, pixels: Tensor, labels: Tensor) -> float:
+    for number in range(WARM_STEPS):
+        learner.step(pixels, labels, number)
+    _wait(learner.device)
+    began = time.monotonic()
+    for number in range(TIMED_STEPS):
+        learner.step(pixels, labels, number)
+    _wait(learner.device)
+    return TIMED_STEPS * len(pixels) / (time.monotonic() - began)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

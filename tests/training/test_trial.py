@@ -1,0 +1,83 @@
+"""Trials before a run: the batch, the rate and the epochs that they choose."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgewise.data.dataset import load_dataset
+from edgewise.errors import UsageError
+from edgewise.training import trial
+from edgewise.training.history import read_history
+from edgewise.training.loop import train
+from edgewise.training.recipe import Recipe
+from edgewise.training.start import preprocess_of
+from edgewise.training.trial import best_batch, find_rate
+
+
+@given(
+    fits=st.integers(8, 2000),
+    most=st.integers(8, 1024),
+    saturates=st.sampled_from([8, 32, 100, 9999]),
+)
+def test_the_batch_fits_and_a_larger_one_would_hardly_be_faster(
+    fits: int, most: int, saturates: int
+) -> None:
+    """Speed grows with the batch up to a point, memory with the batch up to another."""
+
+    def speed(batch: int) -> float | None:
+        tried.append(batch)
+        return float(min(batch, saturates)) ** 0.5 if batch <= fits else None
+
+    tried: list[int] = []
+    batch = best_batch(speed, most)
+    assert batch is not None and batch <= fits and max(tried) <= most
+    possible = min(fits, most)
+    assert min(batch, saturates) >= 0.5 * min(possible, saturates) or possible - batch < 8
+    assert len(tried) <= 12
+
+
+def test_memory_that_ends_between_two_doublings_is_used() -> None:
+    """The largest of 8, 16, 24 ... that fits, where speed grows without end."""
+    assert best_batch(lambda batch: batch if batch <= 57 else None, 1024) == 56
+    assert best_batch(lambda batch: None, 1024) is None
+    assert best_batch(lambda batch: 100.0, 1024) == 8
+    assert best_batch(lambda batch: 1.0, 5) == 5
+
+
+def test_the_rate_is_below_where_learning_ends_and_above_where_it_is_slow(recipe: Recipe) -> None:
+    """On a network of batch norms and AdamW, decades of experience say 1e-4 to 1e-2."""
+    recipe = replace(recipe, train_imgsz=32, head_epochs=0, magnitude=0)
+    dataset = load_dataset(Path(recipe.data), workers=1)
+    found = find_rate(recipe, preprocess_of(recipe), dataset)
+    ratios = np.diff(np.log(found.rates))
+    assert np.allclose(ratios, ratios[0]) and found.rates[0] == trial.RATES[0]
+    lowest = found.rates[int(np.argmin(found.losses))]
+    assert found.chosen == pytest.approx(lowest / 10, rel=0.06)
+    assert 1e-4 <= found.chosen <= 1e-1
+
+
+def test_a_run_with_all_three(recipe: Recipe, tmp_path: Path) -> None:
+    asked = replace(recipe, epochs=0, batch=0, find_batch=True, find_lr=True, minutes=0.2)
+    run = train(asked, tmp_path / "run")
+    told = Recipe.read(run.recipe)
+    assert not told.find_batch and not told.find_lr and 8 <= told.batch <= 52
+    assert len(read_history(run)) == told.epochs >= 1
+    with (run.root / "lr_find.csv").open() as file:
+        assert next(iter(csv.DictReader(file))).keys() == {"lr", "smoothed_loss"}
+    assert (run.root / "lr_find.png").stat().st_size > 5_000
+    train(told, run.root, resume=True)  # what was chosen is not chosen again
+
+
+def test_time_too_short_for_an_epoch(recipe: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"one epoch takes about .* more than the 1e-05 given"):
+        train(replace(recipe, epochs=0, minutes=1e-5), tmp_path / "run")
+    with pytest.raises(UsageError, match="--epochs or --time, not both"):
+        train(replace(recipe, epochs=2, minutes=1.0), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -54,6 +54,7 @@ class Progress:
         right: how many of them were right.
         seconds: time spent on them.
         history: the finished epochs.
+        divergences: how often the run went back after one; each halved the learning rate.
     """
 
     epoch: int = 0
@@ -63,6 +64,7 @@ class Progress:
     right: int = 0
     seconds: float = 0.0
     history: list[EpochMetrics] = field(default_factory=list)
+    divergences: int = 0
 
 
 def best_epoch(history: Sequence[EpochMetrics]) -> EpochMetrics:

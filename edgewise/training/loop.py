@@ -21,8 +21,9 @@ from edgewise.errors import EdgewiseError
 from edgewise.model import Classifier, cooled
 from edgewise.progress import bar
 from edgewise.run_folder import Run
-from edgewise.training.checkpoint import load_checkpoint, save_checkpoint
+from edgewise.training.checkpoint import load_best, load_checkpoint, save_checkpoint
 from edgewise.training.device import pick_device
+from edgewise.training.divergence import Diverged, weight_not_finite
 from edgewise.training.evaluate import classifier_function, predict_samples
 from edgewise.training.history import EpochMetrics, Progress, best_epoch, write_history
 from edgewise.training.interrupt import Stopped, StopRequest, stop_on_signals
@@ -53,8 +54,9 @@ def train(recipe: Recipe, root: Path, resume: bool = False) -> Run:
     Raises:
         UsageError: the recipe, the data or the folder is no good; nothing was written.
         Stopped: a signal came (SIGINT, SIGTERM); everything is saved.
-        EdgewiseError: the loss is not finite, the disk is full, or a worker process was killed.
-            What was saved before is whole.
+        Diverged: a loss, a gradient or a weight is not finite, and no retries are left.
+        EdgewiseError: the disk is full, or a worker process was killed. Here too, what was saved
+            before is whole.
     """
     run = Run(root)
     with joined(pick_device(recipe.device)) as world:
@@ -79,7 +81,10 @@ def _train(recipe: Recipe, run: Run, resume: bool, world: World) -> None:
                 print(f"nothing left to do in {root}")
         try:
             while not training.finished():
-                training.epoch()
+                try:
+                    training.epoch()
+                except Diverged as error:
+                    training.go_back(error)
         except torch.OutOfMemoryError as error:
             raise EdgewiseError(
                 f"the GPU has too little memory for a batch of {recipe.batch} at {recipe.imgsz} "
@@ -107,8 +112,7 @@ class _Training:
         self.progress = Progress()
         self.preprocess = preprocess_of(recipe)
         self.steps_per_epoch = len(self._batches())
-        classes = len(dataset.classes)
-        self.learner = Learner(recipe, self.preprocess, classes, self.steps_per_epoch, world)
+        self.learner = self._learner()
         self.saved_at = time.monotonic()
 
     def finished(self) -> bool:
@@ -147,15 +151,52 @@ class _Training:
                     cooled(self.learner.model(self.dataset.classes), degrees), self.run.model
                 )
             write_history(self.run, history)
-        self.progress = Progress(epoch=metrics.epoch, history=history)
-        self.save()
+        self.progress = Progress(metrics.epoch, history=history, divergences=done.divergences)
+        self.save(best=is_best and self.recipe.retries > 0)
 
-    def save(self) -> None:
-        """Writes a checkpoint; all processes call it at the same step."""
+    def save(self, best: bool = False) -> None:
+        """Writes a checkpoint; all processes call it at the same step.
+
+        Args:
+            best: whether to keep it as the one to go back to.
+
+        Raises:
+            Diverged: a weight is not finite; nothing was written.
+        """
         progress = asdict(self._of_all())
+        if name := weight_not_finite(self.learner.network):
+            place = f"at the end of batch {progress['batch']} of epoch {progress['epoch'] + 1}"
+            raise Diverged(f"a weight is not finite {place}", f"'{name}'")
         state = {"progress": progress, **self.learner.state_dict()}
-        self.world.first_does(lambda: save_checkpoint(self.run, state))
+        self.world.first_does(lambda: save_checkpoint(self.run, state, best))
         self.saved_at = time.monotonic()
+
+    def go_back(self, error: Diverged) -> None:
+        """Goes on from the best epoch so far, or from the start, at half the learning rate.
+
+        Where to is the same whenever checkpoints were written, so that a run that is killed and
+        resumed ends as one that was not.
+
+        Raises:
+            Diverged: `error`, if the recipe allows no more of it.
+        """
+        if self.progress.divergences >= self.recipe.retries:
+            raise error
+        divergences = self.progress.divergences + 1
+        state = load_best(self.run)
+        if state is not None:
+            self._take(state)
+        if state is None or not self._knows_something():
+            self.progress, self.learner = Progress(), self._learner()
+        self._halve_rate(divergences)
+        to = f"the end of epoch {self.progress.epoch}" if self.progress.epoch else "the start"
+        print(
+            f"training has diverged: {error.what}. Going back to {to} and on at "
+            f"{self.learner.rate_factor:g} of the learning rate "
+            f"(retry {divergences} of {self.recipe.retries}).",
+            flush=True,
+        )
+        self.save()
 
     def _of_all(self) -> Progress:
         """The progress with the sums of all processes."""
@@ -168,13 +209,28 @@ class _Training:
         state, problem = load_checkpoint(self.run)
         if problem:
             print(f"warning: {problem}", file=sys.stderr)
-        if state is None:
-            return
+        if state is not None:
+            self._take(state)
+
+    def _learner(self) -> Learner:
+        classes = len(self.dataset.classes)
+        return Learner(self.recipe, self.preprocess, classes, self.steps_per_epoch, self.world)
+
+    def _knows_something(self) -> bool:
+        """Whether the best epoch so far did better than guessing all classes alike."""
+        return best_epoch(self.progress.history).val_loss < math.log(len(self.dataset.classes))
+
+    def _halve_rate(self, divergences: int) -> None:
+        self.progress.divergences = divergences
+        self.learner.rate_factor = 0.5**divergences
+
+    def _take(self, state: dict[str, Any]) -> None:
         try:
             self.learner.load_state_dict(state)
             values: dict[str, Any] = state["progress"]
             history = [EpochMetrics(**epoch) for epoch in values["history"]]
             self.progress = Progress(**{**values, "history": history})
+            self._halve_rate(self.progress.divergences)
             if not self.world.first:  # the first has the sums of all
                 self.progress = replace(self.progress, images=0, loss=0.0, right=0)
         except (RuntimeError, KeyError, TypeError, ValueError) as error:
@@ -227,10 +283,8 @@ class _Training:
         labels = np.array([sample.label for sample in samples])
         loss = log_loss(labels, probabilities)
         if not math.isfinite(loss):
-            raise EdgewiseError(
-                f"the validation loss of epoch {self.progress.epoch + 1} is {loss}: training has "
-                "diverged. Train again with a lower --lr; what was saved before is kept."
-            )
+            what = f"the validation loss of epoch {self.progress.epoch + 1} is {loss}"
+            raise Diverged(what, "of the moving average of the weights")
         degrees = temperature(labels, probabilities) if self.recipe.calibrate else 1.0
         return loss, top_k_accuracy(labels, probabilities, 1), degrees
 

@@ -100,6 +100,11 @@ def resolve(recipe: Recipe) -> Recipe:
         )
     if recipe.precision == "fp16" and pick_device(recipe.device).type != "cuda":
         raise UsageError("fp16 needs an NVIDIA GPU; on a CPU use bf16 or fp32.")
+    if recipe.sync_batch_norm and pick_device(recipe.device).type != "cuda":
+        raise UsageError(
+            "sync_batch_norm works between NVIDIA GPUs only. Leave it out, or train a network that "
+            "has no batch norm, such as convnext_atto."
+        )
     pretrained = recipe.pretrained is not False
     if pretrained:
         try:

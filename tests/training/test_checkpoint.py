@@ -34,7 +34,7 @@ def python(
     script: str, *arguments: str, folder: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Runs a script in a process group of its own, where "tiny" is known, with one thread."""
-    tests = str(Path(tiny.__file__).parent)
+    folders = [str(Path(tiny.__file__).parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     return subprocess.run(
         [
             sys.executable,
@@ -43,7 +43,7 @@ def python(
             *arguments,
         ],
         cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": tests},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(folders)},
         capture_output=True,
         text=True,
         timeout=120,
@@ -106,20 +106,21 @@ def test_second_signal_stops_at_once(
 # model of an epoch is saved but its checkpoint is not.
 KILLS = {
     "writing": """
-                def save(state, file):
-            file.write(b"half")
+        from edgewise.training import checkpoint
+        write = checkpoint.write_atomic
+        def write_or_die(path, whole):
             calls.append(1)
-            if len(calls) == 6: die()
-            file.seek(0); file.truncate(); torch_save(state, file)
-        import torch
-        torch_save, torch.save = torch.save, save
+            def half(file):
+                file.write(b"half"); file.flush(); die()
+            write(path, half if len(calls) == 6 else whole)
+        checkpoint.write_atomic = write_or_die
     """,
     "renaming": """
         from pathlib import Path
         replace = Path.replace
         def rename(self, target):
             replace(self, target)
-            if Path(target).name == "previous.pt":
+            if Path(target).name == "previous.safetensors":
                 calls.append(1)
                 if len(calls) == 6: die()
         Path.replace = rename
@@ -203,8 +204,10 @@ def test_checkpoint_is_plain_and_two_are_kept(tmp_path: Path) -> None:
     state, problem = load_checkpoint(Run(tmp_path))
     assert state is not None and (state["value"], state["list"]) == (3, [1.5, "a", None])
     assert problem == ""
-    previous = torch.load(tmp_path / "checkpoints" / "previous.pt", weights_only=True)
-    assert previous["value"] == 2
+    (tmp_path / "checkpoints" / "last.safetensors").rename(tmp_path / "newest")
+    previous, _ = load_checkpoint(Run(tmp_path))
+    assert previous is not None and previous["value"] == 2
+    (tmp_path / "newest").rename(tmp_path / "checkpoints" / "last.safetensors")
     assert len(list((tmp_path / "checkpoints").iterdir())) == 2
 
 
@@ -213,13 +216,17 @@ def test_broken_checkpoint_falls_back_to_the_one_before(tmp_path: Path, damage: 
     run = Run(tmp_path)
     for value in (1, 2):
         save_checkpoint(run, {"value": torch.full((1000,), value)})
-    break_file(run.checkpoints / "last.pt", damage)
+    break_file(run.checkpoints / "last.safetensors", damage)
     state, problem = load_checkpoint(run)
     assert state is not None and state["value"][0] == 1
     if damage != "gone":
-        assert re.search(r"last\.pt is cut off.*previous\.pt, the one before", problem)
-        break_file(run.checkpoints / "previous.pt", damage)
-        with pytest.raises(EdgewiseError, match=r"last\.pt is.*previous\.pt is.*--name"):
+        assert re.search(
+            r"last\.safetensors is cut off.*previous\.safetensors, the one before", problem
+        )
+        break_file(run.checkpoints / "previous.safetensors", damage)
+        with pytest.raises(
+            EdgewiseError, match=r"last\.safetensors is.*previous\.safetensors is.*--name"
+        ):
             load_checkpoint(run)
 
 
@@ -235,7 +242,7 @@ def test_run_with_a_cut_off_checkpoint_goes_on_and_says_so(
     recipe: Recipe, reference: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = train(recipe, tmp_path)
-    break_file(run.checkpoints / "last.pt", "cut")
+    break_file(run.checkpoints / "last.safetensors", "cut")
     assert same(train(recipe, tmp_path, resume=True), reference)
     assert "last.pt is cut off" in capsys.readouterr().err
 
@@ -253,7 +260,7 @@ def test_full_disk_keeps_the_old_checkpoint(
     with pytest.raises(EdgewiseError, match=r"No space left.*Free some space"):
         save_checkpoint(run, {"value": 2})
     assert load_checkpoint(run) == ({"value": 1}, "")
-    assert [path.name for path in run.checkpoints.iterdir()] == ["last.pt"]
+    assert [path.name for path in run.checkpoints.iterdir()] == ["last.safetensors"]
 
 
 def test_limit_of_the_system_keeps_the_old_checkpoint(tmp_path: Path) -> None:
@@ -278,7 +285,7 @@ def test_limit_of_the_system_keeps_the_old_checkpoint(tmp_path: Path) -> None:
     assert "can't write" in done.stdout and "Free some space" in done.stdout
     state, problem = load_checkpoint(Run(tmp_path))
     assert state is not None and torch.equal(state["value"], torch.zeros(10)) and not problem
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["last.pt"]
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["last.safetensors"]
 
 
 def test_resume_refuses_another_recipe(reference: Run, recipe: Recipe) -> None:
@@ -289,10 +296,10 @@ def test_resume_refuses_another_recipe(reference: Run, recipe: Recipe) -> None:
 def test_resume_of_a_finished_run_does_nothing(
     reference: Run, recipe: Recipe, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = (reference.checkpoints / "last.pt").stat().st_mtime_ns
+    before = (reference.checkpoints / "last.safetensors").stat().st_mtime_ns
     train(recipe, reference.root, resume=True)
     assert "nothing left to do" in capsys.readouterr().out
-    assert (reference.checkpoints / "last.pt").stat().st_mtime_ns == before
+    assert (reference.checkpoints / "last.safetensors").stat().st_mtime_ns == before
 
 
 def test_checkpoint_of_another_recipe_is_named(recipe: Recipe, tmp_path: Path) -> None:

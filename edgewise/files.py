@@ -41,6 +41,16 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def remove_halves(path: Path) -> None:
+    """Removes what is left of writing `path` in processes that were killed.
+
+    Only for a file that no other process writes at the same time.
+    """
+    for half in path.parent.glob(f".{path.name}.*.tmp"):
+        with suppress(OSError):
+            half.unlink()
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Atomically writes `data` to `path`."""
     write_atomic(path, lambda file: file.write(data))

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from edgewise.errors import EdgewiseError
-from edgewise.files import write_atomic
+from edgewise.files import remove_halves, write_atomic
 from edgewise.run_folder import Run
 
 FORMAT = 1
-LAST, PREVIOUS, BEST = (f"{name}.safetensors" for name in ("last", "previous", "best"))
+NEW, LAST, PREVIOUS, BEST = (f"{n}.safetensors" for n in ("new", "last", "previous", "best"))
 OLDEST = ("last.pt", "previous.pt")  # pickles, before there was a format number
 
 
@@ -46,17 +45,15 @@ def save_checkpoint(run: Run, state: dict[str, Any], best: bool = False) -> None
     """
     data = _pack(state)
     folder = run.checkpoints
-    for half in folder.glob(".*.tmp"):  # of a process that was killed
-        with suppress(OSError):
-            half.unlink()
-    for name in ([BEST] if best else []) + ["new.safetensors"]:
+    for name in (BEST, NEW) if best else (NEW,):
+        remove_halves(folder / name)
         write_atomic(folder / name, lambda file: file.write(data))
     # The new one is whole on the disk before either old one is touched. A kill between the two
     # renames leaves only the previous one, which is the newest finished one then.
     try:
         if (folder / LAST).exists():
             (folder / LAST).replace(folder / PREVIOUS)
-        (folder / "new.safetensors").replace(folder / LAST)
+        (folder / NEW).replace(folder / LAST)
     except OSError as error:
         raise EdgewiseError(f"can't rename in {folder}: {error.strerror or error}") from error
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import get_type_hints
 
 from edgewise.errors import UsageError
-from edgewise.files import write_text
+from edgewise.files import remove_halves, write_text
 from edgewise.run_folder import Run
 
 
@@ -83,6 +83,7 @@ def write_history(run: Run, history: Sequence[EpochMetrics]) -> None:
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(asdict(epoch) for epoch in history)
+    remove_halves(run.metrics)
     write_text(run.metrics, text.getvalue())
 
 

@@ -16,7 +16,7 @@ from edgewise import __version__
 from edgewise.data.dataset import Dataset, describe, load_dataset, read_dataset, write_dataset
 from edgewise.errors import UsageError
 from edgewise.families import variant
-from edgewise.files import write_json
+from edgewise.files import remove_halves, write_json
 from edgewise.measure.latency import machine
 from edgewise.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from edgewise.run_folder import Run
@@ -50,8 +50,11 @@ def create_run(recipe: Recipe, run: Run) -> tuple[Recipe, Dataset]:
             f"{run.root} is a run already. Go on with it: edgewise train --resume {run.root}. "
             "Or choose another --name."
         )
-    if run.root.exists() and (not run.root.is_dir() or any(run.root.iterdir())):
+    if run.root.exists() and (not run.root.is_dir() or _holds_something(run)):
         raise UsageError(f"{run.root} holds something else already. Choose another --name.")
+    parent = next(path for path in run.root.absolute().parents if path.exists())
+    if not os.access(parent, os.W_OK):
+        raise UsageError(f"can't write in {parent}: make it writable, or train in another folder.")
     recipe = resolve(recipe)
     dataset = load_dataset(Path(recipe.data), workers=recipe.workers or 1)
     print(describe(dataset), flush=True)
@@ -59,6 +62,14 @@ def create_run(recipe: Recipe, run: Run) -> tuple[Recipe, Dataset]:
     write_json(run.environment, environment(recipe))
     recipe.write(run.recipe)  # last: it makes the folder a run
     return recipe, dataset
+
+
+def _holds_something(run: Run) -> bool:
+    """Whether the folder holds more than a start that was killed leaves: all but the recipe."""
+    ours = (run.environment, run.data, run.split, run.quarantine)
+    for path in (*ours, run.recipe):
+        remove_halves(path)
+    return any(path not in ours for path in run.root.iterdir())
 
 
 def reopen_run(recipe: Recipe, run: Run) -> tuple[Recipe, Dataset]:

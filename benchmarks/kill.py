@@ -39,15 +39,19 @@ from edgewise.cli import train  # noqa: F401  so that no fork loads it
 from edgewise.cli.main import main as edgewise
 from edgewise.run_folder import Run
 from edgewise.training import loop
-from edgewise.training.checkpoint import load_checkpoint
+from edgewise.training.checkpoint import LAST, PREVIOUS, load_checkpoint
 from edgewise.training.history import read_history
 from edgewise.weights.folder import load_model
 
 KILLS_OF_A_RUN = 4
+MOMENTS = ("at any time", "after a checkpoint", "in a checkpoint")
 SETTINGS = [
     *("--model", "tiny", "--no-pretrained", "--imgsz", "32", "--epochs", "3", "--batch", "8"),
     *("--no-flip", "--device", "cpu", "mixup=0.2", "optimizer=rmsprop-tf"),
 ]
+
+
+Files = set[tuple[str, int]]  # name, and when it was last written to
 
 
 def main() -> None:
@@ -76,12 +80,11 @@ def kill_many(kills: int, draw: random.Random) -> bool:
         run, runs = Run(Path(f"runs/{runs}")), runs + 1
         workers = 2 * (runs % 2)
         for _ in range(min(KILLS_OF_A_RUN, kills - where.total())):
+            before = written(run)
             process = start(run, workers, draw.choice((0.0, 0.3)))
-            time.sleep(alone / KILLS_OF_A_RUN * draw.uniform(0, 2))
-            writing = draw.random() < 0.4
-            if not kill(process, run if writing else None):
+            if not kill(process, run, before, draw.choice(MOMENTS), draw.uniform(0, alone / 3)):
                 break
-            where[moment(run)] += 1
+            where[moment(run, before)] += 1
         wait(start(run, workers, 0.2))
         same = equals(run, reference)
         equal += same
@@ -124,35 +127,56 @@ def wait(process: int) -> None:
         sys.exit(f"training ended with status {status}:\n{Path('log.txt').read_text()[-2000:]}")
 
 
-def kill(process: int, writing: Run | None) -> bool:
-    """Kills it, of this run only once it writes a checkpoint; False if it had ended by itself."""
-    while writing and not half_written(writing):
-        if os.waitpid(process, os.WNOHANG) != (0, 0):
-            return False
+def kill(process: int, run: Run, before: Files, when: str, seconds: float) -> bool:
+    """Kills it after a time and, if not at any time, an event; False if it had ended by itself."""
+    until = time.monotonic() + seconds
+    while when != "at any time" and not ended(process):
+        new = {name for name, _ in written(run) - before}
+        if when == "after a checkpoint" and new & {LAST, PREVIOUS}:
+            until = time.monotonic() + seconds
+            break
+        if when == "in a checkpoint" and time.monotonic() > until and new - {LAST, PREVIOUS}:
+            break
         time.sleep(0.0002)
+    while time.monotonic() < until and not ended(process):
+        time.sleep(0.01)
+    if ended(process):
+        os.waitpid(process, 0)
+        return False
     os.kill(process, signal.SIGKILL)
-    killed = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
+    os.waitpid(process, 0)
     with suppress(ProcessLookupError):
         os.killpg(process, signal.SIGKILL)  # its decoding processes, which would end in seconds
-    return killed
+    return True
 
 
-def half_written(run: Run) -> bool:
-    """Whether a checkpoint is being written."""
-    return any(run.checkpoints.glob("*new*")) or any(run.checkpoints.glob(".*.tmp"))
+def ended(process: int) -> bool:
+    """Whether it has ended; it can still be waited for."""
+    return os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
-def moment(run: Run) -> str:
-    """When a run was killed, by what it left."""
+def written(run: Run) -> Files:
+    """The files of checkpoints, finished or not, and when each was last written to."""
+    found = set()
+    for path in run.checkpoints.glob("*"):
+        with suppress(FileNotFoundError):  # renamed meanwhile
+            found.add((path.name, path.stat().st_mtime_ns))
+    return found
+
+
+def moment(run: Run, before: Files) -> str:
+    """When a run was killed, by what it left since it was started."""
     if not Run.is_run(run.root):
         return "before the run folder was whole"
-    if half_written(run):
+    new = {name for name, _ in written(run) - before}
+    if new - {LAST, PREVIOUS} or (new and LAST not in new):
         return "while a checkpoint was written"
     if (run.root / ".model.incoming").exists() or any(run.root.glob(".*.tmp")):
         return "while the model or the metrics were written"
+    if not new:
+        return "before its first checkpoint since it was started"
     state, _ = load_checkpoint(run)
-    if state is None:
-        return "before the first checkpoint"
+    assert state is not None
     return "in mid-epoch" if state["progress"]["batch"] else "around the end of an epoch"
 
 

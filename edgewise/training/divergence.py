@@ -34,7 +34,7 @@ def first_not_finite(
     Returns:
         Words that name the place; None if all is finite.
     """
-    if name := weight_not_finite(network):
+    if name := _first(network.named_parameters()):  # this batch has spoilt the statistics already
         return f"the weight '{name}' was not finite before this batch"
     if not bool(inputs.isfinite().all()):
         return "the pixels are not finite once they are normalised"
@@ -70,9 +70,9 @@ def gradient_not_finite(network: nn.Module) -> str:
     return f"the largest is that of '{name}'"
 
 
-def weight_not_finite(network: nn.Module) -> str | None:
-    """The first parameter that is not finite, if any."""
-    return _first(network.named_parameters())
+def value_not_finite(network: nn.Module) -> str | None:
+    """The first weight or batch-norm statistic that is not finite, if any."""
+    return _first((*network.named_parameters(), *network.named_buffers()))
 
 
 def _first(tensors: Iterable[tuple[str, Tensor]]) -> str | None:

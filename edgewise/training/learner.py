@@ -151,7 +151,7 @@ class Learner:
         # In fp16 a gradient overflows now and then, and the scaler leaves out such a step.
         bad = not math.isfinite(total) or not (self.scaler.is_enabled() or norm.isfinite())
         if self.world.any(bad)[0]:
-            raise self._diverged(total, float(norm), number, seed, parts[0])
+            raise self._diverged(total, float(norm), number, seed, parts[:2])
         if self.recipe.clip:
             nn.utils.clip_grads_with_norm_(learning, self.recipe.clip, norm)
         self.scaler.step(self.optimizer)
@@ -160,9 +160,9 @@ class Learner:
         return total, right
 
     def _diverged(
-        self, loss: float, norm: float, number: int, seed: int, parts: Sequence[Tensor]
+        self, loss: float, norm: float, number: int, seed: int, parts: Sequence[Sequence[Tensor]]
     ) -> Diverged:
-        """The error for the step at hand, whose batch was computed in `parts`."""
+        """The error for the step at hand, whose images and targets came in `parts`."""
         if math.isfinite(loss) and math.isfinite(norm):
             value, where = "it is not finite", "seen by another process"
         elif math.isfinite(loss):
@@ -172,10 +172,10 @@ class Learner:
 
             def again() -> None:
                 torch.manual_seed(seed)
-                for images in parts:
-                    self._logits(images)
+                for images, shown in zip(*parts, strict=True):
+                    self._loss(images, shown)
 
-            where = first_not_finite(self.network, torch.cat(list(parts)), again) or (
+            where = first_not_finite(self.network, torch.cat([*parts[0]]), again) or (
                 "every layer's output is finite, and the loss of them is not"
             )
         epoch, batch = divmod(number, self.steps_per_epoch)
@@ -191,15 +191,11 @@ class Learner:
 
     def _loss(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """The mean loss of some images, and their logits, in float32."""
-        logits = self._logits(images)
-        smoothing = self.recipe.label_smoothing
-        return F.cross_entropy(logits, targets, label_smoothing=smoothing), logits
-
-    def _logits(self, images: Tensor) -> Tensor:
         short = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.recipe.precision)
         with torch.autocast(self.device.type, short, enabled=short is not None):
-            logits: Tensor = self.forward(images)
-        return logits.float()
+            logits = self.forward(images).float()
+        smoothing = self.recipe.label_smoothing
+        return F.cross_entropy(logits, targets, label_smoothing=smoothing), logits
 
     def model(self, labels: tuple[str, ...]) -> Model:
         """The moving average as a model; it shares its weights, which go on moving."""

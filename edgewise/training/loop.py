@@ -23,7 +23,7 @@ from edgewise.progress import bar
 from edgewise.run_folder import Run
 from edgewise.training.checkpoint import load_best, load_checkpoint, save_checkpoint
 from edgewise.training.device import pick_device
-from edgewise.training.divergence import Diverged, weight_not_finite
+from edgewise.training.divergence import Diverged, value_not_finite
 from edgewise.training.evaluate import classifier_function, predict_samples
 from edgewise.training.history import EpochMetrics, Progress, best_epoch, write_history
 from edgewise.training.interrupt import Stopped, StopRequest, stop_on_signals
@@ -161,12 +161,14 @@ class _Training:
             best: whether to keep it as the one to go back to.
 
         Raises:
-            Diverged: a weight is not finite; nothing was written.
+            Diverged: the network is not finite; nothing was written.
         """
         progress = asdict(self._of_all())
-        if name := weight_not_finite(self.learner.network):
-            place = f"at the end of batch {progress['batch']} of epoch {progress['epoch'] + 1}"
-            raise Diverged(f"a weight is not finite {place}", f"'{name}'")
+        name = value_not_finite(self.learner.network)
+        if self.world.any(name is not None)[0]:
+            place = f"after epoch {progress['epoch']} and {progress['batch']} batches more"
+            where = f"'{name}'" if name else "in another process"
+            raise Diverged(f"a value of the network is not finite {place}", where)
         state = {"progress": progress, **self.learner.state_dict()}
         self.world.first_does(lambda: save_checkpoint(self.run, state, best))
         self.saved_at = time.monotonic()
@@ -284,7 +286,8 @@ class _Training:
         loss = log_loss(labels, probabilities)
         if not math.isfinite(loss):
             what = f"the validation loss of epoch {self.progress.epoch + 1} is {loss}"
-            raise Diverged(what, "of the moving average of the weights")
+            name = value_not_finite(self.learner.average.module)
+            raise Diverged(what, f"of the average, '{name}'" if name else "the network is finite")
         degrees = temperature(labels, probabilities) if self.recipe.calibrate else 1.0
         return loss, top_k_accuracy(labels, probabilities, 1), degrees
 

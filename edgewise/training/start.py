@@ -22,6 +22,7 @@ from edgewise.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from edgewise.run_folder import Run
 from edgewise.training.device import pick_device
 from edgewise.training.recipe import Recipe
+from edgewise.training.world import of_torchrun
 from edgewise.weights.pretrained import Checkpoint, choose, load_pretrained
 from edgewise.weights.pretrained import resolve as resolve_name
 
@@ -58,6 +59,12 @@ def create_run(recipe: Recipe, run: Run) -> tuple[Recipe, Dataset]:
     recipe = resolve(recipe)
     dataset = load_dataset(Path(recipe.data), workers=recipe.workers or 1)
     print(describe(dataset), flush=True)
+    processes, images = of_torchrun().size, min(recipe.batch, len(dataset.splits["train"]))
+    if processes > 1 and images < 2 * processes:
+        raise UsageError(
+            f"{images} images in a batch are too few for {processes} processes: each needs two or "
+            "more. Use a larger --batch, or fewer processes."
+        )
     write_dataset(dataset, run)
     write_json(run.environment, environment(recipe))
     recipe.write(run.recipe)  # last: it makes the folder a run

@@ -23,9 +23,9 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
     Raises:
         EdgewiseError: the file can't be written (a full disk, no permission).
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             write(file)
             file.flush()
@@ -39,6 +39,16 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def remove_halves(path: Path) -> None:
+    """Removes what is left of writing `path` in processes that were killed.
+
+    Only for a file that no other process writes at the same time.
+    """
+    for half in path.parent.glob(f".{path.name}.*.tmp"):
+        with suppress(OSError):
+            half.unlink()
 
 
 def write_bytes(path: Path, data: bytes) -> None:

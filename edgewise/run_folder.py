@@ -46,7 +46,7 @@ class Run:
 
     @property
     def checkpoints(self) -> Path:
-        """`last.pt` and the one before it, `previous.pt` (train)."""
+        """`last.safetensors`, the one before it, and `best` if a run may go back to it (train)."""
         return self.root / "checkpoints"
 
     @property

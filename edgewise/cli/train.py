@@ -88,6 +88,9 @@ def recipe_option(name: str, word: str = "") -> Callable[[F], F]:
     help="Never mirror an image: for digits, text, anything with a left and a right.",
 )
 @click.option(
+    "--deterministic", is_flag=True, help="The same sums in each run on a GPU too; slower there."
+)
+@click.option(
     "--recipe-help",
     is_flag=True,
     is_eager=True,
@@ -107,6 +110,7 @@ def command(
     recipe: str | None,
     no_pretrained: bool,
     no_flip: bool,
+    deterministic: bool,
     name: str | None,
     resumed: Path | None,
     **options: Any,
@@ -151,6 +155,8 @@ def command(
         given["pretrained"] = False
     if no_flip:
         given["flip"] = False
+    if deterministic:
+        given["deterministic"] = True
     if resumed:
         if name:
             raise click.UsageError("--name is for a new run; leave it out with --resume.")

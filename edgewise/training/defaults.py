@@ -45,6 +45,11 @@ def fit(recipe: Recipe, dataset: Dataset, processes: int = 1) -> Recipe:
             f"a batch of {batch} is larger than the training images ({images:,}). Leave --batch "
             f"out, or give at most {images}."
         )
+    if processes > 1 and batch < 2 * processes:
+        raise UsageError(
+            f"{batch} images in a batch are too few for {processes} processes: each needs two or "
+            "more. Use a larger --batch, or fewer processes."
+        )
     steps = math.ceil(images / batch)
     epochs = recipe.epochs or max(EPOCHS, math.ceil(LEAST_STEPS / steps), recipe.stages)
     pretrained, size = bool(recipe.pretrained), recipe.imgsz or 0

@@ -29,3 +29,16 @@ def pick_device(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise UsageError(f"can't use device '{name}' ({reason}). Try --device cpu.") from None
     return device
+
+
+def repeat_exactly(always: bool) -> None:
+    """Makes torch give the same sums for the same call in this process, as far as it is cheap.
+
+    On a CPU all sums are the same anyway, given the same number of threads. On a GPU cuDNN's
+    convolutions are made so, and with `always` every other operator: torch then raises
+    RuntimeError at one that can't.
+    """
+    torch.backends.cudnn.deterministic = True
+    if always:  # cuBLAS reads it when it is first used
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(always)

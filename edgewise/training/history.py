@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import get_type_hints
 
 from edgewise.errors import UsageError
-from edgewise.files import write_text
+from edgewise.files import remove_halves, write_text
 from edgewise.run_folder import Run
 
 
@@ -58,6 +58,7 @@ class Progress:
         right: how many of them were right.
         seconds: time spent on them.
         history: the finished epochs.
+        divergences: how often the run went back after one; each halved the learning rate.
     """
 
     epoch: int = 0
@@ -67,6 +68,7 @@ class Progress:
     right: int = 0
     seconds: float = 0.0
     history: list[EpochMetrics] = field(default_factory=list)
+    divergences: int = 0
 
 
 def best_epoch(history: Sequence[EpochMetrics]) -> EpochMetrics:
@@ -85,6 +87,7 @@ def write_history(run: Run, history: Sequence[EpochMetrics]) -> None:
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(asdict(epoch) for epoch in history)
+    remove_halves(run.metrics)
     write_text(run.metrics, text.getvalue())
 
 

@@ -11,13 +11,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from edgewise.errors import EdgewiseError, UsageError
+from edgewise.errors import UsageError
 from edgewise.model import Model
 from edgewise.network import Network
 from edgewise.preprocess import Preprocess
-from edgewise.training.device import pick_device
+from edgewise.training.device import pick_device, repeat_exactly
+from edgewise.training.divergence import Diverged, first_not_finite, gradient_not_finite
 from edgewise.training.ema import moving_average
 from edgewise.training.mixing import Mixing
 from edgewise.training.optimizer import make_optimizer, set_rate
@@ -35,6 +37,7 @@ class Learner:
     Attributes:
         network: the network that learns.
         average: the moving average of its weights, which is evaluated and kept.
+        rate_factor: by which the recipe's learning rate is multiplied.
     """
 
     def __init__(
@@ -59,9 +62,9 @@ class Learner:
         self.world, self.teacher = world or World(), teacher
         self.recipe, self.preprocess, self.steps_per_epoch = recipe, preprocess, steps_per_epoch
         self.device = pick_device(recipe.device)
-        self.classes = len(images)
+        self.classes, self.rate_factor = len(images), 1.0
         self.mixing: Mixing | None = None
-        torch.backends.cudnn.deterministic = True
+        repeat_exactly(recipe.deterministic)
         torch.manual_seed(recipe.seed)
         network = create_model(
             recipe.model,
@@ -72,6 +75,9 @@ class Learner:
         # Depthwise convolutions are faster in this layout, on CPUs and GPUs alike.
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = moving_average(self.network, recipe.ema_decay)
+        if recipe.sync_batch_norm and self.world.size > 1:
+            # After the average is made, which is not called while it learns: it stays plain.
+            nn.SyncBatchNorm.convert_sync_batchnorm(self.network)  # type: ignore[no-untyped-call]
         self.optimizer = make_optimizer(self.network, recipe)
         self.forward: nn.Module = self.network
         counts = torch.tensor(images, dtype=torch.float32, device=self.device)
@@ -89,7 +95,7 @@ class Learner:
         self.network.train(not head_only)
         if self.recipe.freeze_norm:
             for module in self.network.modules():
-                if isinstance(module, nn.BatchNorm2d):
+                if isinstance(module, _BatchNorm):  # synchronised or not
                     module.eval()
         self.network.requires_grad_(not head_only)
         self.network.head.classifier.requires_grad_(True)
@@ -127,13 +133,14 @@ class Learner:
             mixed batch, by the labels of its own images.
 
         Raises:
-            EdgewiseError: the loss is not finite; nothing was learned from this batch.
+            Diverged: the loss or the gradient is not finite, in whichever process; nothing was
+                learned from this batch, and this learner is of no more use.
         """
         # Dropout draws from torch's global state. Seeding each step by itself makes a resumed run
         # equal to an uninterrupted one.
         place = (self.recipe.seed, number, *([self.world.rank] if self.world.rank else []))
-        seed = np.random.SeedSequence(place).generate_state(1)[0]
-        torch.manual_seed(int(seed))
+        seed = int(np.random.SeedSequence(place).generate_state(1)[0])
+        torch.manual_seed(seed)
         rate = self.learning_rate(number)
         set_rate(self.optimizer, rate)
         inputs = self.preprocess.normalise(pixels.to(self.device))
@@ -153,22 +160,47 @@ class Learner:
             with self._alone() if part < len(parts[0]) else nullcontext():
                 loss, logits = self._loss(images, shown)
                 total += loss.item() * len(images) / len(inputs)
-                if not math.isfinite(total):
-                    raise EdgewiseError(
-                        f"the loss is {total} at a learning rate of {rate:.2g}: training has "
-                        "diverged. Train again with a lower --lr; what was saved before is kept."
-                    )
                 # Their average is the whole batch's gradient, even if their shares differ.
                 weight = len(images) * self.world.size / whole
                 self.scaler.scale(loss * weight).backward()  # type: ignore[no-untyped-call]
             right += int((logits.argmax(dim=1) == own).sum())
+        self.scaler.unscale_(self.optimizer)
+        learning = [p for p in self.network.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm([cast(Tensor, p.grad) for p in learning])
+        # In fp16 a gradient overflows now and then, and the scaler leaves out such a step.
+        bad = not math.isfinite(total) or not (self.scaler.is_enabled() or norm.isfinite())
+        if self.world.any(bad)[0]:
+            raise self._diverged(total, float(norm), number, seed, parts[:2])
         if self.recipe.clip:
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
+            nn.utils.clip_grads_with_norm_(learning, self.recipe.clip, norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.average.update_parameters(self.network)
         return total, right
+
+    def _diverged(
+        self, loss: float, norm: float, number: int, seed: int, parts: Sequence[Sequence[Tensor]]
+    ) -> Diverged:
+        """The error for the step at hand, whose images and targets came in `parts`."""
+        if math.isfinite(loss) and math.isfinite(norm):
+            value, where = "it is not finite", "seen by another process"
+        elif math.isfinite(loss):
+            value, where = f"the norm of the gradient is {norm}", gradient_not_finite(self.network)
+        else:
+            value, self.forward = f"the loss is {loss}", self.network
+
+            def again() -> None:
+                torch.manual_seed(seed)
+                for images, shown in zip(*parts, strict=True):
+                    self._loss(images, shown)
+
+            where = first_not_finite(self.network, torch.cat([*parts[0]]), again) or (
+                "every layer's output is finite, and the loss of them is not"
+            )
+        epoch, batch = divmod(number, self.steps_per_epoch)
+        rate = self.learning_rate(number)
+        place = f"in epoch {epoch + 1}, batch {batch + 1}, at a learning rate of {rate:.2g}"
+        return Diverged(f"{value} {place}", where)
 
     def _alone(self) -> AbstractContextManager[None]:
         """Gradients that are not averaged yet."""
@@ -231,11 +263,11 @@ class Learner:
         recipe = self.recipe
         head_steps = recipe.head_epochs * self.steps_per_epoch
         if number < head_steps:
-            return recipe.lr
+            return self.rate_factor * recipe.lr
         total = recipe.epochs * self.steps_per_epoch - head_steps
         schedule = Schedule(
             recipe.schedule,
-            recipe.lr,
+            self.rate_factor * recipe.lr,
             warmup=min(round(recipe.warmup_epochs * self.steps_per_epoch), total // 2),
             total=total,
             rate=recipe.decay_rate,

@@ -21,8 +21,9 @@ from edgewise.model import Classifier, cooled
 from edgewise.progress import bar
 from edgewise.run_folder import Run
 from edgewise.training.batches import epoch_batches
-from edgewise.training.checkpoint import load_checkpoint, save_checkpoint
+from edgewise.training.checkpoint import load_best, load_checkpoint, save_checkpoint
 from edgewise.training.device import pick_device
+from edgewise.training.divergence import Diverged, value_not_finite
 from edgewise.training.evaluate import classifier_function, predict_samples
 from edgewise.training.history import EpochMetrics, Progress, best_epoch, write_history
 from edgewise.training.interrupt import Stopped, StopRequest, stop_on_signals
@@ -52,8 +53,9 @@ def train(recipe: Recipe, root: Path, resume: bool = False) -> Run:
     Raises:
         UsageError: the recipe, the data or the folder is no good; nothing was written.
         Stopped: a signal came (SIGINT, SIGTERM); everything is saved.
-        EdgewiseError: the loss is not finite, the disk is full, or a worker process was killed.
-            What was saved before is whole.
+        Diverged: a loss, a gradient or a weight is not finite, and no retries are left.
+        EdgewiseError: the disk is full, or a worker process was killed. Here too, what was saved
+            before is whole.
     """
     run = Run(root)
     with joined(pick_device(recipe.device)) as world:
@@ -78,7 +80,10 @@ def _train(recipe: Recipe, run: Run, resume: bool, world: World) -> None:
                 print(f"nothing left to do in {root}")
         try:
             while not training.finished():
-                training.epoch()
+                try:
+                    training.epoch()
+                except Diverged as error:
+                    training.go_back(error)
         except torch.OutOfMemoryError as error:
             raise EdgewiseError(
                 f"the GPU has too little memory for a batch of {recipe.batch} at {recipe.imgsz} "
@@ -106,11 +111,7 @@ class _Training:
         self.progress = Progress()
         self.preprocess = preprocess_of(recipe)
         self.steps_per_epoch = len(self._batches())
-        images = list(dataset.counts()["train"].values())
-        teacher = teacher_of(recipe, dataset)
-        self.learner = Learner(
-            recipe, self.preprocess, images, self.steps_per_epoch, world, teacher
-        )
+        self.learner = self._learner()
         self.saved_at = time.monotonic()
 
     def finished(self) -> bool:
@@ -148,15 +149,54 @@ class _Training:
                     self.run.model,
                 )
             write_history(self.run, history)
-        self.progress = Progress(epoch=metrics.epoch, history=history)
-        self.save()
+        self.progress = Progress(metrics.epoch, history=history, divergences=done.divergences)
+        self.save(best=is_best and self.recipe.retries > 0)
 
-    def save(self) -> None:
-        """Writes a checkpoint; all processes call it at the same step."""
+    def save(self, best: bool = False) -> None:
+        """Writes a checkpoint; all processes call it at the same step.
+
+        Args:
+            best: whether to keep it as the one to go back to.
+
+        Raises:
+            Diverged: the network is not finite; nothing was written.
+        """
         progress = asdict(self._of_all())
+        name = value_not_finite(self.learner.network)
+        if self.world.any(name is not None)[0]:
+            place = f"after epoch {progress['epoch']} and {progress['batch']} batches more"
+            where = f"'{name}'" if name else "in another process"
+            raise Diverged(f"a value of the network is not finite {place}", where)
         state = {"progress": progress, **self.learner.state_dict()}
-        self.world.first_does(lambda: save_checkpoint(self.run, state))
+        self.world.first_does(lambda: save_checkpoint(self.run, state, best))
         self.saved_at = time.monotonic()
+
+    def go_back(self, error: Diverged) -> None:
+        """Goes on from the best epoch so far, or from the start, at half the learning rate.
+
+        Where to is the same whenever checkpoints were written, so that a run that is killed and
+        resumed ends as one that was not.
+
+        Raises:
+            Diverged: `error`, if the recipe allows no more of it.
+        """
+        if self.progress.divergences >= self.recipe.retries:
+            raise error
+        divergences = self.progress.divergences + 1
+        state = load_best(self.run)
+        if state is not None:
+            self._take(state)
+        if state is None or not self._knows_something():
+            self.progress, self.learner = Progress(), self._learner()
+        self._halve_rate(divergences)
+        to = f"the end of epoch {self.progress.epoch}" if self.progress.epoch else "the start"
+        print(
+            f"training has diverged: {error.what}. Going back to {to} and on at "
+            f"{self.learner.rate_factor:g} of the learning rate "
+            f"(retry {divergences} of {self.recipe.retries}).",
+            flush=True,
+        )
+        self.save()
 
     def _of_all(self) -> Progress:
         """The progress with the sums of all processes."""
@@ -169,13 +209,35 @@ class _Training:
         state, problem = load_checkpoint(self.run)
         if problem:
             print(f"warning: {problem}", file=sys.stderr)
-        if state is None:
-            return
+        if state is not None:
+            self._take(state)
+
+    def _learner(self) -> Learner:
+        images = list(self.dataset.counts()["train"].values())
+        return Learner(
+            self.recipe,
+            self.preprocess,
+            images,
+            self.steps_per_epoch,
+            self.world,
+            teacher_of(self.recipe, self.dataset),
+        )
+
+    def _knows_something(self) -> bool:
+        """Whether the best epoch so far did better than guessing all classes alike."""
+        return best_epoch(self.progress.history).val_loss < math.log(len(self.dataset.classes))
+
+    def _halve_rate(self, divergences: int) -> None:
+        self.progress.divergences = divergences
+        self.learner.rate_factor = 0.5**divergences
+
+    def _take(self, state: dict[str, Any]) -> None:
         try:
             self.learner.load_state_dict(state)
             values: dict[str, Any] = state["progress"]
             history = [EpochMetrics(**epoch) for epoch in values["history"]]
             self.progress = Progress(**{**values, "history": history})
+            self._halve_rate(self.progress.divergences)
             if not self.world.first:  # the first has the sums of all
                 self.progress = replace(self.progress, images=0, loss=0.0, right=0)
         except (RuntimeError, KeyError, TypeError, ValueError) as error:
@@ -228,10 +290,9 @@ class _Training:
         labels = np.array([sample.label for sample in samples])
         loss = log_loss(labels, probabilities)
         if not math.isfinite(loss):
-            raise EdgewiseError(
-                f"the validation loss of epoch {self.progress.epoch + 1} is {loss}: training has "
-                "diverged. Train again with a lower --lr; what was saved before is kept."
-            )
+            what = f"the validation loss of epoch {self.progress.epoch + 1} is {loss}"
+            name = value_not_finite(self.learner.average.module)
+            raise Diverged(what, f"of the average, '{name}'" if name else "the network is finite")
         accuracy, f1 = top_k_accuracy(labels, probabilities, 1), macro_f1(labels, probabilities)
         return {
             "val_loss": loss,

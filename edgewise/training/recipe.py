@@ -195,6 +195,21 @@ class Recipe:
         "does.",
     )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="The same seed gives the same run.")
+    deterministic: bool = Field(
+        False,
+        description="On a GPU, use only operators that always give the same sums; slower. On a CPU "
+        "they all do.",
+    )
+    retries: int = Field(
+        0,
+        ge=0,
+        le=20,
+        description="When training diverges, go back to the best epoch or else to the start and "
+        "halve the learning rate, so many times at most.",
+    )
+    sync_batch_norm: bool = Field(
+        False, description="Batch norm over the images of all processes (on GPUs only)."
+    )
     workers: int | None = Field(
         None,
         ge=0,

@@ -16,7 +16,7 @@ from edgewise import __version__
 from edgewise.data.dataset import Dataset, describe, load_dataset, read_dataset, write_dataset
 from edgewise.errors import UsageError
 from edgewise.families import variant
-from edgewise.files import write_json
+from edgewise.files import remove_halves, write_json
 from edgewise.measure.latency import machine
 from edgewise.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from edgewise.run_folder import Run
@@ -56,8 +56,11 @@ def create_run(recipe: Recipe, run: Run) -> tuple[Recipe, Dataset]:
         )
     if recipe.epochs and recipe.minutes:
         raise UsageError("give --epochs or --time, not both")
-    if run.root.exists() and (not run.root.is_dir() or any(run.root.iterdir())):
+    if run.root.exists() and (not run.root.is_dir() or _holds_something(run)):
         raise UsageError(f"{run.root} holds something else already. Choose another --name.")
+    parent = next(path for path in run.root.absolute().parents if path.exists())
+    if not os.access(parent, os.W_OK):
+        raise UsageError(f"can't write in {parent}: make it writable, or train in another folder.")
     recipe = resolve(recipe)
     dataset = load_dataset(Path(recipe.data), workers=recipe.workers or 1)
     print(describe(dataset), flush=True)
@@ -65,10 +68,18 @@ def create_run(recipe: Recipe, run: Run) -> tuple[Recipe, Dataset]:
     recipe, found = _tried(recipe, dataset)
     write_dataset(dataset, run)
     write_json(run.environment, environment(recipe))
+    recipe.write(run.recipe)  # last: it makes the folder a run
     if found:
         found.write(run.root)
-    recipe.write(run.recipe)  # last: it makes the folder a run
     return recipe, dataset
+
+
+def _holds_something(run: Run) -> bool:
+    """Whether the folder holds more than a start that was killed leaves: all but the recipe."""
+    ours = (run.environment, run.data, run.split, run.quarantine)
+    for path in (*ours, run.recipe):
+        remove_halves(path)
+    return any(path not in ours for path in run.root.iterdir())
 
 
 def reopen_run(recipe: Recipe, run: Run) -> tuple[Recipe, Dataset]:
@@ -109,6 +120,11 @@ def resolve(recipe: Recipe) -> Recipe:
     check(recipe)
     if recipe.precision == "fp16" and pick_device(recipe.device).type != "cuda":
         raise UsageError("fp16 needs an NVIDIA GPU; on a CPU use bf16 or fp32.")
+    if recipe.sync_batch_norm and pick_device(recipe.device).type != "cuda":
+        raise UsageError(
+            "sync_batch_norm works between NVIDIA GPUs only. Leave it out, or train a network that "
+            "has no batch norm, such as convnext_atto."
+        )
     pretrained = recipe.pretrained is not False
     if pretrained:
         try:

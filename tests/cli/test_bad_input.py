@@ -139,14 +139,14 @@ def test_resume_of_a_run_that_does_not_exist(here: Path) -> None:
 
 
 def test_resume_from_a_cut_off_checkpoint(here: Path) -> None:
-    last = here / "runs/first/checkpoints/last.pt"
+    last = here / "runs/first/checkpoints/last.safetensors"
     last.write_bytes(last.read_bytes()[:1000])
     before = (here / "runs/first/model/model.safetensors").read_bytes()
     called = edgewise("train", "--resume", "runs/first")
     assert called.status == 0
-    assert "last.pt is cut off" in called.errors
+    assert "last.safetensors is cut off" in called.errors
     assert "going on from" in called.errors
-    assert "previous.pt" in called.errors
+    assert "previous.safetensors" in called.errors
     assert "epoch 2/2" in called.output  # done again, and as before
     assert (here / "runs/first/model/model.safetensors").read_bytes() == before
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import errno
 import json
 import os
+import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,15 +21,18 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from safetensors.torch import load_file
 
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.run_folder import Run
+from edgewise.training import checkpoint
 from edgewise.training.checkpoint import load_checkpoint, save_checkpoint
 from edgewise.training.history import read_history
 from edgewise.training.interrupt import Stopped
 from edgewise.training.learner import Learner
 from edgewise.training.loop import train
-from edgewise.training.recipe import Recipe
+from edgewise.training.recipe import OPTIMIZERS, Recipe
+from edgewise.training.start import preprocess_of
 
 STEPS = 4  # in an epoch of the reference run
 
@@ -34,7 +41,7 @@ def python(
     script: str, *arguments: str, folder: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Runs a script in a process group of its own, where "tiny" is known, with one thread."""
-    tests = str(Path(tiny.__file__).parent)
+    folders = [str(Path(tiny.__file__).parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     return subprocess.run(
         [
             sys.executable,
@@ -43,7 +50,7 @@ def python(
             *arguments,
         ],
         cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": tests},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(folders)},
         capture_output=True,
         text=True,
         timeout=120,
@@ -106,20 +113,21 @@ def test_second_signal_stops_at_once(
 # model of an epoch is saved but its checkpoint is not.
 KILLS = {
     "writing": """
-                def save(state, file):
-            file.write(b"half")
+        from edgewise.training import checkpoint
+        write = checkpoint.write_atomic
+        def write_or_die(path, whole):
             calls.append(1)
-            if len(calls) == 6: die()
-            file.seek(0); file.truncate(); torch_save(state, file)
-        import torch
-        torch_save, torch.save = torch.save, save
+            def half(file):
+                file.write(b"half"); file.flush(); die()
+            write(path, half if len(calls) == 6 else whole)
+        checkpoint.write_atomic = write_or_die
     """,
     "renaming": """
         from pathlib import Path
         replace = Path.replace
         def rename(self, target):
             replace(self, target)
-            if Path(target).name == "previous.pt":
+            if Path(target).name == "previous.safetensors":
                 calls.append(1)
                 if len(calls) == 6: die()
         Path.replace = rename
@@ -203,8 +211,10 @@ def test_checkpoint_is_plain_and_two_are_kept(tmp_path: Path) -> None:
     state, problem = load_checkpoint(Run(tmp_path))
     assert state is not None and (state["value"], state["list"]) == (3, [1.5, "a", None])
     assert problem == ""
-    previous = torch.load(tmp_path / "checkpoints" / "previous.pt", weights_only=True)
-    assert previous["value"] == 2
+    (tmp_path / "checkpoints" / "last.safetensors").rename(tmp_path / "newest")
+    previous, _ = load_checkpoint(Run(tmp_path))
+    assert previous is not None and previous["value"] == 2
+    (tmp_path / "newest").rename(tmp_path / "checkpoints" / "last.safetensors")
     assert len(list((tmp_path / "checkpoints").iterdir())) == 2
 
 
@@ -213,13 +223,17 @@ def test_broken_checkpoint_falls_back_to_the_one_before(tmp_path: Path, damage: 
     run = Run(tmp_path)
     for value in (1, 2):
         save_checkpoint(run, {"value": torch.full((1000,), value)})
-    break_file(run.checkpoints / "last.pt", damage)
+    break_file(run.checkpoints / "last.safetensors", damage)
     state, problem = load_checkpoint(run)
     assert state is not None and state["value"][0] == 1
     if damage != "gone":
-        assert re.search(r"last\.pt is cut off.*previous\.pt, the one before", problem)
-        break_file(run.checkpoints / "previous.pt", damage)
-        with pytest.raises(EdgewiseError, match=r"last\.pt is.*previous\.pt is.*--name"):
+        assert re.search(
+            r"last\.safetensors is cut off.*previous\.safetensors, the one before", problem
+        )
+        break_file(run.checkpoints / "previous.safetensors", damage)
+        with pytest.raises(
+            EdgewiseError, match=r"last\.safetensors is.*previous\.safetensors is.*--name"
+        ):
             load_checkpoint(run)
 
 
@@ -235,9 +249,9 @@ def test_run_with_a_cut_off_checkpoint_goes_on_and_says_so(
     recipe: Recipe, reference: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = train(recipe, tmp_path)
-    break_file(run.checkpoints / "last.pt", "cut")
+    break_file(run.checkpoints / "last.safetensors", "cut")
     assert same(train(recipe, tmp_path, resume=True), reference)
-    assert "last.pt is cut off" in capsys.readouterr().err
+    assert "last.safetensors is cut off" in capsys.readouterr().err
 
 
 def test_full_disk_keeps_the_old_checkpoint(
@@ -253,7 +267,7 @@ def test_full_disk_keeps_the_old_checkpoint(
     with pytest.raises(EdgewiseError, match=r"No space left.*Free some space"):
         save_checkpoint(run, {"value": 2})
     assert load_checkpoint(run) == ({"value": 1}, "")
-    assert [path.name for path in run.checkpoints.iterdir()] == ["last.pt"]
+    assert [path.name for path in run.checkpoints.iterdir()] == ["last.safetensors"]
 
 
 def test_limit_of_the_system_keeps_the_old_checkpoint(tmp_path: Path) -> None:
@@ -278,7 +292,138 @@ def test_limit_of_the_system_keeps_the_old_checkpoint(tmp_path: Path) -> None:
     assert "can't write" in done.stdout and "Free some space" in done.stdout
     state, problem = load_checkpoint(Run(tmp_path))
     assert state is not None and torch.equal(state["value"], torch.zeros(10)) and not problem
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["last.pt"]
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["last.safetensors"]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_checkpoint_gives_back_every_bit(optimizer: str, recipe: Recipe, tmp_path: Path) -> None:
+    """Types, places in memory and what is learned next: a fused optimiser reads tensors as they
+    lie, so that an average in another order than its weight would be another average.
+    """
+    recipe = replace(recipe, optimizer=optimizer, layer_decay=0.9)
+    pixels = torch.randint(0, 256, (6, 32, 32, 3), dtype=torch.uint8)
+    labels = torch.tensor([0, 1, 2, 0, 1, 2])
+    one, other = (
+        Learner(recipe, preprocess_of(recipe), [4] * 3, steps_per_epoch=4) for _ in range(2)
+    )
+    one.begin_epoch(1)
+    for number in range(3):
+        one.step(pixels, labels, number)
+    before = {"numbers": (1, 2.5, float("inf"), None, True), **one.state_dict()}
+    save_checkpoint(Run(tmp_path), before)
+    after, _ = load_checkpoint(Run(tmp_path))
+    assert after is not None
+    assert_same(after, before)
+
+    other.load_state_dict(after)
+    other.begin_epoch(1)
+    assert other.step(pixels, labels, 3) == one.step(pixels, labels, 3)
+    assert_same(other.state_dict(), one.state_dict())
+
+
+def assert_same(one: Any, other: Any) -> None:
+    assert type(one) is type(other) or (isinstance(one, dict) and isinstance(other, dict))
+    if isinstance(one, torch.Tensor):
+        assert (one.dtype, one.shape, one.stride()) == (other.dtype, other.shape, other.stride())
+        assert torch.equal(one, other)
+    elif isinstance(one, dict):
+        assert [*one] == [*other]
+        for key, value in one.items():
+            assert_same(value, other[key])
+    elif isinstance(one, list | tuple):
+        for ours, theirs in zip(one, other, strict=True):
+            assert_same(ours, theirs)
+    else:
+        assert one == other
+
+
+def test_types_that_a_network_may_have(tmp_path: Path) -> None:
+    kinds = (torch.bfloat16, torch.float16, torch.float64, torch.int64, torch.uint8, torch.bool)
+    state = {str(kind): torch.tensor([[0, 1], [1, 0]]).to(kind) for kind in kinds}
+    state |= {"empty": torch.zeros(0, 3), "number": torch.tensor(2.5)}
+    save_checkpoint(Run(tmp_path), state)
+    assert_same(load_checkpoint(Run(tmp_path))[0], state)
+
+
+def test_safetensors_can_read_it(reference: Run) -> None:
+    """Without us, without pickle."""
+    tensors = load_file(reference.checkpoints / "last.safetensors")
+    kept = load_file(reference.weights)
+    assert {name.removeprefix("/average/module.") for name in tensors} >= set(kept)
+
+
+def test_any_changed_byte_is_noticed_or_harmless(tmp_path: Path) -> None:
+    run, draw = Run(tmp_path), random.Random(0)
+    state = {"weight": torch.arange(30.0), "steps": {0: torch.tensor(3)}, "note": [1, "a"]}
+    save_checkpoint(run, state)
+    save_checkpoint(run, state)
+    last = run.checkpoints / "last.safetensors"
+    whole, noticed = last.read_bytes(), 0
+    for _ in range(300):
+        spoilt = bytearray(whole)
+        spoilt[draw.randrange(len(whole))] ^= 1 << draw.randrange(8)
+        last.write_bytes(spoilt)
+        try:
+            found, problem = load_checkpoint(run)
+        except EdgewiseError as error:
+            assert "has format" in str(error)  # it was the format's number
+            continue
+        assert_same(found, state)  # from this file or the one before
+        noticed += "the one before" in problem
+    assert noticed > 250
+
+
+def test_checkpoint_of_another_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "FORMAT", 7)
+        save_checkpoint(run, {"value": 1})
+    with pytest.raises(EdgewiseError, match=r"last\.safetensors has format 7 .* reads format 1"):
+        load_checkpoint(run)
+
+
+def test_pickle_of_an_older_edgewise_is_named(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.pt").write_bytes(b"PK")
+    with pytest.raises(EdgewiseError, match=r"last\.pt has format 0"):
+        load_checkpoint(Run(tmp_path))
+
+
+@pytest.fixture
+def unwritable() -> Iterator[Path]:
+    """A folder that this process may not write in while the test lasts, whoever runs it."""
+    folder = Path(tempfile.mkdtemp())
+    (folder / "checkpoints").mkdir()
+    for path in (folder, folder / "checkpoints"):
+        path.chmod(0o555)
+    user, nobody = os.getuid(), 65534
+    if user == 0:
+        os.setresuid(nobody, nobody, 0)
+    yield folder
+    os.setresuid(user, user, user)
+    for path in (folder, folder / "checkpoints"):
+        path.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+def test_read_only_folder(recipe: Recipe, unwritable: Path) -> None:
+    with pytest.raises(EdgewiseError, match=r"can't write .*new\.safetensors: Permission denied"):
+        save_checkpoint(Run(unwritable), {"value": 1})
+    with pytest.raises(UsageError, match=f"can't write in {unwritable}: make it writable"):
+        train(recipe, unwritable / "runs" / "first")
+
+
+def test_start_that_was_killed_can_be_started_again(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before it had written the recipe, which makes a folder a run."""
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(Recipe, "write", lambda self, path: 1 / 0)
+        train(recipe, tmp_path)
+    (tmp_path / ".recipe.json.123.tmp").write_text("{")
+    assert (tmp_path / "data.json").is_file() and not Run.is_run(tmp_path)
+    train(replace(recipe, epochs=1), tmp_path)
+    assert not (tmp_path / ".recipe.json.123.tmp").exists()
 
 
 def test_resume_refuses_another_recipe(reference: Run, recipe: Recipe) -> None:
@@ -289,10 +434,10 @@ def test_resume_refuses_another_recipe(reference: Run, recipe: Recipe) -> None:
 def test_resume_of_a_finished_run_does_nothing(
     reference: Run, recipe: Recipe, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = (reference.checkpoints / "last.pt").stat().st_mtime_ns
+    before = (reference.checkpoints / "last.safetensors").stat().st_mtime_ns
     train(recipe, reference.root, resume=True)
     assert "nothing left to do" in capsys.readouterr().out
-    assert (reference.checkpoints / "last.pt").stat().st_mtime_ns == before
+    assert (reference.checkpoints / "last.safetensors").stat().st_mtime_ns == before
 
 
 def test_checkpoint_of_another_recipe_is_named(recipe: Recipe, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from edgewise.errors import EdgewiseError, UsageError
 from edgewise.files import changed_files
 from edgewise.run_folder import Run
 from edgewise.training import loop
+from edgewise.training.checkpoint import load_checkpoint
 from edgewise.training.history import EpochMetrics, best_epoch, read_history
 from edgewise.training.learner import Learner
 from edgewise.training.loop import train
@@ -48,8 +49,8 @@ def test_run_folder_is_whole(reference: Run, recipe: Recipe) -> None:
         ("3", "all"),
     ]
     assert sorted(path.name for path in reference.checkpoints.iterdir()) == [
-        "last.pt",
-        "previous.pt",
+        "last.safetensors",
+        "previous.safetensors",
     ]
 
 
@@ -139,8 +140,8 @@ def test_loss_that_is_not_a_number_names_the_mend(
     with pytest.raises(EdgewiseError, match=r"--lr.*kept"):
         train(recipe, tmp_path / "run")
     run = Run(tmp_path / "run")
-    state = torch.load(run.checkpoints / "last.pt", weights_only=True)
-    assert state["progress"]["epoch"] == 1
+    state, _ = load_checkpoint(run)
+    assert state is not None and state["progress"]["epoch"] == 1
     assert all(value.isfinite().all() for value in state["average"].values())
     assert load_model(run.model)
 
@@ -174,7 +175,7 @@ def test_checkpoints_come_within_long_epochs_too(
     saved = []
     monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     monkeypatch.setattr(
-        loop, "save_checkpoint", lambda run, state: saved.append(state["progress"]["batch"])
+        loop, "save_checkpoint", lambda run, state, best: saved.append(state["progress"]["batch"])
     )
     train(replace(recipe, epochs=1), tmp_path / "run")
     assert saved == [1, 2, 3, 4, 0]

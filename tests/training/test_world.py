@@ -97,7 +97,7 @@ def test_a_killed_process_is_replaced_and_nothing_is_lost(digits: Path, tmp_path
         _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
         runs[killed] = run
-    assert (runs[True].checkpoints / "last.pt").is_file()
+    assert (runs[True].checkpoints / "last.safetensors").is_file()
     expected = weights(runs[False])
     for name, tensor in weights(runs[True]).items():
         assert torch.equal(tensor, expected[name]), name

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +20,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from edgewise.data.augment import Augment
+from edgewise.data.containers import open_all
 from edgewise.data.dataset import Sample
 from edgewise.data.decode import ImageError, decode
+from edgewise.errors import EdgewiseError
 from edgewise.preprocess import Preprocess
 
 Item = tuple[NDArray[np.uint8], int]
@@ -121,6 +124,8 @@ class _Images(Dataset[Item | ImageError]):
 
 
 def _batches(images: _Images, batches: list[list[int]], workers: int) -> Batches:
+    with suppress(EdgewiseError):  # who reads from it says what is wrong with it
+        open_all(sample.path for sample in images.samples)
     loader: DataLoader[Any] = DataLoader(
         images,
         batch_sampler=batches,

@@ -28,7 +28,7 @@ class Recipe:
         UsageError: a setting is of the wrong type or out of range; the message names it.
     """
 
-    data: str = Field(description="Folder or CSV of labelled images.")
+    data: str = Field(description="Folder or file of labelled images.")
     model: str = Field("efficientnet_lite0", description="Network to train; see `edgewise models`.")
     pretrained: bool | None = Field(
         None, description="Start from ImageNet weights. Default: if the model has them."

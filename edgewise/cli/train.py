@@ -65,6 +65,7 @@ def recipe_option(name: str) -> Callable[[F], F]:
 @recipe_option("seed")
 @recipe_option("device")
 @recipe_option("workers")
+@recipe_option("cache")
 @click.option(
     "--no-pretrained", is_flag=True, help="Start from fresh weights, not from ImageNet's."
 )

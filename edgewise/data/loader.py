@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from edgewise.data.augment import Augment
+from edgewise.data.cache import ImageCache
 from edgewise.data.containers import open_all
 from edgewise.data.dataset import Sample
 from edgewise.data.decode import ImageError, decode
@@ -60,6 +61,7 @@ def training_batches(
     epoch: int,
     start: int = 0,
     share: tuple[int, int] = (0, 1),
+    cache: ImageCache | None = None,
 ) -> Batches:
     """One epoch of augmented images, in an order of its own.
 
@@ -76,6 +78,7 @@ def training_batches(
         epoch: from 0.
         start: how many batches of this epoch are done already and are skipped.
         share: (rank, processes): this one gets every `processes`-th image of each batch.
+        cache: the samples, decoded already.
     """
     order = np.random.default_rng((seed, epoch)).permutation(len(samples)).tolist()
     batches = [order[at : at + batch] for at in range(0, len(order), batch)]
@@ -84,7 +87,7 @@ def training_batches(
         left = batches.pop()
         batches[-1] += left
     own = [indices[rank::processes] for indices in batches[start:]]
-    return _batches(_Images(samples, preprocess, augment, (seed, epoch)), own, workers)
+    return _batches(_Images(samples, preprocess, augment, (seed, epoch), cache), own, workers)
 
 
 def evaluation_batches(
@@ -107,11 +110,12 @@ class _Images(Dataset[Item | ImageError]):
     preprocess: Preprocess
     augment: Augment | None = None
     seeds: tuple[int, int] = (0, 0)
+    cache: ImageCache | None = None
 
     def __getitem__(self, index: int) -> Item | ImageError:
         sample = self.samples[index]
         try:
-            image = decode(sample.path)
+            image = self.cache.image(index) if self.cache else decode(sample.path)
         except ImageError as error:
             return ImageError(
                 f"{sample.path} could be read when the data was checked, but not now: {error}. "

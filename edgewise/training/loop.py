@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgewise.data.augment import Augment
+from edgewise.data.cache import ImageCache
 from edgewise.data.dataset import Dataset
-from edgewise.data.loader import Batches, training_batches
-from edgewise.errors import EdgewiseError
+from edgewise.data.loader import Batches
+from edgewise.errors import EdgewiseError, UsageError
 from edgewise.model import Classifier, cooled
 from edgewise.progress import bar
 from edgewise.run_folder import Run
+from edgewise.training.batches import epoch_batches
 from edgewise.training.checkpoint import load_checkpoint, save_checkpoint
 from edgewise.training.device import pick_device
 from edgewise.training.evaluate import classifier_function, predict_samples
@@ -28,7 +29,6 @@ from edgewise.training.history import EpochMetrics, Progress, best_epoch, write_
 from edgewise.training.interrupt import Stopped, StopRequest, stop_on_signals
 from edgewise.training.learner import Learner
 from edgewise.training.metrics import log_loss, temperature, top_k_accuracy
-from edgewise.training.progressive import at_epoch
 from edgewise.training.recipe import Recipe
 from edgewise.training.start import create_run, preprocess_of, reopen_run
 from edgewise.training.world import World, joined
@@ -64,15 +64,20 @@ def train(recipe: Recipe, root: Path, resume: bool = False) -> Run:
 
 def _train(recipe: Recipe, run: Run, resume: bool, world: World) -> None:
     root = run.root
+    if recipe.cache == "ram" and world.size > 1:
+        raise UsageError(
+            "cache=ram would hold the images once for each process. With torchrun use cache=disk, "
+            "which they share."
+        )
     if resume or not world.first:
         world.first_does(lambda: None)  # until the first has made the folder
-        recipe, dataset = reopen_run(recipe, run)
+        recipe, dataset, cache = reopen_run(recipe, run)
     else:
         made = world.first_does(lambda: create_run(recipe, run))
         assert made is not None
-        recipe, dataset = made
+        recipe, dataset, cache = made
     with stop_on_signals() as request:
-        training = _Training(recipe, run, dataset, request, world)
+        training = _Training(recipe, run, dataset, cache, request, world)
         if resume:
             training.restore()
             if training.finished():
@@ -100,10 +105,16 @@ def _train(recipe: Recipe, run: Run, resume: bool, world: World) -> None:
 
 class _Training:
     def __init__(
-        self, recipe: Recipe, run: Run, dataset: Dataset, request: StopRequest, world: World
+        self,
+        recipe: Recipe,
+        run: Run,
+        dataset: Dataset,
+        cache: ImageCache | None,
+        request: StopRequest,
+        world: World,
     ) -> None:
-        self.recipe, self.run, self.dataset, self.request = recipe, run, dataset, request
-        self.world = world
+        self.recipe, self.run, self.dataset, self.cache = recipe, run, dataset, cache
+        self.request, self.world = request, world
         self.progress = Progress()
         self.preprocess = preprocess_of(recipe)
         self.steps_per_epoch = len(self._batches())
@@ -235,24 +246,14 @@ class _Training:
         return loss, top_k_accuracy(labels, probabilities, 1), degrees
 
     def _batches(self) -> Batches:
-        progress = self.progress
-        recipe = at_epoch(self.recipe, progress.epoch)
-        return training_batches(
+        return epoch_batches(
+            self.recipe,
+            self.preprocess,
             self.dataset.splits["train"],
-            replace(self.preprocess, size=recipe.imgsz or self.preprocess.size),
-            Augment(
-                recipe.flip,
-                recipe.policy,
-                recipe.magnitude,
-                (recipe.crop_scale, 1.0),
-                recipe.erase,
-            ),
-            batch=recipe.batch,
-            workers=recipe.workers or 0,
-            seed=recipe.seed,
-            epoch=progress.epoch,
-            start=progress.batch,
+            self.progress.epoch,
+            start=self.progress.batch,
             share=(self.world.rank, self.world.size),
+            cache=self.cache,
         )
 
     def _stop_or_save(self, asked: bool, late: bool) -> None:

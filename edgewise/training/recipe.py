@@ -12,6 +12,7 @@ from edgewise.data.policies import MAX_MAGNITUDE, POLICIES
 from edgewise.files import read_json, write_json
 from edgewise.validation import from_plain, one_of, record
 
+CACHES = ("none", "ram", "disk")
 OPTIMIZERS = ("adamw", "sgd", "rmsprop", "rmsprop-tf")
 PRECISIONS = ("fp32", "bf16", "fp16")
 SCHEDULES = ("cosine", "exponential", "step", "constant")
@@ -129,6 +130,11 @@ class Recipe:
         True,
         description="Divide the kept model's logits by the temperature with which its "
         "probabilities fit the validation images best; the answers stay the same.",
+    )
+    cache: Annotated[str, one_of(*CACHES)] = Field(
+        "none",
+        description="Decode each training image once, a little larger than it is trained on, and "
+        f"keep it: {', '.join(CACHES)}.",
     )
     patience: int = Field(
         0,

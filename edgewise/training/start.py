@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from edgewise import __version__
+from edgewise.data.cache import ImageCache
 from edgewise.data.dataset import Dataset, describe, load_dataset, read_dataset, write_dataset
 from edgewise.errors import UsageError
 from edgewise.families import variant
@@ -20,6 +21,7 @@ from edgewise.files import write_json
 from edgewise.measure.latency import machine
 from edgewise.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from edgewise.run_folder import Run
+from edgewise.training.batches import cache_of
 from edgewise.training.device import pick_device
 from edgewise.training.recipe import Recipe
 from edgewise.weights.pretrained import Checkpoint, choose, load_pretrained
@@ -38,12 +40,17 @@ def default_root(model: str, parent: Path) -> Path:
     return parent / f"{model}-{number}"
 
 
-def create_run(recipe: Recipe, run: Run) -> tuple[Recipe, Dataset]:
-    """Reads the data and makes the run folder; returns the recipe with every default resolved.
+def create_run(recipe: Recipe, run: Run) -> tuple[Recipe, Dataset, ImageCache | None]:
+    """Reads the data and makes the run folder.
+
+    Returns:
+        The recipe with every default resolved, the data, and the training images if they are
+        cached.
 
     Raises:
         UsageError: the folder is in use, the recipe can't be carried out here, or the data is no
             good. No folder was made.
+        EdgewiseError: there is too little room for the cache. No folder was made.
     """
     if run.is_run(run.root):
         raise UsageError(
@@ -55,14 +62,15 @@ def create_run(recipe: Recipe, run: Run) -> tuple[Recipe, Dataset]:
     recipe = resolve(recipe)
     dataset = load_dataset(Path(recipe.data), workers=recipe.workers or 1)
     print(describe(dataset), flush=True)
+    cache = cache_of(recipe, preprocess_of(recipe), dataset.splits["train"])
     write_dataset(dataset, run)
     write_json(run.environment, environment(recipe))
     recipe.write(run.recipe)  # last: it makes the folder a run
-    return recipe, dataset
+    return recipe, dataset, cache
 
 
-def reopen_run(recipe: Recipe, run: Run) -> tuple[Recipe, Dataset]:
-    """Reads the data that a run was started with; returns the resolved recipe with it.
+def reopen_run(recipe: Recipe, run: Run) -> tuple[Recipe, Dataset, ImageCache | None]:
+    """Reads the data that a run was started with; returns what `create_run` does.
 
     Raises:
         UsageError: no such run, or `recipe` asks for something else than it did.
@@ -75,14 +83,15 @@ def reopen_run(recipe: Recipe, run: Run) -> tuple[Recipe, Dataset]:
                 f"{name} can't be changed on resume: in {run.root} it is {was}. "
                 "Leave it out, or start a new run."
             )
-    return recipe, read_dataset(run)
+    dataset = read_dataset(run)
+    return recipe, dataset, cache_of(recipe, preprocess_of(recipe), dataset.splits["train"])
 
 
-def resolve(recipe: Recipe) -> Recipe:
+def resolve(recipe: Recipe, fetch: bool = True) -> Recipe:
     """The recipe with every None and "auto" replaced by what they stand for on this machine.
 
     Pretrained weights are loaded once, which brings them to this machine: what is missing is said
-    before the data is read.
+    before the data is read. Without `fetch` they are only looked up.
 
     Raises:
         UsageError: no such model or device, or its weights can't be had.
@@ -110,7 +119,8 @@ def resolve(recipe: Recipe) -> Recipe:
             pretrained = False
             print(f"{recipe.model} starts from nothing, which takes many more images: {error}")
         else:
-            load_pretrained(checkpoint.model, checkpoint.tag, checkpoint.width)
+            if fetch:
+                load_pretrained(checkpoint.model, checkpoint.tag, checkpoint.width)
     return replace(
         recipe,
         pretrained=pretrained,

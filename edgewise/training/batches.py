@@ -1,0 +1,66 @@
+"""The training images of an epoch, as a recipe wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from edgewise.data.augment import Augment
+from edgewise.data.cache import ImageCache, cache_side, open_cache
+from edgewise.data.dataset import Sample
+from edgewise.data.loader import Batches, training_batches
+from edgewise.preprocess import Preprocess
+from edgewise.training.progressive import at_epoch
+from edgewise.training.recipe import Recipe
+from edgewise.weights.hub import cache_folder
+
+
+def epoch_batches(
+    recipe: Recipe,
+    preprocess: Preprocess,
+    samples: Sequence[Sample],
+    epoch: int,
+    start: int = 0,
+    share: tuple[int, int] = (0, 1),
+    cache: ImageCache | None = None,
+) -> Batches:
+    """The batches of one epoch, at that epoch's size and strength of augmentation.
+
+    Args:
+        recipe: resolved.
+        preprocess: of the recipe.
+        samples: the images to train on.
+        epoch: from 0.
+        start: how many batches of it are done already.
+        share: (rank, processes); see `training_batches`.
+        cache: the samples, decoded already.
+    """
+    now = at_epoch(recipe, epoch)
+    return training_batches(
+        samples,
+        replace(preprocess, size=now.imgsz or preprocess.size),
+        Augment(now.flip, now.policy, now.magnitude, (now.crop_scale, 1.0), now.erase),
+        batch=now.batch,
+        workers=now.workers or 0,
+        seed=now.seed,
+        epoch=epoch,
+        start=start,
+        share=share,
+        cache=cache,
+    )
+
+
+def cache_of(
+    recipe: Recipe, preprocess: Preprocess, samples: Sequence[Sample]
+) -> ImageCache | None:
+    """The cache that a resolved recipe asks for, made if there is none yet.
+
+    Raises:
+        EdgewiseError: there is too little room for it, or an image can't be read any more.
+    """
+    if recipe.cache == "none":
+        return None
+    folder = cache_folder() / "images" if recipe.cache == "disk" else None
+    largest = max(preprocess.size, recipe.first_imgsz or 0)
+    side = cache_side(largest, recipe.crop_scale)
+    return open_cache(samples, side, preprocess.interpolation, folder, recipe.workers or 1)

@@ -1,7 +1,7 @@
 """Training images decoded once, a little larger than they are trained on, on disk or in memory.
 
-Random crops then come from the smaller copy. It holds enough pixels for any crop of three quarters
-or more of a side; a smaller crop is enlarged, by a quarter at most of what a whole image would be.
+Random crops then come from the smaller copy. One that keeps four fifths of each side or more has as
+many pixels there as it is trained on; a smaller one is enlarged.
 """
 
 from __future__ import annotations

@@ -16,10 +16,12 @@ from PIL import Image
 from edgewise.data import cache as module
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.run_folder import Run
+from edgewise.training import loop
 from edgewise.training.interrupt import Stopped
 from edgewise.training.learner import Learner
 from edgewise.training.loop import train
 from edgewise.training.recipe import Recipe
+from edgewise.training.world import World
 
 
 def weights(run: Run) -> bytes:
@@ -79,6 +81,12 @@ def test_too_little_room_leaves_no_run(
     monkeypatch.setattr(module.shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
     with pytest.raises(EdgewiseError, match=r"the cache takes [\d,]+ bytes"):
         train(replace(recipe, data=str(photos), cache="ram"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_several_processes_share_a_disk_and_not_memory(recipe: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="With torchrun use cache=disk"):
+        loop._train(replace(recipe, cache="ram"), Run(tmp_path / "run"), False, World(size=2))
     assert not (tmp_path / "run").exists()
 
 

@@ -39,7 +39,7 @@ COLOURS = {"error": "red", "warning": "yellow", "note": None}
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(data: Path, workers: int | None, html: Path | None, as_json: bool) -> None:
-    """Look at every image in DATA, a folder or a CSV file as for `edgewise train`.
+    """Look at every image in DATA, a folder or a file as for `edgewise train`.
 
     Each file is decoded. Named are files that can't be used, copies (to the byte or nearly, across
     splits and labels), classes that are missing, small or unbalanced, images that are tiny, blank

@@ -18,6 +18,7 @@ VERBS = {
     "bench": "Time networks on this machine in every runtime, side by side.",
     "import": "Turn weights of timm, torchvision or Keras into a model folder.",
     "doctor": "Look at every image: would training on them be sound?",
+    "data": "Pack images into shards; show them as a network sees them.",
     "train": "Train a model on a folder of labelled images.",
     "eval": "Measure a run's accuracy on images that it has not seen.",
     "export": "Write a model as one file for another runtime.",

@@ -79,6 +79,7 @@ def recipe_option(name: str, word: str = "") -> Callable[[F], F]:
 @recipe_option("seed")
 @recipe_option("device")
 @recipe_option("workers")
+@recipe_option("cache")
 @click.option(
     "--no-pretrained", is_flag=True, help="Start from fresh weights, not from ImageNet's."
 )
@@ -117,8 +118,9 @@ def command(
 ) -> None:
     """Train a network on the labelled images in DATA.
 
-    DATA is a folder with a folder per class, with or without train/, val/ and test/ above them, or
-    a CSV file with the columns path, label and optionally split. Nothing in it is changed.
+    DATA is a folder with a folder per class, with or without train/, val/ and test/ above them; a
+    CSV or Parquet file with the columns path, label and optionally split; or images in tar shards,
+    Parquet, Hugging Face's or NumPy's files: see docs/data.md. Nothing in it is changed.
 
     KEY=VALUE sets anything that a recipe holds: optimizer, schedule, mixup, stages and the others
     that have no option here (`edgewise train --recipe-help`). An option stands over KEY=VALUE, and
@@ -163,7 +165,7 @@ def command(
         resolved = replace(Recipe.read(Run.open(resumed).recipe), **given)
         root = resumed
     elif "data" not in given:
-        raise click.UsageError("name the folder or CSV file with your images: edgewise train DATA")
+        raise click.UsageError("name the folder or file with your images: edgewise train DATA")
     elif name and Path(name).name != name:
         raise click.UsageError(f"--name must be a folder's name without a path, not '{name}'.")
     elif world.size > 1 and not name:

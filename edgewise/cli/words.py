@@ -1,4 +1,6 @@
-"""Values of options that are more than a number: a word instead of one, a time with its unit."""
+"""Values of options that are more than a number: a word instead of one, a time or size with its
+unit.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ from typing import Any
 import click
 
 MINUTES = {"h": 60.0, "m": 1.0, "s": 1 / 60}
+UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
 class NumberOr(click.ParamType):  # type: ignore[type-arg]  # not generic in older clicks
@@ -37,3 +40,16 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
         if "".join(map("".join, parts)) != value or not minutes:
             self.fail(f"'{value}' is not a time such as 90s, 20m or 1h30m", param, ctx)
         return minutes
+
+
+class Bytes(click.ParamType):  # type: ignore[type-arg]
+    """256MB or 1.5GB, as bytes."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The bytes."""
+        match = re.fullmatch(r"(\d+(?:\.\d+)?) *([KMG]B)", str(value).strip().upper())
+        if not match or not float(match[1]):
+            self.fail(f"'{value}' is not a size such as 256MB or 1GB", param, ctx)
+        return round(float(match[1]) * UNITS[match[2]])

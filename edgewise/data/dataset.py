@@ -96,7 +96,7 @@ def load_dataset(path: Path, workers: int) -> Dataset:
     """Finds, checks (each image is read and decoded once) and splits the images of `path`.
 
     Args:
-        path: a folder with a folder per class, or a CSV file; see `scan`.
+        path: a folder or a file; see `scan`.
         workers: threads to decode with.
 
     Raises:
@@ -133,6 +133,7 @@ def load_dataset(path: Path, workers: int) -> Dataset:
         splits={split: tuple(samples) for split, samples in splits.items()},
         quarantined=tuple(sorted(quarantined, key=lambda item: item.path.as_posix())),
         warnings=(
+            *found.damage,
             *found.warnings,
             *_copy_warnings(copies, copies_across_labels(photos)),
             *_absence_warnings(found.classes, splits),

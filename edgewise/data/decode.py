@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from edgewise.data.containers import container_of, open_container
 from edgewise.errors import EdgewiseError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
@@ -71,11 +72,23 @@ def quiet_pillow() -> Iterator[None]:
 
 
 def read_limited(path: Path) -> bytes:
-    """The bytes of an ordinary file of at most `MAX_BYTES`.
+    """The bytes of an ordinary file, or of an image in a container, of at most `MAX_BYTES`.
 
     Raises:
         ImageError: no such file, not an ordinary one, not readable, or too large.
     """
+    inside = container_of(path)
+    if inside is None:
+        return _read_file(path)
+    container, place = inside
+    try:
+        found = open_container(container).read(place, MAX_BYTES)
+    except EdgewiseError as error:
+        raise ImageError(str(error)) from None
+    return found if isinstance(found, bytes) else _read_file(found)
+
+
+def _read_file(path: Path) -> bytes:
     try:
         if not path.is_file():  # a pipe or a device would keep us waiting
             raise ImageError("not an ordinary file" if path.exists() else "no such file")

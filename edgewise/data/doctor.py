@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from edgewise.data.facts import Facts, gather
+from edgewise.data.labelled import Labelled
 from edgewise.data.near import exact_copies, near_copies
-from edgewise.data.scan import Labelled, scan
+from edgewise.data.scan import scan
 from edgewise.data.split import SPLITS
 from edgewise.progress import track
 
@@ -72,7 +73,7 @@ class Examination:
 
 
 def examine(path: Path, workers: int = 0) -> Examination:
-    """Looks at every image of a folder or a CSV file; see `scan`. Nothing is changed.
+    """Looks at every image of a folder or a file; see `scan`. Nothing is changed.
 
     Args:
         path: the folder or file.
@@ -87,6 +88,10 @@ def examine(path: Path, workers: int = 0) -> Examination:
     usable = [fact for fact in facts if not fact.reason]
     case = _Case(found.root, found.images, facts)
     findings = [
+        *(
+            Finding("cut off", ERROR, f"{damage}. Put the whole file back.")
+            for damage in found.damage
+        ),
         *(Finding("layout", WARNING, warning) for warning in found.warnings),
         *case.findings(),
     ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +20,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from edgewise.data.augment import Augment
+from edgewise.data.cache import ImageCache
+from edgewise.data.containers import open_all
 from edgewise.data.dataset import Sample
 from edgewise.data.decode import ImageError, decode
+from edgewise.errors import EdgewiseError
 from edgewise.preprocess import Preprocess
 
 Item = tuple[NDArray[np.uint8], int]
@@ -57,6 +61,7 @@ def training_batches(
     epoch: int,
     start: int = 0,
     share: tuple[int, int] = (0, 1),
+    cache: ImageCache | None = None,
 ) -> Batches:
     """One epoch of augmented images, in an order of its own.
 
@@ -73,6 +78,7 @@ def training_batches(
         epoch: from 0.
         start: how many batches of this epoch are done already and are skipped.
         share: (rank, processes): this one gets every `processes`-th image of each batch.
+        cache: the samples, decoded already.
     """
     order = np.random.default_rng((seed, epoch)).permutation(len(samples)).tolist()
     batches = [order[at : at + batch] for at in range(0, len(order), batch)]
@@ -81,7 +87,7 @@ def training_batches(
         left = batches.pop()
         batches[-1] += left
     own = [indices[rank::processes] for indices in batches[start:]]
-    return _batches(_Images(samples, preprocess, augment, (seed, epoch)), own, workers)
+    return _batches(_Images(samples, preprocess, augment, (seed, epoch), cache), own, workers)
 
 
 def evaluation_batches(
@@ -104,11 +110,12 @@ class _Images(Dataset[Item | ImageError]):
     preprocess: Preprocess
     augment: Augment | None = None
     seeds: tuple[int, int] = (0, 0)
+    cache: ImageCache | None = None
 
     def __getitem__(self, index: int) -> Item | ImageError:
         sample = self.samples[index]
         try:
-            image = decode(sample.path)
+            image = self.cache.image(index) if self.cache else decode(sample.path)
         except ImageError as error:
             return ImageError(
                 f"{sample.path} could be read when the data was checked, but not now: {error}. "
@@ -121,6 +128,8 @@ class _Images(Dataset[Item | ImageError]):
 
 
 def _batches(images: _Images, batches: list[list[int]], workers: int) -> Batches:
+    with suppress(EdgewiseError):  # who reads from it says what is wrong with it
+        open_all(sample.path for sample in images.samples)
     loader: DataLoader[Any] = DataLoader(
         images,
         batch_sampler=batches,

@@ -1,6 +1,7 @@
-"""Finds labelled images: a folder per class (with or without train/ val/ test/ above), or a CSV.
+"""Finds labelled images: a folder per class (with or without train/ val/ test/ above), a CSV file,
+or containers such as tar shards (see `sources`).
 
-Nothing is opened here but the CSV: whether a file really is an image is for `dataset` to find out.
+Images are not opened here: whether a file really is one is for `dataset` to find out.
 """
 
 from __future__ import annotations
@@ -13,30 +14,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgewise.data.containers import KINDS
 from edgewise.data.decode import IMAGE_SUFFIXES
+from edgewise.data.labelled import SPLIT_NAMES, Labelled
+from edgewise.data.sources import (
+    Found,
+    check_labels,
+    containers_below,
+    read_label_file,
+    scan_containers,
+)
 from edgewise.errors import UsageError
-
-SPLIT_NAMES = {
-    "train": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-}
 
 LAYOUT = """Expected one of:
   photos/daisy/1.jpg, photos/rose/2.jpg, ...                  a folder per class
   photos/train/daisy/1.jpg, photos/val/daisy/2.jpg, ...       the same, split already
-  photos.csv with the header path,label or path,label,split"""
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """A file that says it is an image, its class, and its split where the layout gives one."""
-
-    path: Path
-    label: str
-    split: str | None
+  photos.csv with the header path,label or path,label,split
+  photos.parquet, photos.npz, or a folder of .tar shards, .parquet files or of `save_to_disk`"""
 
 
 @dataclass(frozen=True)
@@ -44,37 +38,56 @@ class Scan:
     """What was found.
 
     Attributes:
-        root: the folder, or the folder of the CSV file; absolute.
-        classes: the class names, in natural order (`img2` before `img10`).
+        root: the folder, or the folder of the file; absolute.
+        classes: the class names, in the order of the label file, else in natural order (`img2`
+            before `img10`).
         images: in the order of their paths.
         warnings: what was passed over, and why.
+        damage: what is missing of files that were cut off.
     """
 
     root: Path
     classes: tuple[str, ...]
     images: tuple[Labelled, ...]
     warnings: tuple[str, ...]
+    damage: tuple[str, ...] = ()
 
 
 def scan(path: Path) -> Scan:
-    """Finds the labelled images of a folder or a CSV file.
+    """Finds the labelled images of a folder or a file.
+
+    A `classes.txt` or `classes.json` in the folder names all classes and their order.
 
     Raises:
         UsageError: there is nothing to train on here; the message says what was expected.
     """
+    root = path.resolve() if path.is_dir() else path.parent.resolve()
+    label_file = read_label_file(root) if path.exists() else None
+    names = label_file[1] if label_file else None
     if path.is_dir():
-        root = path.resolve()
-        images, warnings = _scan_folder(root)
-    elif path.is_file():
-        root = path.parent.resolve()
-        images, warnings = _scan_csv(root / path.name), []
+        containers = containers_below(root)
+        found = scan_containers(containers, names) if containers else Found(*_scan_folder(root))
+    elif not path.is_file():
+        raise UsageError(f"no such folder or file: {path}")
+    elif path.suffix.lower() in KINDS:
+        found = scan_containers([(root / path.name, None)], names)
     else:
-        raise UsageError(f"no such folder or CSV file: {path}")
+        found = Found(_scan_csv(root / path.name))
+    images, warnings = found.images, found.warnings
     classes = sorted({image.label for image in images}, key=_natural)
+    if label_file:
+        check_labels(classes, *label_file)
+        absent = [name for name in label_file[1] if name not in classes]
+        if absent:
+            warnings.append(
+                f"not a class: {label_file[0]} names {', '.join(absent[:5])}"
+                f"{' ...' if len(absent) > 5 else ''}, of which there is no image"
+            )
+        classes.sort(key=label_file[1].index)
     _check_classes(path, classes, images)
     _check_file_names(images)
     images.sort(key=lambda image: image.path.as_posix())
-    return Scan(root, tuple(classes), tuple(images), tuple(warnings))
+    return Scan(root, tuple(classes), tuple(images), tuple(warnings), tuple(found.damage))
 
 
 def _scan_folder(root: Path) -> tuple[list[Labelled], list[str]]:

@@ -1,38 +1,43 @@
-"""The training images of a run, batch by batch."""
+"""The training images of an epoch, as a recipe wants them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from edgewise.data.augment import Augment
-from edgewise.data.dataset import Dataset
+from edgewise.data.cache import ImageCache, cache_side, open_cache
+from edgewise.data.dataset import Dataset, Sample
 from edgewise.data.loader import Batches, training_batches
 from edgewise.preprocess import Preprocess
 from edgewise.training.progressive import at_epoch
 from edgewise.training.recipe import Recipe
+from edgewise.weights.hub import cache_folder
 
 
 def epoch_batches(
     recipe: Recipe,
     preprocess: Preprocess,
-    dataset: Dataset,
+    samples: Sequence[Sample],
     epoch: int,
     start: int = 0,
     share: tuple[int, int] = (0, 1),
+    cache: ImageCache | None = None,
 ) -> Batches:
-    """One epoch as the recipe has it.
+    """The batches of one epoch, at that epoch's size and strength of augmentation.
 
     Args:
         recipe: with nothing left open.
-        preprocess: of its model.
-        dataset: the images.
+        preprocess: of the recipe.
+        samples: the images to train on.
         epoch: from 0.
         start: how many batches of it are done already.
-        share: (rank, processes), of several that share each batch.
+        share: (rank, processes); see `training_batches`.
+        cache: the samples, decoded already.
     """
     now = at_epoch(recipe, epoch)
     return training_batches(
-        dataset.splits["train"],
+        samples,
         replace(preprocess, size=now.train_imgsz or preprocess.size),
         Augment(now.flip, now.policy, now.magnitude or 0, (now.crop_scale, 1.0), now.erase),
         batch=now.batch,
@@ -41,4 +46,19 @@ def epoch_batches(
         epoch=epoch,
         start=start,
         share=share,
+        cache=cache,
     )
+
+
+def cache_of(recipe: Recipe, preprocess: Preprocess, dataset: Dataset) -> ImageCache | None:
+    """The cache of the training images that a recipe asks for, made if there is none yet.
+
+    Raises:
+        EdgewiseError: there is too little room for it, or an image can't be read any more.
+    """
+    if recipe.cache == "none":
+        return None
+    folder = cache_folder() / "images" if recipe.cache == "disk" else None
+    largest = max(recipe.train_imgsz or preprocess.size, recipe.first_imgsz or 0)
+    side, samples = cache_side(largest, recipe.crop_scale), dataset.splits["train"]
+    return open_cache(samples, side, preprocess.interpolation, folder, recipe.workers or 1)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from edgewise.data.containers import check_whole
 from edgewise.data.dataset import Dataset, Sample, read_dataset
 from edgewise.data.decode import ImageError, decode
 from edgewise.data.loader import evaluation_batches
@@ -85,20 +86,19 @@ def evaluate(run: Run, split: str | None = None, device: str = "auto") -> Evalua
 
     Raises:
         UsageError: no model yet, no such split, or no image of it can be read.
+        EdgewiseError: a container such as a tar shard is cut off; a part of it is not evaluated.
     """
     dataset = read_dataset(run.trained())
     split = split or ("test" if dataset.splits["test"] else "val")
     if split not in dataset.splits:
         raise unknown("split", split, dataset.splits)
-    skipped = [
-        Skipped(dataset.relative(bad.path), bad.reason)
-        for bad in dataset.quarantined
-        if bad.split == split
-    ]
+    samples = dataset.splits[split]
+    bad = [item for item in dataset.quarantined if item.split == split]
+    check_whole([*(sample.path for sample in samples), *(item.path for item in bad)])
+    skipped = [Skipped(dataset.relative(item.path), item.reason) for item in bad]
     model, recipe = load_model(run.model), Recipe.read(run.recipe)
     classify = classifier_function(Classifier(model), pick_device(device))
     batch, workers = recipe.batch, recipe.workers or 0
-    samples = dataset.splits[split]
     try:
         probabilities = predict_samples(classify, samples, model.preprocess, batch, workers)
     except ImageError:  # a file went bad since the data was checked: list it, evaluate the others

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from edgewise.data.cache import ImageCache
 from edgewise.data.dataset import Dataset
 from edgewise.data.loader import Batches
-from edgewise.errors import EdgewiseError
+from edgewise.errors import EdgewiseError, UsageError
 from edgewise.model import Classifier, cooled
 from edgewise.progress import bar
 from edgewise.run_folder import Run
@@ -65,15 +66,20 @@ def train(recipe: Recipe, root: Path, resume: bool = False) -> Run:
 
 def _train(recipe: Recipe, run: Run, resume: bool, world: World) -> None:
     root = run.root
+    if recipe.cache == "ram" and world.size > 1:
+        raise UsageError(
+            "cache=ram would hold the images once for each process. With torchrun use cache=disk, "
+            "which they share."
+        )
     if resume or not world.first:
         world.first_does(lambda: None)  # until the first has made the folder
-        recipe, dataset = reopen_run(recipe, run)
+        recipe, dataset, cache = reopen_run(recipe, run)
     else:
         made = world.first_does(lambda: create_run(recipe, run))
         assert made is not None
-        recipe, dataset = made
+        recipe, dataset, cache = made
     with stop_on_signals() as request:
-        training = _Training(recipe, run, dataset, request, world)
+        training = _Training(recipe, run, dataset, cache, request, world)
         if resume:
             training.restore()
             if training.finished():
@@ -104,10 +110,16 @@ def _train(recipe: Recipe, run: Run, resume: bool, world: World) -> None:
 
 class _Training:
     def __init__(
-        self, recipe: Recipe, run: Run, dataset: Dataset, request: StopRequest, world: World
+        self,
+        recipe: Recipe,
+        run: Run,
+        dataset: Dataset,
+        cache: ImageCache | None,
+        request: StopRequest,
+        world: World,
     ) -> None:
-        self.recipe, self.run, self.dataset, self.request = recipe, run, dataset, request
-        self.world = world
+        self.recipe, self.run, self.dataset, self.cache = recipe, run, dataset, cache
+        self.request, self.world = request, world
         self.progress = Progress()
         self.preprocess = preprocess_of(recipe)
         self.steps_per_epoch = len(self._batches())
@@ -306,10 +318,11 @@ class _Training:
         return epoch_batches(
             self.recipe,
             self.preprocess,
-            self.dataset,
+            self.dataset.splits["train"],
             self.progress.epoch,
             start=self.progress.batch,
             share=(self.world.rank, self.world.size),
+            cache=self.cache,
         )
 
     def _stop_or_save(self, asked: bool, late: bool) -> None:

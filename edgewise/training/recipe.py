@@ -12,6 +12,7 @@ from edgewise.data.policies import MAX_MAGNITUDE, POLICIES
 from edgewise.files import read_json, write_json
 from edgewise.validation import from_plain, one_of, record
 
+CACHES = ("none", "ram", "disk")
 OPTIMIZERS = ("adamw", "sgd", "rmsprop", "rmsprop-tf")
 PRECISIONS = ("fp32", "bf16", "fp16")
 SCHEDULES = ("cosine", "exponential", "step", "constant")
@@ -30,7 +31,7 @@ class Recipe:
         UsageError: a setting is of the wrong type or out of range; the message names it.
     """
 
-    data: str = Field(description="Folder or CSV of labelled images.")
+    data: str = Field(description="Folder or file of labelled images.")
     model: str = Field("efficientnet_lite0", description="Network to train; see `edgewise models`.")
     pretrained: bool | None = Field(
         None, description="Start from ImageNet weights. Default: if the model has them."
@@ -187,6 +188,11 @@ class Recipe:
         True,
         description="Divide the kept model's logits by the temperature with which its "
         "probabilities fit the validation images best; the answers stay the same.",
+    )
+    cache: Annotated[str, one_of(*CACHES)] = Field(
+        "none",
+        description="Decode each training image once, a little larger than it is trained on, and "
+        f"keep it: {', '.join(CACHES)}.",
     )
     patience: int = Field(
         0,

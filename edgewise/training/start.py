@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from edgewise import __version__
+from edgewise.data.cache import ImageCache
 from edgewise.data.dataset import Dataset, describe, load_dataset, read_dataset, write_dataset
 from edgewise.errors import UsageError
 from edgewise.families import variant
@@ -20,6 +21,7 @@ from edgewise.files import remove_halves, write_json
 from edgewise.measure.latency import machine
 from edgewise.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from edgewise.run_folder import Run
+from edgewise.training.batches import cache_of
 from edgewise.training.defaults import check, fit
 from edgewise.training.device import pick_device
 from edgewise.training.recipe import Recipe
@@ -42,12 +44,17 @@ def default_root(model: str, parent: Path) -> Path:
     return parent / f"{model}-{number}"
 
 
-def create_run(recipe: Recipe, run: Run) -> tuple[Recipe, Dataset]:
-    """Reads the data and makes the run folder; returns the recipe with every default resolved.
+def create_run(recipe: Recipe, run: Run) -> tuple[Recipe, Dataset, ImageCache | None]:
+    """Reads the data and makes the run folder.
+
+    Returns:
+        The recipe with every default resolved, the data, and the training images if they are
+        cached.
 
     Raises:
         UsageError: the folder is in use, the recipe can't be carried out here, or the data is no
             good. No folder was made.
+        EdgewiseError: there is too little room for the cache. No folder was made.
     """
     if run.is_run(run.root):
         raise UsageError(
@@ -65,13 +72,14 @@ def create_run(recipe: Recipe, run: Run) -> tuple[Recipe, Dataset]:
     dataset = load_dataset(Path(recipe.data), workers=recipe.workers or 1)
     print(describe(dataset), flush=True)
     teacher_of(recipe, dataset)
-    recipe, found = _tried(recipe, dataset)
+    cache = cache_of(fit(recipe, dataset, of_torchrun().size), preprocess_of(recipe), dataset)
+    recipe, found = _tried(recipe, dataset, cache)
     write_dataset(dataset, run)
     write_json(run.environment, environment(recipe))
     recipe.write(run.recipe)  # last: it makes the folder a run
     if found:
         found.write(run.root)
-    return recipe, dataset
+    return recipe, dataset, cache
 
 
 def _holds_something(run: Run) -> bool:
@@ -82,8 +90,8 @@ def _holds_something(run: Run) -> bool:
     return any(path not in ours for path in run.root.iterdir())
 
 
-def reopen_run(recipe: Recipe, run: Run) -> tuple[Recipe, Dataset]:
-    """Reads the data that a run was started with; returns the resolved recipe with it.
+def reopen_run(recipe: Recipe, run: Run) -> tuple[Recipe, Dataset, ImageCache | None]:
+    """Reads the data that a run was started with; returns what `create_run` does.
 
     Raises:
         UsageError: no such run, or `recipe` asks for something else than it did.
@@ -103,14 +111,14 @@ def reopen_run(recipe: Recipe, run: Run) -> tuple[Recipe, Dataset]:
                 f"{name} can't be changed on resume: in {run.root} it is {was}. "
                 "Leave it out, or start a new run."
             )
-    return recipe, dataset
+    return recipe, dataset, cache_of(recipe, preprocess_of(recipe), dataset)
 
 
-def resolve(recipe: Recipe) -> Recipe:
+def resolve(recipe: Recipe, fetch: bool = True) -> Recipe:
     """The recipe with what is open chosen for this machine; `defaults.fit` does it for the data.
 
     Pretrained weights are loaded once, which brings them to this machine: what is missing is said
-    before the data is read.
+    before the data is read. Without `fetch` they are only looked up.
 
     Raises:
         UsageError: no such model or device, or its weights can't be had.
@@ -135,7 +143,8 @@ def resolve(recipe: Recipe) -> Recipe:
             pretrained = False
             print(f"{recipe.model} starts from nothing, which takes many more images: {error}")
         else:
-            load_pretrained(checkpoint.model, checkpoint.tag, checkpoint.width)
+            if fetch:
+                load_pretrained(checkpoint.model, checkpoint.tag, checkpoint.width)
     return replace(
         recipe,
         pretrained=pretrained,
@@ -168,7 +177,9 @@ def preprocess_of(recipe: Recipe) -> Preprocess:
     return Preprocess(size, 1.0, "bilinear", IMAGENET_MEAN, IMAGENET_STD)
 
 
-def _tried(recipe: Recipe, dataset: Dataset) -> tuple[Recipe, RateTrial | None]:
+def _tried(
+    recipe: Recipe, dataset: Dataset, cache: ImageCache | None
+) -> tuple[Recipe, RateTrial | None]:
     """The recipe with what is open chosen: by the data, or by trials where it asks for them."""
     processes = of_torchrun().size
     asked = replace(recipe, find_batch=False, find_lr=False)
@@ -184,12 +195,13 @@ def _tried(recipe: Recipe, dataset: Dataset) -> tuple[Recipe, RateTrial | None]:
         chosen = fit(asked, dataset)
         print(f"batch: {chosen.batch}", flush=True)
     if recipe.find_lr:
-        found = find_rate(chosen, preprocess, dataset)
+        found = find_rate(chosen, preprocess, dataset, cache)
         asked = replace(asked, lr=found.chosen)
         chosen = fit(asked, dataset)
         print(f"learning rate: {chosen.lr:g}", flush=True)
     if recipe.minutes:
-        chosen = fit(replace(asked, epochs=plan_epochs(chosen, preprocess, dataset)), dataset)
+        epochs = plan_epochs(chosen, preprocess, dataset, cache)
+        chosen = fit(replace(asked, epochs=epochs), dataset)
     return chosen, found
 
 

@@ -19,7 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edgewise.data.cache import ImageCache
 from edgewise.data.dataset import Dataset
+from edgewise.data.loader import Batches
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.files import write_text
 from edgewise.model import Classifier
@@ -167,7 +169,9 @@ class _RangeTest(Learner):
         return float(low * (high / low) ** (number / (RATE_STEPS - 1)))
 
 
-def find_rate(recipe: Recipe, preprocess: Preprocess, dataset: Dataset) -> RateTrial:
+def find_rate(
+    recipe: Recipe, preprocess: Preprocess, dataset: Dataset, cache: ImageCache | None = None
+) -> RateTrial:
     """Learns with higher and higher rates, until the loss rises.
 
     Raises:
@@ -178,7 +182,7 @@ def find_rate(recipe: Recipe, preprocess: Preprocess, dataset: Dataset) -> RateT
     losses: list[float] = []
     mean = 0.0
     with bar("finding the learning rate", RATE_STEPS) as steps:
-        batches = islice(_endless(recipe, preprocess, dataset), RATE_STEPS)
+        batches = islice(_endless(recipe, preprocess, dataset, cache), RATE_STEPS)
         for number, (pixels, labels) in enumerate(batches):
             try:
                 loss, _ = learner.step(pixels, labels, number)
@@ -197,7 +201,9 @@ def find_rate(recipe: Recipe, preprocess: Preprocess, dataset: Dataset) -> RateT
     return RateTrial(tuple(rates), tuple(losses), round(chosen, digits))
 
 
-def plan_epochs(recipe: Recipe, preprocess: Preprocess, dataset: Dataset) -> int:
+def plan_epochs(
+    recipe: Recipe, preprocess: Preprocess, dataset: Dataset, cache: ImageCache | None = None
+) -> int:
     """How many epochs end within the recipe's `minutes`, by the time of some steps.
 
     Raises:
@@ -205,7 +211,7 @@ def plan_epochs(recipe: Recipe, preprocess: Preprocess, dataset: Dataset) -> int
     """
     assert recipe.minutes is not None
     learner = _learner(recipe, preprocess, dataset)
-    batches = epoch_batches(recipe, preprocess, dataset, recipe.head_epochs)
+    batches = _batches(recipe, preprocess, dataset, cache, recipe.head_epochs)
     began, times = time.monotonic(), [0.0]
     with bar("timing some steps", WARM_STEPS + TIMED_STEPS) as steps:
         for number, (pixels, labels) in enumerate(batches):
@@ -247,11 +253,17 @@ def _learner(
     return learner
 
 
+def _batches(
+    recipe: Recipe, preprocess: Preprocess, dataset: Dataset, cache: ImageCache | None, epoch: int
+) -> Batches:
+    return epoch_batches(recipe, preprocess, dataset.splits["train"], epoch, cache=cache)
+
+
 def _endless(
-    recipe: Recipe, preprocess: Preprocess, dataset: Dataset
+    recipe: Recipe, preprocess: Preprocess, dataset: Dataset, cache: ImageCache | None
 ) -> Iterator[tuple[Tensor, Tensor]]:
     for epoch in count():
-        yield from epoch_batches(recipe, preprocess, dataset, epoch)
+        yield from _batches(recipe, preprocess, dataset, cache, epoch)
 
 
 def _speed(learner: Learner, pixels: Tensor, labels: Tensor) -> float:

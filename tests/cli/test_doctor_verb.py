@@ -37,4 +37,4 @@ def test_unsound_data_with_page_and_json(tmp_path: Path) -> None:
 
 def test_nothing_to_look_at(tmp_path: Path) -> None:
     said = edgewise("doctor", tmp_path / "gone")
-    assert said.status == 2 and "no such folder or CSV file" in said.errors
+    assert said.status == 2 and "no such folder or file" in said.errors

@@ -120,7 +120,7 @@ def test_folders_that_cannot_be_used(tmp_path: Path, files: list[str], message: 
 
 
 def test_no_such_folder(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no such folder or CSV file: .*photos"):
+    with pytest.raises(UsageError, match=r"no such folder or file: .*photos"):
         scan(tmp_path / "photos")
 
 

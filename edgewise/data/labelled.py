@@ -1,0 +1,26 @@
+"""A labelled image before anybody has looked at it, and the names that splits go by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+SPLIT_NAMES = {
+    "train": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A file that says it is an image, its class, and its split where the layout gives one.
+
+    The path may lead into a container, as in `shards/train-000000.tar/000012.jpg`.
+    """
+
+    path: Path
+    label: str
+    split: str | None

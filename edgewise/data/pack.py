@@ -1,0 +1,202 @@
+"""Writes labelled images as WebDataset shards: tar files that are read in one go."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import tarfile
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from edgewise.data.decode import FORMATS, ImageError, decode_bytes, quiet_pillow, read_limited
+from edgewise.data.labelled import Labelled
+from edgewise.data.scan import scan
+from edgewise.data.split import SPLITS
+from edgewise.data.tar import BLOCK
+from edgewise.errors import EdgewiseError, UsageError
+from edgewise.files import write_text
+from edgewise.progress import bar
+
+ENDINGS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "TIFF": "tiff"}
+QUALITY = 95  # of a JPEG that is made smaller
+AHEAD = 64  # images that are prepared before they are written
+UNSPLIT = "data"  # the name of shards whose images have no split
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What was written.
+
+    Attributes:
+        shards: how many.
+        images: how many are in them, by split; "data" for those without one.
+        size: of all shards, in bytes.
+        left_out: images that can't be used, with reasons.
+    """
+
+    shards: int
+    images: dict[str, int]
+    size: int
+    left_out: tuple[tuple[Path, str], ...]
+
+
+@dataclass(frozen=True)
+class _Member:
+    image: Labelled
+    data: bytes = b""
+    ending: str = ""
+    reason: str = ""
+
+
+def pack(source: Path, out: Path, size: int, side: int | None = None, workers: int = 1) -> Packed:
+    """Writes the images of `source` into `out/train-000000.tar` ... and the names of the classes.
+
+    Images are in random order, the same each time, and their files are copied as they are, but for
+    BMP, which becomes PNG. Those that can't be decoded are left out. `out` appears when all of it
+    is written: a kill leaves a hidden folder beside it, which the next call replaces.
+
+    Args:
+        source: a folder or a file; see `scan`.
+        out: the folder to make.
+        size: bytes of a shard at most, unless a single image is larger.
+        side: resize the shorter side of larger images to so many pixels; None leaves all as they
+            are.
+        workers: threads that decode.
+
+    Raises:
+        UsageError: `source` has no labelled images, or `out` holds something already.
+        EdgewiseError: the disk is full or can't be written, or no image can be used.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} is there already. Name another folder, or remove it.")
+    found = scan(source)
+    if found.damage:
+        raise EdgewiseError(f"{found.damage[0]}. Put the whole file back.")
+    staging = out.with_name(f".{out.resolve().name}.partial")
+    try:
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+        packed = _write_shards(found.images, found.classes, staging, size, side, workers)
+        write_text(staging / "classes.txt", "".join(f"{name}\n" for name in found.classes))
+        staging.replace(out)
+    except OSError as error:
+        raise EdgewiseError(
+            f"can't write {out}: {error.strerror or error}. Nothing was left there."
+        ) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return packed
+
+
+def _write_shards(
+    images: Iterable[Labelled],
+    classes: tuple[str, ...],
+    folder: Path,
+    size: int,
+    side: int | None,
+    workers: int,
+) -> Packed:
+    of_split: dict[str, list[Labelled]] = {split: [] for split in (*SPLITS, UNSPLIT)}
+    for image in images:
+        of_split[image.split or UNSPLIT].append(image)
+    left_out: list[tuple[Path, str]] = []
+    counts: Counter[str] = Counter()
+    shards = 0
+    total = sum(map(len, of_split.values()))
+    with (
+        quiet_pillow(),
+        ThreadPoolExecutor(max(1, workers)) as pool,
+        bar("packing", total) as steps,
+    ):
+        for split, members in of_split.items():
+            order = np.random.default_rng(0).permutation(len(members))
+            writer = _Writer(folder, split, size)
+            for start in range(0, len(members), AHEAD):
+                some = [members[i] for i in order[start : start + AHEAD]]
+                for member in pool.map(partial(_prepare, side=side), some):
+                    steps.advance()
+                    if member.reason:
+                        left_out.append((member.image.path, member.reason))
+                        continue
+                    writer.add(member, classes.index(member.image.label))
+                    counts[split] += 1
+            shards += writer.close()
+    if not counts:
+        raise EdgewiseError(f"no image can be used; {left_out[0][0]}: {left_out[0][1]}")
+    written = sum(file.stat().st_size for file in folder.iterdir())
+    return Packed(shards, dict(counts), written, tuple(left_out))
+
+
+def _prepare(image: Labelled, side: int | None) -> _Member:
+    """An image's bytes as they are packed, in a worker thread."""
+    try:
+        data = read_limited(image.path)
+        decoded = decode_bytes(data)
+    except ImageError as error:
+        return _Member(image, reason=str(error))
+    with Image.open(io.BytesIO(data), formats=FORMATS) as header:
+        kind = header.format or ""
+    if side and min(decoded.size) > side:
+        scale = side / min(decoded.size)
+        width, height = (max(side, round(length * scale)) for length in decoded.size)
+        decoded = decoded.resize((width, height), Image.Resampling.LANCZOS)
+        kind = kind if kind == "JPEG" else "PNG"
+        data = _encode(decoded, kind)
+    elif kind not in ENDINGS:
+        kind, data = "PNG", _encode(decoded, "PNG")
+    return _Member(image, data, ENDINGS[kind])
+
+
+def _encode(image: Image.Image, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **({"quality": QUALITY} if kind == "JPEG" else {}))
+    return buffer.getvalue()
+
+
+def _padded(size: int) -> int:
+    return -(-size // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
+
+
+class _Writer:
+    """The shards of one split, one after the other."""
+
+    def __init__(self, folder: Path, split: str, size: int) -> None:
+        self.folder, self.split, self.most = folder, split, size
+        self.shards = self.samples = 0
+        self.tar: tarfile.TarFile | None = None
+
+    def add(self, member: _Member, label: int) -> None:
+        """Adds a sample: `KEY.cls` with the class's number, and the image."""
+        contents = {"cls": str(label).encode(), member.ending: member.data}
+        needed = sum(BLOCK + -(-len(data) // BLOCK) * BLOCK for data in contents.values())
+        if self.tar and _padded(self.tar.offset + needed + 2 * BLOCK) > self.most:
+            self.close()
+        if self.tar is None:
+            self.tar = tarfile.open(  # noqa: SIM115
+                self.folder / f"{self.split}-{self.shards:06d}.tar",
+                "w",
+                format=tarfile.USTAR_FORMAT,
+            )
+            self.shards += 1
+        for ending, data in contents.items():
+            info = tarfile.TarInfo(f"{self.samples:09d}.{ending}")  # of 1970, so of the same bytes
+            info.size = len(data)
+            self.tar.addfile(info, io.BytesIO(data))
+        self.samples += 1
+
+    def close(self) -> int:
+        """Ends the shard under way; returns how many there are."""
+        if self.tar is not None:
+            self.tar.close()
+            with Path(os.fsdecode(self.tar.name or "")).open("rb") as file:
+                os.fsync(file.fileno())
+            self.tar = None
+        return self.shards

@@ -1,0 +1,161 @@
+"""Shards that we write, as the package webdataset reads them; and packs that go wrong."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+import webdataset
+from commandline import edgewise
+from photos import picture, write_photos
+from PIL import Image
+
+from edgewise.data.dataset import load_dataset
+from edgewise.data.decode import decode
+from edgewise.data.pack import pack
+from edgewise.data.scan import scan
+from edgewise.errors import EdgewiseError
+
+MB = 10**6
+
+
+def read(shards: Path, split: str) -> list[tuple[bytes, str]]:
+    """(bytes of the image, name of its class) of each sample, by the package webdataset."""
+    files = [str(path) for path in sorted(shards.glob(f"{split}-*.tar"))]
+    samples = webdataset.WebDataset(files, shardshuffle=False)
+    names = (shards / "classes.txt").read_text().splitlines()
+    return [
+        (next(sample[kind] for kind in ("png", "jpg") if kind in sample),
+         names[int(sample["cls"])])
+        for sample in samples
+    ]  # fmt: skip
+
+
+def test_webdataset_reads_what_was_packed(tmp_path: Path) -> None:
+    for split, first, count in (("train", 0, 20), ("val", 100, 5), ("test", 200, 4)):
+        write_photos(tmp_path / "photos" / split, {"b": count, "a é": count}, first)
+    packed = pack(tmp_path / "photos", tmp_path / "shards", size=20_000)
+    assert packed.images == {"train": 40, "val": 10, "test": 8}
+    for split, count in packed.images.items():
+        samples = read(tmp_path / "shards", split)
+        files = (tmp_path / "photos" / split).glob("*/*.png")
+        assert sorted(samples) == sorted((file.read_bytes(), file.parent.name) for file in files)
+        assert len({name for _, name in samples[: count // 2]}) == 2  # shuffled
+    shards = list((tmp_path / "shards").glob("*.tar"))
+    assert packed.shards == len(shards) > 6
+    assert all(shard.stat().st_size <= 20_000 for shard in shards)
+
+
+def test_training_sees_the_same_data(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", {"b": 12, "a": 12})
+    pack(tmp_path / "photos", tmp_path / "shards", MB)
+    one, two = (load_dataset(tmp_path / name, 0) for name in ("photos", "shards"))
+    assert one.fingerprint == two.fingerprint
+    assert one.counts() == two.counts()
+    pack(tmp_path / "shards", tmp_path / "again", MB)
+    assert scan(tmp_path / "again").classes == one.classes
+
+
+def test_the_same_call_gives_the_same_bytes(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", {"b": 5, "a": 5})
+    for out in ("one", "two"):
+        pack(tmp_path / "photos", tmp_path / out, MB)
+    one, two = ((tmp_path / out / "data-000000.tar").read_bytes() for out in ("one", "two"))
+    assert one == two
+
+
+def test_resize(tmp_path: Path) -> None:
+    for label, photo in (("cat", skimage.data.chelsea()), ("cup", skimage.data.coffee())):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        Image.fromarray(photo).save(tmp_path / "photos" / label / "large.jpg", quality=95)
+        picture(len(label)).save(tmp_path / "photos" / label / "small.png")  # 40 x 30
+    pack(tmp_path / "photos", tmp_path / "shards", MB, side=120)
+    images = {
+        (image.label, image.path.suffix): decode(image.path)
+        for image in scan(tmp_path / "shards").images
+    }
+    assert images["cat", ".jpg"].size == (180, 120)  # of 451 x 300
+    assert images["cup", ".jpg"].size == (180, 120)  # of 600 x 400
+    assert images["cat", ".png"].tobytes() == picture(3).tobytes()
+    expected = Image.fromarray(skimage.data.chelsea()).resize((180, 120), Image.Resampling.LANCZOS)
+    difference = np.asarray(images["cat", ".jpg"]).astype(int) - np.asarray(expected)
+    assert np.abs(difference).mean() < 3
+
+
+def test_arrays_are_packed_without_loss(tmp_path: Path) -> None:
+    pixels = np.stack([np.asarray(picture(seed)) for seed in range(6)])
+    np.savez(tmp_path / "n.npz", x=pixels, y=np.arange(6) % 2, classes=np.array(["no", "yes"]))
+    pack(tmp_path / "n.npz", tmp_path / "shards", MB)
+    found = scan(tmp_path / "shards")
+    assert {np.asarray(decode(image.path)).tobytes() for image in found.images} == {
+        image.tobytes() for image in pixels
+    }
+    assert found.classes == ("no", "yes")
+
+
+def test_the_verb(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", {"a": 5, "b": 5})
+    (photos / "a/0.png").write_bytes(b"no image")
+    said = edgewise("data", "pack", photos, tmp_path / "shards", "--size", "1MB")
+    assert said.status == 0, said.errors
+    assert said.output.startswith("9 images (9 data) in 1 shard of ")
+    assert said.output.rstrip().endswith("1 left out")
+    assert "a/0.png: not an image" in said.errors
+    again = edgewise("data", "pack", photos, tmp_path / "shards")
+    assert again.status == 2 and "is there already" in again.errors
+    wrong = edgewise("data", "pack", photos, tmp_path / "other", "--size", "many")
+    assert wrong.status == 2 and "'many' is not a size such as 256MB" in wrong.errors
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_source_that_is_cut_off_or_unusable(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", {"a": 2, "b": 2})
+    pack(photos, tmp_path / "shards", MB)
+    shard = tmp_path / "shards/data-000000.tar"
+    shard.write_bytes(shard.read_bytes()[:-10_000])
+    with pytest.raises(EdgewiseError, match=r"data-000000.tar is cut off"):
+        pack(tmp_path / "shards", tmp_path / "out", MB)
+    for file in photos.glob("*/*"):
+        file.write_bytes(b"")
+    with pytest.raises(EdgewiseError, match=r"no image can be used; .*empty file"):
+        pack(photos, tmp_path / "out", MB)
+    assert {child.name for child in tmp_path.iterdir()} == {"photos", "shards"}
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tarfile
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    write_photos(tmp_path / "photos", {"a": 2, "b": 2})
+    monkeypatch.setattr(tarfile.TarFile, "addfile", full)
+    with pytest.raises(EdgewiseError, match=r"can't write .*out: No space left"):
+        pack(tmp_path / "photos", tmp_path / "out", MB)
+    assert {child.name for child in tmp_path.iterdir()} == {"photos"}
+
+
+def test_a_kill_leaves_no_shard(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", {"a": 150, "b": 150})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgewise", "data", "pack", "photos", "out", "--size", "4KB"],
+        cwd=tmp_path,
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    while not list(tmp_path.glob(".out.partial/*-000002.tar")):  # the third of many
+        assert process.poll() is None
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "out").exists()
+    pack(tmp_path / "photos", tmp_path / "out", MB)
+    assert len(scan(tmp_path / "out").images) == 300
+    assert {child.name for child in tmp_path.iterdir()} == {"photos", "out"}

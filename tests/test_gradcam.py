@@ -1,4 +1,4 @@
-"""Grad-CAM against captum's, against CAM by its definition, and on a picture whose object we put."""
+"""Grad-CAM against captum's, against CAM by its definition, and where we put the object."""
 
 from __future__ import annotations
 
@@ -115,10 +115,10 @@ def placed(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray
     images, digits = DIGITS
     which, quadrants = rng.integers(len(images), size=count), rng.integers(4, size=count)
     pictures = rng.integers(0, 60, (count, 64, 64))
-    for picture, chosen, quadrant in zip(pictures, which, quadrants, strict=True):
+    for ground, chosen, quadrant in zip(pictures, which, quadrants, strict=True):
         top, left = 32 * (quadrant // 2) + 4, 32 * (quadrant % 2) + 4
         big = images[chosen].reshape(8, 8).repeat(3, 0).repeat(3, 1)
-        picture[top : top + 24, left : left + 24] += (12 * big).astype(int)
+        ground[top : top + 24, left : left + 24] += (12 * big).astype(int)
     return pictures.astype(np.uint8)[..., None].repeat(3, 3), digits[which], quadrants
 
 

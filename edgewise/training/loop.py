@@ -31,6 +31,7 @@ from edgewise.training.metrics import log_loss, temperature, top_k_accuracy
 from edgewise.training.progressive import at_epoch
 from edgewise.training.recipe import Recipe
 from edgewise.training.start import create_run, preprocess_of, reopen_run
+from edgewise.training.tensorboard import epoch_log
 from edgewise.training.world import World, joined
 from edgewise.weights.folder import save_model
 
@@ -110,6 +111,7 @@ class _Training:
         classes = len(dataset.classes)
         self.learner = Learner(recipe, self.preprocess, classes, self.steps_per_epoch, world)
         self.saved_at = time.monotonic()
+        self.log = epoch_log(run, recipe.tensorboard)
 
     def finished(self) -> bool:
         """Whether all epochs are done, or enough have passed without a better one."""
@@ -147,6 +149,7 @@ class _Training:
                     cooled(self.learner.model(self.dataset.classes), degrees), self.run.model
                 )
             write_history(self.run, history)
+            self.log(metrics)
         self.progress = Progress(epoch=metrics.epoch, history=history)
         self.save()
 

@@ -20,6 +20,7 @@ from edgewise.files import write_json
 from edgewise.measure.latency import machine
 from edgewise.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from edgewise.run_folder import Run
+from edgewise.training import tensorboard
 from edgewise.training.device import pick_device
 from edgewise.training.recipe import Recipe
 from edgewise.weights.pretrained import Checkpoint, choose, load_pretrained
@@ -85,7 +86,7 @@ def resolve(recipe: Recipe) -> Recipe:
     before the data is read.
 
     Raises:
-        UsageError: no such model or device, or its weights can't be had.
+        UsageError: no such model or device, its weights can't be had, or a package is missing.
         EdgewiseError: the weights can't be downloaded.
     """
     known = variant(resolve_name(recipe.model).name)
@@ -100,6 +101,8 @@ def resolve(recipe: Recipe) -> Recipe:
         )
     if recipe.precision == "fp16" and pick_device(recipe.device).type != "cuda":
         raise UsageError("fp16 needs an NVIDIA GPU; on a CPU use bf16 or fp32.")
+    if recipe.tensorboard:
+        tensorboard.require()
     pretrained = recipe.pretrained is not False
     if pretrained:
         try:

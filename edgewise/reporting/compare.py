@@ -15,7 +15,7 @@ from edgewise.run_folder import Run
 from edgewise.training.history import best_epoch
 
 PICTURE_FORMATS = (".png", ".svg", ".pdf")
-NOT_OF_THE_RESULT = ("device", "workers")  # settings that change no weight
+NOT_OF_THE_RESULT = ("device", "tensorboard", "workers")  # settings that change no weight
 
 
 @dataclass(frozen=True)

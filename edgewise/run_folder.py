@@ -45,6 +45,11 @@ class Run:
         return self.root / "metrics.csv"
 
     @property
+    def tensorboard(self) -> Path:
+        """TensorBoard's event files, if they were asked for (train)."""
+        return self.root / "tensorboard"
+
+    @property
     def checkpoints(self) -> Path:
         """`last.safetensors`, the one before it, and `best` if a run may go back to it (train)."""
         return self.root / "checkpoints"

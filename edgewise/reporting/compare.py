@@ -15,7 +15,7 @@ from edgewise.run_folder import Run
 from edgewise.training.history import best_epoch
 
 PICTURE_FORMATS = (".png", ".svg", ".pdf")
-NOT_OF_THE_RESULT = ("device", "workers")  # settings that change no weight
+NOT_OF_THE_RESULT = ("device", "tensorboard", "workers")  # settings that change no weight
 
 
 @dataclass(frozen=True)
@@ -126,10 +126,13 @@ def write_picture(folders: Sequence[Path], path: Path) -> None:
         raise UsageError(f"a picture's name ends in {', '.join(PICTURE_FORMATS)}, not {path}")
     try:
         from matplotlib.figure import Figure
+        from matplotlib.lines import Line2D
+        from matplotlib.ticker import MaxNLocator
     except ImportError as error:
         raise missing_package("matplotlib", "bench") from error
     comparison = compare_runs(folders)
-    figure = Figure(figsize=(11, 4.5), layout="constrained", dpi=120)
+    height = max(4.5, 1 + 0.4 * len(folders))
+    figure = Figure(figsize=(11, height), layout="constrained", dpi=120)
     curves, scores = figure.subplots(1, 2)
     for place, (folder, run) in enumerate(zip(folders, comparison.runs, strict=True)):
         epochs = read_record(Run(folder)).epochs
@@ -156,7 +159,13 @@ def write_picture(folders: Sequence[Path], path: Path) -> None:
     curves.legend(fontsize=8)
     scores.set_yticks(range(len(folders)), [folder.name for folder in folders])
     scores.set_ylim(len(folders) - 0.5, -0.5)
-    scores.set(xlabel="accuracy, %, with its 95 % interval (o validation, square test)")
+    scores.set(xlabel="accuracy, %, with its 95 % interval")
+    handles = [
+        Line2D([], [], color="grey", marker=marker, label=name)
+        for name, marker in (("validation", "o"), ("test", "s"))
+    ]
+    scores.legend(handles=handles, fontsize=8)
+    curves.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in (curves, scores):
         axes.grid(alpha=0.3)
     kind = path.suffix.lower().removeprefix(".")

@@ -16,6 +16,7 @@ T = TypeVar("T")
 LONGEST_TABLE = 20  # rows; more are folded
 LARGEST_MATRIX = 20  # classes; with more, a matrix can't be read and the worst pairs are listed
 MOST_MISTAKES = 24
+MOST_PAIRS, OF_A_PAIR = 6, 3  # confused pairs that are pictured; pictures of either side
 EXAMPLES = 6  # pictures of a class
 MOST_EXAMPLES = 120  # pictures in all: about half a megabyte
 CLASSES_SHOWN = 10  # classes whose pictures aren't folded
@@ -69,6 +70,18 @@ class Pair:
     predicted: str
     count: int
     share: float
+
+
+@dataclass(frozen=True)
+class PicturedPair:
+    """A confused pair: some pictures of it, and training pictures of what was said instead.
+
+    Each is (path, data URI or None).
+    """
+
+    pair: Pair
+    mistaken: tuple[tuple[str, str | None], ...]
+    predicted: tuple[tuple[str, str | None], ...]
 
 
 @dataclass(frozen=True)
@@ -145,11 +158,45 @@ def confused_pairs(evaluation: Json, most: int = LONGEST_TABLE) -> list[Pair]:
     return sorted(pairs, key=lambda pair: (-pair.count, -pair.share, pair.label))[:most]
 
 
-def mistakes(record: Record) -> list[Mistake]:
-    """The wrong answers that were given with the most confidence."""
+def pictured_pairs(record: Record) -> list[PicturedPair]:
+    """The most confused pairs, so that one sees whether they look alike."""
+    if not record.evaluation:
+        return []
+    found = []
+    wrong = worst_first(record)
+    for pair in confused_pairs(record.evaluation, MOST_PAIRS):
+        mistaken = [
+            row["path"]
+            for row in wrong
+            if (row["label"], row["predicted"]) == (pair.label, pair.predicted)
+        ]
+        predicted = [
+            row["path"]
+            for row in record.images
+            if (row["split"], row["label"]) == ("train", pair.predicted)
+        ]
+        found.append((pair, mistaken[:OF_A_PAIR], predicted[:OF_A_PAIR]))
+    pictures = thumbnails(
+        record.picture(path) for _, *sides in found for side in sides for path in side
+    )
+    return [
+        PicturedPair(
+            pair,
+            *(tuple((path, pictures[record.picture(path)]) for path in side) for side in sides),
+        )
+        for pair, *sides in found
+    ]
+
+
+def worst_first(record: Record) -> list[dict[str, str]]:
+    """The rows of the wrong answers, the highest loss first: least probability for the truth."""
     wrong = [row for row in record.predictions if row["label"] != row["predicted"]]
-    wrong.sort(key=lambda row: -float(row["probability"]))
-    wrong = wrong[:MOST_MISTAKES]
+    return sorted(wrong, key=lambda r: (float(r["probability_label"]), -float(r["probability"])))
+
+
+def mistakes(record: Record) -> list[Mistake]:
+    """The wrong answers with the highest loss."""
+    wrong = worst_first(record)[:MOST_MISTAKES]
     pictures = thumbnails(record.picture(row["path"]) for row in wrong)
     return [
         Mistake(

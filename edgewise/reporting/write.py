@@ -11,11 +11,13 @@ from edgewise import __version__
 from edgewise.files import write_text
 from edgewise.reporting import card, charts, views
 from edgewise.reporting.cost import cost
+from edgewise.reporting.looks import looks
 from edgewise.reporting.record import Json, Record, read_record
 from edgewise.reporting.templates import render
 from edgewise.run_folder import Run
 from edgewise.training.history import best_epoch
 
+THROUGHPUT = "Training images a second"
 HTML, CARD = "template.html.j2", "MODEL_CARD.md.j2"
 
 
@@ -23,7 +25,8 @@ def report(run: Run) -> Path:
     """Writes `report.html`, one file that opens offline, and `MODEL_CARD.md` into the run folder.
 
     It reads only what the other verbs wrote, and says of each missing part which verb makes it.
-    The cost is measured here, once for each exported file, and kept in `cost.json`.
+    The cost is measured here, once for each exported file, and kept in `cost.json`; the class
+    activation maps are drawn here, of the pictures that can still be read.
 
     Returns:
         The path of the HTML file.
@@ -76,6 +79,8 @@ def _page(record: Record) -> Json:
         page |= {
             "classes": views.per_class(record.evaluation),
             "pairs": views.confused_pairs(record.evaluation),
+            "pictured_pairs": views.pictured_pairs(record),
+            "looks": looks(record),
             "matrix": views.matrix(record.evaluation)
             if len(classes) <= views.LARGEST_MATRIX
             else None,
@@ -102,6 +107,7 @@ def _training(record: Record) -> Json:
             charts.curve(epochs, "Accuracy", both("accuracy"), "%"),
             charts.curve(epochs, "Loss", both("loss"), ""),
             charts.curve(epochs, "Learning rate", [("lr", "Learning rate", "")], ""),
+            charts.curve(epochs, THROUGHPUT, [("images_per_second", THROUGHPUT, "")], ""),
         ],
     }
 

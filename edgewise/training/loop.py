@@ -32,6 +32,7 @@ from edgewise.training.learner import Learner
 from edgewise.training.metrics import log_loss, macro_f1, temperature, top_k_accuracy
 from edgewise.training.recipe import Recipe
 from edgewise.training.start import create_run, preprocess_of, reopen_run, teacher_of
+from edgewise.training.tensorboard import epoch_log
 from edgewise.training.world import World, joined
 from edgewise.weights.folder import save_model
 
@@ -125,6 +126,7 @@ class _Training:
         self.steps_per_epoch = len(self._batches())
         self.learner = self._learner()
         self.saved_at = time.monotonic()
+        self.log = epoch_log(run, recipe.tensorboard)
 
     def finished(self) -> bool:
         """Whether all epochs are done, or enough have passed without a better one."""
@@ -161,6 +163,7 @@ class _Training:
                     self.run.model,
                 )
             write_history(self.run, history)
+            self.log(metrics)
         self.progress = Progress(metrics.epoch, history=history, divergences=done.divergences)
         self.save(best=is_best and self.recipe.retries > 0)
 
@@ -201,6 +204,7 @@ class _Training:
         if state is None or not self._knows_something():
             self.progress, self.learner = Progress(), self._learner()
         self._halve_rate(divergences)
+        self.log = epoch_log(self.run, self.recipe.tensorboard)  # it forgets the epochs undone
         to = f"the end of epoch {self.progress.epoch}" if self.progress.epoch else "the start"
         print(
             f"training has diverged: {error.what}. Going back to {to} and on at "

@@ -200,6 +200,9 @@ class Recipe:
         description="Stop after this many epochs without a better validation accuracy; 0 never "
         "does.",
     )
+    tensorboard: bool = Field(
+        False, description="Also log the epochs' metrics for TensorBoard, in RUN/tensorboard."
+    )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="The same seed gives the same run.")
     deterministic: bool = Field(
         False,

@@ -21,6 +21,7 @@ from edgewise.files import remove_halves, write_json
 from edgewise.measure.latency import machine
 from edgewise.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from edgewise.run_folder import Run
+from edgewise.training import tensorboard
 from edgewise.training.batches import cache_of
 from edgewise.training.defaults import check, fit
 from edgewise.training.device import pick_device
@@ -121,7 +122,7 @@ def resolve(recipe: Recipe, fetch: bool = True) -> Recipe:
     before the data is read. Without `fetch` they are only looked up.
 
     Raises:
-        UsageError: no such model or device, or its weights can't be had.
+        UsageError: no such model or device, its weights can't be had, or a package is missing.
         EdgewiseError: the weights can't be downloaded.
     """
     known = variant(resolve_name(recipe.model).name)
@@ -133,6 +134,8 @@ def resolve(recipe: Recipe, fetch: bool = True) -> Recipe:
             "sync_batch_norm works between NVIDIA GPUs only. Leave it out, or train a network that "
             "has no batch norm, such as convnext_atto."
         )
+    if recipe.tensorboard:
+        tensorboard.require()
     pretrained = recipe.pretrained is not False
     if pretrained:
         try:

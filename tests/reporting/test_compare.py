@@ -22,7 +22,7 @@ def two(made: Made) -> tuple[Path, Path]:
     other = made.run.root.with_name("second")
     shutil.copytree(made.run.root, other)
     recipe = json.loads((other / "recipe.json").read_text())
-    recipe |= {"lr": 0.01, "seed": 3, "workers": 7, "device": "cuda"}
+    recipe |= {"lr": 0.01, "seed": 3, "workers": 7, "device": "cuda", "tensorboard": True}
     (other / "recipe.json").write_text(json.dumps(recipe))
     shutil.rmtree(other / "eval")
     return made.run.root, other

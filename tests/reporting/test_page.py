@@ -36,7 +36,15 @@ def test_the_page_needs_nothing_from_elsewhere(made: Made) -> None:
     for tag, attrs in page.tags:
         assert str(attrs.get("src", "data:")).startswith("data:image/jpeg;base64,") or tag != "img"
         assert str(attrs.get("href", "#")).startswith("#")
-    assert len(page.named("img")) == 10 * 6 + 24
+    assert len(page.named("img")) == 10 * 6 + 24 + pair_pictures(made) + 6 * 3 + 6 * 2
+
+
+def pair_pictures(made: Made) -> int:
+    """At most three of each of the six most frequent confusions, and three to compare with."""
+    confused = confusion_matrix(made.truth, made.answers)
+    np.fill_diagonal(confused, 0)
+    counts = np.sort(confused.ravel())[-6:]
+    return int(np.minimum(counts, 3).sum()) + 6 * 3
 
 
 def test_its_figures_are_those_of_sklearn(made: Made) -> None:
@@ -58,15 +66,39 @@ def test_its_figures_are_those_of_sklearn(made: Made) -> None:
     assert (matrix == confusion_matrix(made.truth, made.answers)).all()
 
 
-def test_the_worst_mistakes_are_the_surest_ones(made: Made) -> None:
+def test_the_worst_mistakes_have_the_highest_loss(made: Made) -> None:
     page = page_of(made.run)
-    wrong = made.answers != made.truth
-    worst = np.flatnonzero(wrong)[made.probabilities.max(1)[wrong].argmax()]
-    said, sure = NAMES[made.answers[worst]], made.probabilities[worst].max()
+    loss = -np.log(made.probabilities[np.arange(800), made.truth])
+    worst = int(np.where(made.answers != made.truth, loss, -1).argmax())
+    truth, said = NAMES[made.truth[worst]], NAMES[made.answers[worst]]
+    share = percent(made.probabilities[worst, made.truth[worst]])
     _, after = page.words.split("Look here for wrong labels, too.")
-    truth = NAMES[made.truth[worst]]
-    assert after.strip().startswith(f"said {said} ({percent(sure)}) is {truth} (")
+    sure = percent(made.probabilities[worst].max())
+    assert after.strip().startswith(f"said {said} ({sure}) is {truth} ({share})")
     assert f"class {made.truth[worst]}/{worst:04}.png" in after[:100]
+
+
+def test_the_most_confused_pair_is_pictured(made: Made) -> None:
+    page = page_of(made.run)
+    confused = confusion_matrix(made.truth, made.answers)
+    np.fill_diagonal(confused, 0)
+    truth, said = np.unravel_index(confused.argmax(), confused.shape)
+    count, of_class = confused.max(), (made.truth == truth).sum()
+    title = f"{NAMES[truth]} taken for {NAMES[said]}"
+    assert f"{title}: {count} times, {percent(count / of_class)}" in page.words
+    shown = [str(a["alt"]) for a in page.named("img") if str(a["alt"]).startswith(title)]
+    assert len(shown) == 3
+    for words in shown:
+        number = int(words[-len("0000.png") : -len(".png")])
+        assert (made.truth[number], made.answers[number]) == (truth, said)
+
+
+def test_throughput_is_drawn(made: Made) -> None:
+    charts = [
+        str(attrs["aria-label"]) for attrs in page_of(made.run).named("svg") if "role" in attrs
+    ]
+    words = "Training images a second by epoch, 1 to 8: Training images a second ends at 410."
+    assert words in charts
 
 
 def test_counts_and_quarantine(made: Made) -> None:
@@ -128,7 +160,7 @@ def test_a_run_with_nothing_but_a_recipe(made: Made) -> None:
     run.recipe.write_bytes(made.run.recipe.read_bytes())
     page = page_of(run)
     assert "How good it is isn't known yet" in page.words
-    assert page.words.count("Not done yet") == 7
+    assert page.words.count("Not done yet") == 8
     assert "Not measured yet" in run.model_card.read_text(encoding="utf-8")
 
 
@@ -186,7 +218,8 @@ def test_pictures_that_are_gone_leave_a_place(made: Made) -> None:
     write(made.run.data, {**json.loads(made.run.data.read_text()), "root": "gone"})
     page = page_of(made.run)
     assert not page.named("img")
-    assert page.text.count("notreadable") == 10 * 6 + 24
+    assert page.text.count("notreadable") == 10 * 6 + 24 + pair_pictures(made)
+    assert "can't be read any more, so there is nothing to draw" in page.words
 
 
 @pytest.mark.parametrize("file", ["eval/test.json", "eval/test.csv", "data.json", "verify.json"])

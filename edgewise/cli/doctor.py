@@ -119,7 +119,10 @@ def _print(seen: Examination) -> None:
 
 
 def _examples(finding: Finding) -> list[str]:
-    lines = [" = ".join(group) for group in finding.groups[:SHOWN]]
+    lines = [
+        " = ".join(group[:SHOWN]) + (" = .." if len(group) > SHOWN else "")
+        for group in finding.groups[:SHOWN]
+    ]
     for i, detail in enumerate(finding.details[:SHOWN]):
         lines[i] += f": {detail}"
     more = len(finding.groups) - SHOWN

@@ -129,7 +129,7 @@ class Case:
         return self.images[index].label, self.images[index].split
 
     def _labels(self, group: Sequence[int]) -> str:
-        return " = ".join(self.images[i].label for i in group)
+        return " or ".join(dict.fromkeys(self.images[i].label for i in group))
 
     def _classes(self) -> Iterator[Finding]:
         totals = {name: sum(counts.values()) for name, counts in self.counts.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -103,8 +104,8 @@ def examine(
     """
     found = scan(path)
     paths = [image.path for image in found.images]
-    looking = track(gather(paths, workers), "looking at images", len(paths))
-    facts = FactTable(looking, len(paths))
+    with closing(gather(paths, workers)) as gathered:
+        facts = FactTable(track(gathered, "looking at images", len(paths)), len(paths))
     case = Case(found.root, found.images, facts)
     findings = [
         *(Finding("layout", WARNING, warning) for warning in found.warnings),

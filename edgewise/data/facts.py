@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from PIL import Image
 from edgewise.data.decode import FORMATS, ImageError, decode_bytes, quiet_pillow, read_limited
 from edgewise.errors import EdgewiseError
 
-CHUNK = 16  # files that a worker is given at once, and finishes after Ctrl-C
+CHUNK = 16  # files that a worker is given at once
 GRID = 16  # side of the small grey copy that near duplicates are compared by
 
 
@@ -92,8 +93,10 @@ class FactTable:
         return indices
 
 
-def gather(paths: Sequence[Path], workers: int) -> Iterator[Facts]:
+def gather(paths: Sequence[Path], workers: int) -> Generator[Facts, None, None]:
     """The facts of each path, in order, from as many processes; 0 does the work in this one.
+
+    Close it if not all are wanted: that ends the processes.
 
     Raises:
         EdgewiseError: a process was killed, or died of a file; the message says near which.
@@ -102,7 +105,7 @@ def gather(paths: Sequence[Path], workers: int) -> Iterator[Facts]:
         with quiet_pillow():
             yield from map(facts_of, paths)
         return
-    done = 0
+    done, others = 0, set(multiprocessing.active_children())
     with ProcessPoolExecutor(workers, initializer=_prepare) as pool:
         try:
             for fact in pool.map(facts_of, paths, chunksize=CHUNK):
@@ -115,8 +118,11 @@ def gather(paths: Sequence[Path], workers: int) -> Iterator[Facts]:
                 f"by a file that crashes the decoder. It was at one from {paths[done]} to {last}. "
                 "Fewer processes need less memory: --workers 1."
             ) from None
-        finally:
+        except BaseException:  # Ctrl-C, or nobody wants the rest: don't wait for what is begun
+            for child in set(multiprocessing.active_children()) - others:
+                child.terminate()
             pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _prepare() -> None:

@@ -74,7 +74,7 @@ def working(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], psutil.Proc
 
 def _large(folder: Path) -> Path:
     if not (path := folder / ".large.png").exists():
-        picture(0, 3000, 2000).save(path, compress_level=1)
+        picture(0, 1500, 1000).save(path, compress_level=1)
     return path
 
 

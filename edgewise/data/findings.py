@@ -181,13 +181,14 @@ class Case:
             ),
         ):
             if chosen := self.facts.where(odd):
-                few = len(chosen) < self.facts.usable.sum() / 2  # else that is how the data is
+                few = self._few(chosen)
+                listed = chosen if few else []
                 yield Finding(
                     kind,
                     WARNING if few else NOTE,
                     f"images {text}: {len(chosen):,}",
-                    self._each(chosen),
-                    tuple("{} x {}".format(*self.facts.sizes[i]) for i in chosen),
+                    self._each(listed),
+                    tuple("{} x {}".format(*self.facts.sizes[i]) for i in listed),
                 )
         if self.facts.modes:
             modes = sorted(self.facts.modes.items(), key=lambda item: -len(item[1]))
@@ -196,9 +197,13 @@ class Case:
                 "modes",
                 NOTE,
                 f"stored in other ways than RGB or grey, and read as RGB: {told}.",
-                self._each([i for _, indices in modes for i in indices]),
-                tuple(mode for mode, indices in modes for _ in indices),
+                self._each([i for _, indices in modes for i in indices if self._few(indices)]),
+                tuple(mode for mode, indices in modes for _ in indices if self._few(indices)),
             )
+
+    def _few(self, indices: Sequence[int]) -> bool:
+        """Whether these are the exception; if most images are so, that is how the data is."""
+        return len(indices) < self.facts.usable.sum() / 2
 
     def _names(self) -> Iterator[Finding]:
         lowered: dict[str, list[int]] = defaultdict(list)

@@ -155,7 +155,7 @@ def out_of_fold(
     fold = np.empty(len(labels), np.int64)
     order = np.random.default_rng(seed).permutation(len(labels))
     fold[order[np.argsort(labels[order], kind="stable")]] = np.arange(len(labels)) % FOLDS
-    x, y = principal(torch.from_numpy(features)), torch.from_numpy(labels)
+    x, y = torch.from_numpy(principal(features)), torch.from_numpy(labels)
     result = np.zeros((len(labels), classes), np.float32)
     for number in range(FOLDS):
         held = torch.from_numpy(fold == number)
@@ -164,11 +164,12 @@ def out_of_fold(
     return result
 
 
-def principal(features: Tensor) -> Tensor:
+def principal(features: NDArray[np.float32]) -> NDArray[np.float32]:
     """(N, width) -> (N, at most `WIDTH`): the main directions, the first with variance 1."""
-    centred = features - features.mean(0)
-    variances, directions = torch.linalg.eigh(centred.T @ centred / len(centred))  # ascending
-    return centred @ directions[:, -WIDTH:] / variances[-1].sqrt()
+    places, sizes, _ = np.linalg.svd(features - features.mean(0), full_matrices=False)
+    scale = max(float(sizes[0]) / len(features) ** 0.5, 1e-9)  # 0 if all pictures look the same
+    scaled: NDArray[np.float32] = places[:, :WIDTH] * (sizes[:WIDTH] / scale)
+    return scaled
 
 
 def fit(x: Tensor, y: Tensor, classes: int) -> tuple[Tensor, Tensor]:
@@ -189,7 +190,7 @@ def fit(x: Tensor, y: Tensor, classes: int) -> tuple[Tensor, Tensor]:
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
-    solver.step(loss)
+    solver.step(loss)  # type: ignore[no-untyped-call]
     return weight.detach(), bias.detach()
 
 

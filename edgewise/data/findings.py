@@ -192,18 +192,19 @@ class Case:
                 )
         if self.facts.modes:
             modes = sorted(self.facts.modes.items(), key=lambda item: -len(item[1]))
+            odd_ones = [(mode, i) for mode, group in modes if self._few(group) for i in group]
             told = ", ".join(f"{len(indices):,} {mode}" for mode, indices in modes)
             yield Finding(
                 "modes",
                 NOTE,
                 f"stored in other ways than RGB or grey, and read as RGB: {told}.",
-                self._each([i for _, indices in modes for i in indices if self._few(indices)]),
-                tuple(mode for mode, indices in modes for _ in indices if self._few(indices)),
+                self._each([i for _, i in odd_ones]),
+                tuple(mode for mode, _ in odd_ones),
             )
 
     def _few(self, indices: Sequence[int]) -> bool:
         """Whether these are the exception; if most images are so, that is how the data is."""
-        return len(indices) < self.facts.usable.sum() / 2
+        return 2 * len(indices) < int(self.facts.usable.sum())
 
     def _names(self) -> Iterator[Finding]:
         lowered: dict[str, list[int]] = defaultdict(list)

@@ -58,7 +58,7 @@ def command(
     splits and labels), classes that are missing, small or unbalanced, images that are tiny, blank
     or very long, and names that differ only in case. Nothing is changed.
 
-    Labels that look wrong are found with a small pretrained network, at about 100 images a second
+    Labels that look wrong are found with a small pretrained network, at about 75 images a second
     and core. They are advice: a hard image looks like a wrong label.
 
     The exit status is 0 if training would be sound, and 1 if there is an error to mend first.

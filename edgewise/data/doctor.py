@@ -2,44 +2,58 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgewise.data.facts import Facts, gather
+import numpy as np
+
+from edgewise.data.facts import FactTable, gather
+from edgewise.data.findings import ERROR, NOTE, WARNING, Case, Finding, relative
 from edgewise.data.labelled import Labelled
-from edgewise.data.near import exact_copies, near_copies
 from edgewise.data.scan import scan
-from edgewise.data.split import SPLITS
 from edgewise.progress import track
 
-ERROR, WARNING, NOTE = "error", "warning", "note"
-MOST_UNREADABLE = 0.05  # of all files: above, something is wrong with the whole
-IMBALANCE = 5  # times as many images in the largest class as in the smallest
-FEW = 10  # images of a class, below which its accuracy can't be told
-TINY = 32  # pixels of the shorter side
-LONG = 5  # times the shorter side
-BLANK = 2.0  # grey levels of standard deviation
+MANY_SUSPECTS = 0.01  # of the images looked at: below, they are what is hard in any data
 
 
 @dataclass(frozen=True)
-class Finding:
-    """Something that a person should know.
+class Suspect:
+    """An image whose label may be wrong.
 
     Attributes:
-        kind: a word or two for it, such as "copies in two splits".
-        severity: "error" if training would be unsound, "warning" if it may be, or "note".
-        text: a sentence with the number and the mend.
-        groups: the files that it is about, relative to the data's root; copies of one another are
-            in one group.
+        path: relative to the data's root if it is below it.
+        label: its own.
+        probable: the class that it more probably is.
+        probability: of `probable`.
+        own: the probability of its label.
     """
 
-    kind: str
-    severity: str
+    path: str
+    label: str
+    probable: str
+    probability: float
+    own: float
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What a second opinion on the labels came to.
+
+    Attributes:
+        text: a sentence: who looked at how many, or why nobody did.
+        suspects: the surest first.
+        looked: at how many images.
+    """
+
     text: str
-    groups: tuple[tuple[str, ...], ...] = ()
+    suspects: tuple[Suspect, ...] = ()
+    looked: int = 0
+
+
+SecondOpinion = Callable[[Sequence[Labelled]], Opinion]
 
 
 @dataclass(frozen=True)
@@ -53,6 +67,7 @@ class Examination:
         classes: usable images of each class, by split; "all" where the layout has no splits.
         sizes: median width and height of the usable ones, in pixels.
         findings: the worst first.
+        labels: the second opinion on the labels; None if none was asked for.
     """
 
     root: str
@@ -61,6 +76,7 @@ class Examination:
     classes: dict[str, dict[str, int]]
     sizes: tuple[int, int]
     findings: tuple[Finding, ...]
+    labels: Opinion | None = None
 
     @property
     def sound(self) -> bool:
@@ -72,21 +88,26 @@ class Examination:
         return {**asdict(self), "sound": self.sound}
 
 
-def examine(path: Path, workers: int = 0) -> Examination:
+def examine(
+    path: Path, workers: int = 0, second_opinion: SecondOpinion | None = None
+) -> Examination:
     """Looks at every image of a folder or a file; see `scan`. Nothing is changed.
 
     Args:
         path: the folder or file.
         workers: processes that decode; 0 does it in this one.
+        second_opinion: asked about the labels, with the usable images that are no copies. The
+            paths of its suspects are absolute.
 
     Raises:
         UsageError: there is nothing to train on here; the message says what was expected.
+        EdgewiseError: a process was killed.
     """
     found = scan(path)
     paths = [image.path for image in found.images]
-    facts = list(track(gather(paths, workers), "looking at images", len(paths)))
-    usable = [fact for fact in facts if not fact.reason]
-    case = _Case(found.root, found.images, facts)
+    with closing(gather(paths, workers)) as gathered:
+        facts = FactTable(track(gathered, "looking at images", len(paths)), len(paths))
+    case = Case(found.root, found.images, facts)
     findings = [
         *(
             Finding("cut off", ERROR, f"{damage}. Put the whole file back.")
@@ -95,196 +116,41 @@ def examine(path: Path, workers: int = 0) -> Examination:
         *(Finding("layout", WARNING, warning) for warning in found.warnings),
         *case.findings(),
     ]
+    opinion = second_opinion(case.different) if second_opinion else None
+    if opinion and opinion.suspects:
+        opinion = replace(
+            opinion, suspects=tuple(_relative(s, found.root) for s in opinion.suspects)
+        )
+        findings.append(_suspects(opinion))
     order = (ERROR, WARNING, NOTE)
-    middle = len(usable) // 2
+    usable = int(facts.usable.sum())
+    width, height = np.median(facts.sizes[facts.usable], axis=0) if usable else (0, 0)
     return Examination(
         root=str(found.root),
         images=len(facts),
-        usable=len(usable),
+        usable=usable,
         classes={
             name: {split: case.counts[name][split] for split in case.splits}
             for name in found.classes
         },
-        sizes=(
-            sorted(fact.width for fact in usable)[middle] if usable else 0,
-            sorted(fact.height for fact in usable)[middle] if usable else 0,
-        ),
+        sizes=(int(width), int(height)),
         findings=tuple(sorted(findings, key=lambda finding: order.index(finding.severity))),
+        labels=opinion,
     )
 
 
-class _Case:
-    """The images with their facts, and the questions that are asked of them."""
+def _relative(suspect: Suspect, root: Path) -> Suspect:
+    return replace(suspect, path=relative(Path(suspect.path), root))
 
-    def __init__(self, root: Path, images: Sequence[Labelled], facts: Sequence[Facts]) -> None:
-        self.root, self.images, self.facts = root, images, facts
-        self.counts: dict[str, dict[str, int]] = defaultdict(Counter)
-        given = {image.split or "all" for image in images}
-        self.splits = [split for split in (*SPLITS, "all") if split in given]
-        for image, fact in zip(images, facts, strict=True):
-            self.counts[image.label][image.split or "all"] += not fact.reason
 
-    def findings(self) -> Iterator[Finding]:
-        """All of them."""
-        yield from self._unreadable()
-        yield from self._copies()
-        yield from self._classes()
-        yield from self._odd_images()
-        yield from self._names()
-
-    def _unreadable(self) -> Iterator[Finding]:
-        bad = [i for i, fact in enumerate(self.facts) if fact.reason]
-        if bad:
-            part = len(bad) / len(self.facts)
-            reasons = Counter(self.facts[i].reason for i in bad).most_common(3)
-            told = "; ".join(f"{count:,} x {reason}" for reason, count in reasons)
-            yield Finding(
-                "unreadable",
-                ERROR if part > MOST_UNREADABLE else WARNING,
-                f"files that can't be used: {len(bad):,} ({part:.1%}), which training leaves out. "
-                f"{told}",
-                self._each(bad),
-            )
-
-    def _copies(self) -> Iterator[Finding]:
-        """Copies across splits and across labels are errors; the others waste a little time."""
-        for groups, what in (
-            (exact_copies(self.facts), "the same bytes"),
-            (near_copies(self.facts), "nearly the same picture"),
-        ):
-            exact = what == "the same bytes"
-            labels = [g for g in groups if len({self.images[i].label for i in g}) > 1]
-            splits = [
-                g for g in groups if g not in labels and len({self.images[i].split for i in g}) > 1
-            ]
-            rest = [g for g in groups if g not in labels and g not in splits]
-            prefix = "" if exact else "near "
-            if labels:
-                yield Finding(
-                    f"{prefix}copies with two labels",
-                    ERROR if exact else WARNING,
-                    f"pictures that have more than one label ({what}): {len(labels):,}. At most "
-                    "one can be right: delete or relabel the others.",
-                    self._groups(labels),
-                )
-            if splits:
-                yield Finding(
-                    f"{prefix}copies in two splits",
-                    ERROR,
-                    f"pictures that are in more than one split ({what}): {len(splits):,}. Accuracy "
-                    "would be measured on what was learned: keep each in one split.",
-                    self._groups(splits),
-                )
-            if rest:
-                count = sum(len(group) - 1 for group in rest)
-                yield Finding(
-                    f"{prefix}copies",
-                    NOTE,
-                    f"files that repeat a picture of their class ({what}): {count:,}",
-                    self._groups(rest),
-                )
-
-    def _classes(self) -> Iterator[Finding]:
-        totals = {name: sum(counts.values()) for name, counts in self.counts.items()}
-        given = [split for split in SPLITS if any(image.split == split for image in self.images)]
-        for split in given:
-            absent = [name for name, counts in self.counts.items() if not counts[split]]
-            if absent:
-                yield Finding(
-                    "missing class",
-                    ERROR if split == "train" else WARNING,
-                    f"no usable image in {split} of: {', '.join(absent)}.",
-                )
-        if given and "val" not in given:
-            yield Finding(
-                "no validation", NOTE, "there is no split val: training takes it out of train."
-            )
-        few = [f"{name} ({count})" for name, count in totals.items() if count < FEW]
-        if few:
-            yield Finding(
-                "few images",
-                WARNING,
-                f"fewer than {FEW} usable images of: {', '.join(few)}. Their accuracy can't be "
-                "told from so few; add some.",
-            )
-        largest, smallest = max(totals.values()), max(min(totals.values()), 1)
-        if largest > IMBALANCE * smallest:
-            names = sorted(totals, key=totals.__getitem__)
-            yield Finding(
-                "imbalance",
-                WARNING,
-                f"'{names[-1]}' has {largest:,} images and '{names[0]}' {totals[names[0]]:,}, "
-                f"{largest / smallest:.0f} to 1: look at the accuracy of each class, not at the "
-                "whole.",
-            )
-
-    def _odd_images(self) -> Iterator[Finding]:
-        usable = [(i, fact) for i, fact in enumerate(self.facts) if not fact.reason]
-        for kind, chosen, text in (
-            (
-                "tiny",
-                [i for i, fact in usable if min(fact.width, fact.height) < TINY],
-                f"with a side below {TINY} pixels",
-            ),
-            (
-                "long",
-                [
-                    i
-                    for i, fact in usable
-                    if max(fact.width, fact.height) > LONG * min(fact.width, fact.height)
-                ],
-                f"more than {LONG} times as long as wide, of which a crop shows a part",
-            ),
-            (
-                "blank",
-                [i for i, fact in usable if fact.spread < BLANK],
-                "of one colour, or nearly, in which there may be nothing to see",
-            ),
-        ):
-            if chosen:
-                few = len(chosen) < len(usable) / 2  # if all are tiny, that is how the data is
-                yield Finding(
-                    kind,
-                    WARNING if few else NOTE,
-                    f"images {text}: {len(chosen):,}",
-                    self._each(chosen),
-                )
-        modes = Counter(fact.mode for _, fact in usable if fact.mode not in ("RGB", "L"))
-        if modes:
-            told = ", ".join(f"{count:,} {mode}" for mode, count in modes.most_common())
-            yield Finding("modes", NOTE, f"stored in other ways than RGB or grey: {told}.")
-
-    def _names(self) -> Iterator[Finding]:
-        lowered: dict[str, list[int]] = defaultdict(list)
-        for i, image in enumerate(self.images):
-            lowered[str(image.path).casefold()].append(i)
-        clashes = [group for group in lowered.values() if len(group) > 1]
-        if clashes:
-            yield Finding(
-                "names",
-                WARNING,
-                f"names that differ only in case: {len(clashes):,}. On Windows and macOS one file "
-                "would replace the other: rename them.",
-                self._groups(clashes),
-            )
-        folded: dict[str, list[str]] = defaultdict(list)
-        for name in self.counts:
-            folded[name.casefold()].append(name)
-        for same in folded.values():
-            if len(same) > 1:
-                yield Finding(
-                    "class names",
-                    ERROR,
-                    f"the classes {' and '.join(same)} differ only in case: are they one?",
-                )
-
-    def _each(self, indices: Sequence[int]) -> tuple[tuple[str, ...], ...]:
-        return self._groups([[i] for i in indices])
-
-    def _groups(self, groups: Sequence[Sequence[int]]) -> tuple[tuple[str, ...], ...]:
-        return tuple(tuple(self._name(i) for i in group) for group in groups)
-
-    def _name(self, index: int) -> str:
-        path = self.images[index].path
-        below = path.is_relative_to(self.root)
-        return path.relative_to(self.root).as_posix() if below else str(path)
+def _suspects(opinion: Opinion) -> Finding:
+    """Advice: it never makes the data unsound, since a hard image looks like a wrong label."""
+    suspects = opinion.suspects
+    return Finding(
+        "labels that look wrong",
+        WARNING if len(suspects) > MANY_SUSPECTS * opinion.looked else NOTE,
+        f"images that look like another class than their label's: {len(suspects):,} of "
+        f"{opinion.looked:,} looked at. Look at them and relabel those that are wrong.",
+        tuple((suspect.path,) for suspect in suspects),
+        tuple(f"{s.label}, looks like {s.probable} ({s.probability:.0%})" for s in suspects),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from pathlib import Path
 
 from edgewise import __version__
@@ -22,10 +23,15 @@ def write_page(seen: Examination, path: Path) -> None:
         EdgewiseError: the file can't be written.
     """
     shown = [
-        [group[:MOST_PICTURES] for group in finding.groups[:MOST_GROUPS]]
+        [
+            (group[:MOST_PICTURES], detail)
+            for group, detail in zip_longest(
+                finding.groups[:MOST_GROUPS], finding.details[:MOST_GROUPS]
+            )
+        ]
         for finding in seen.findings
     ]
-    names = {name for groups in shown for group in groups for name in group}
+    names = {name for groups in shown for group, _ in groups for name in group}
     pictures = thumbnails(Path(seen.root, name) for name in sorted(names))
     values = {
         "seen": seen,

@@ -19,7 +19,7 @@ from timm.data import create_dataset, create_loader  # noqa: E402
 from timm.loss import LabelSmoothingCrossEntropy  # noqa: E402
 from timm.optim import create_optimizer_v2  # noqa: E402
 from timm.scheduler import create_scheduler_v2  # noqa: E402
-from timm.utils import AverageMeter, ModelEmaV3, random_seed  # noqa: E402
+from timm.utils import AverageMeter, ModelEmaV3  # noqa: E402
 
 SMOOTHING = 0.1
 WEIGHT_DECAY = 0.05
@@ -94,11 +94,6 @@ class Trainer:
         self.optimizer.zero_grad()
         self.ema.update(self.network, step=self.steps)
         self.schedule.step_update(num_updates=self.steps, metric=self.losses.avg)
-
-
-def seed(number: int) -> None:
-    """Seeds what the script seeds."""
-    random_seed(number)
 
 
 @torch.inference_mode()

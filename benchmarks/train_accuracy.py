@@ -39,11 +39,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `edgewise train` does;
 
 import numpy as np
 import torch
-from bench import RESULTS, write_csv
+from bench import RESULTS, read_csv, write_csv
 from pictures import TASKS, Pools, Task, write_task
 from scipy.stats import ttest_rel
 from torch import nn
-from train_speed import read_rows
 
 import edgewise
 from edgewise.errors import EdgewiseError
@@ -130,12 +129,12 @@ def train_timm(job: Job) -> Outcome:
     """As its script does."""
     import timm_train
     from timm.data import resolve_data_config
+    from timm.utils import random_seed
 
     data, device, workers = Path(job.data), torch.device("cpu"), torch.get_num_threads()
-    same_network()
-    started = time.perf_counter()
-    timm_train.seed(job.seed)
     network = timm_network()
+    started = time.perf_counter()
+    random_seed(job.seed)
     network.reset_classifier(len(list((data / "train").iterdir())))  # type: ignore[operator]
     chosen = resolve_data_config({"img_size": job.imgsz}, model=network)
     options = {name: chosen[name] for name in ("input_size", "mean", "std")}
@@ -170,18 +169,15 @@ def train_timm(job: Job) -> Outcome:
 
 
 def timm_network() -> nn.Module:
-    """timm's network with our pretrained weights."""
+    """timm's network with our pretrained weights; it gives the same logits."""
     from edgewise.timing.peers import twin
 
-    return twin("timm", MODEL, edgewise.create_model(MODEL, pretrained=True))
-
-
-def same_network() -> None:
-    """Makes sure that both start from the same function."""
-    images = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     ours = edgewise.create_model(MODEL, pretrained=True).eval()
+    theirs = twin("timm", MODEL, ours)
+    images = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        torch.testing.assert_close(timm_network()(images), ours(images), rtol=0, atol=1e-3)
+        torch.testing.assert_close(theirs(images), ours(images), rtol=0, atol=1e-3)
+    return theirs
 
 
 def run(job: Job) -> Outcome:
@@ -232,7 +228,7 @@ class Session:
         given = {"lr": "", "crop_scale": ""} | settings
         key = {**self.here, "way": way, "seed": seed, **given}
         wanted = {name: str(value) for name, value in key.items()}
-        rows: list[dict[str, Any]] = [*read_rows(self.path)]
+        rows: list[dict[str, Any]] = [*read_csv(self.path)]
         for row in rows:
             if wanted.items() <= row.items():
                 return row

@@ -18,7 +18,6 @@ Rows are added to `train_speed.csv` network by network. What is in it is not mea
 
 from __future__ import annotations
 
-import csv
 import os
 import sys
 from argparse import ArgumentParser
@@ -34,7 +33,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `edgewise train` does;
 import numpy as np
 import torch
 import torch.nn.functional as F
-from bench import RESULTS, write_csv
+from bench import RESULTS, read_csv, write_csv
 from pictures import write_photos
 from timm_train import SMOOTHING, Trainer, loader
 from torch import Tensor, nn
@@ -296,14 +295,6 @@ def circumstances(imgsz: int, workers: int, device: torch.device) -> dict[str, o
     }
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """Those of a CSV file; none if it isn't there."""
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def main() -> None:
     """Measures what is missing, adds it to the file and prints it."""
     parser = ArgumentParser(description=__doc__.partition("\n")[0])
@@ -322,7 +313,7 @@ def main() -> None:
     print("network,part,way,images/s,ratio,low,high", flush=True)
     for name in arguments.models or (NETWORKS[1:2] if arguments.quick else NETWORKS):
         wanted = {key: str(value) for key, value in (here | {"network": name}).items()}
-        known = read_rows(path)
+        known = read_csv(path)
         rows = [row for row in known if wanted.items() <= row.items()]
         if not any(row["part"] == part for row in rows):
             with TemporaryDirectory() as root:

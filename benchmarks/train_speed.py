@@ -96,6 +96,7 @@ def make_learner(name: str, imgsz: int, device: torch.device) -> Learner:
         data="",
         model=name,
         pretrained=False,
+        epochs=100,
         head_epochs=0,
         imgsz=imgsz,
         batch=BATCH,

@@ -289,7 +289,7 @@ def main() -> None:
     """All tasks, one after the other."""
     parser = ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="one seed, a few digits, 32 px")
-    parser.add_argument("--seconds", type=float, default=90, help="wall time of each training")
+    parser.add_argument("--seconds", type=float, default=90.0, help="wall time of each training")
     parser.add_argument("--data", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()

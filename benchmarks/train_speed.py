@@ -42,6 +42,7 @@ from torch.utils.data import DataLoader
 from edgewise.data.augment import Augment
 from edgewise.data.dataset import Sample
 from edgewise.data.loader import training_batches
+from edgewise.errors import EdgewiseError
 from edgewise.measure.latency import time_ms
 from edgewise.measure.rounds import Here, interleave, ratio
 from edgewise.measure.store import machine_fingerprint
@@ -61,6 +62,7 @@ BATCH, CLASSES, LR = 16, 8, 1e-3
 SCALE = (0.08, 1.0)
 OURS, FROZEN = "edgewise", "edgewise without 5x5 and 7x7 gradients"
 Batches = Iterable[tuple[Tensor, Tensor]]
+Rows = list[dict[str, object]]
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,9 @@ class Effort:
 
     imgsz: int = 128
     steps: float = 4.0
-    step_rounds: int = 10
+    step_rounds: int = 8
     data: float = 80.0
-    data_rounds: int = 6
+    data_rounds: int = 5
 
 
 @dataclass(frozen=True)
@@ -208,7 +210,7 @@ def time_steps(
 
 
 def time_epochs(
-    ways: dict[str, Way], folder: Path, images: int, rounds: int
+    ways: dict[str, Way], folder: Path, photos: int, rounds: int
 ) -> dict[str, tuple[float, ...]]:
     """Milliseconds an image in each round, of whole epochs from the disk; one first to warm up."""
     loads = {name: way.load(folder) for name, way in ways.items()}
@@ -221,7 +223,7 @@ def time_epochs(
                 for images, labels in loads[name](epoch):
                     ways[name].learn(images, labels)
 
-            times[name].append(time_ms(run) / images)
+            times[name].append(time_ms(run) / photos)
     return {name: tuple(own[1:]) for name, own in times.items()}
 
 
@@ -239,7 +241,7 @@ def compare(name: str, effort: Effort, workers: int, device: torch.device, root:
     photos = BATCH * int(np.clip(effort.data * 1e3 / at_once / BATCH, 4, 64))
     write_photos(root / "many" / "train", photos)
     of_epochs = time_epochs(ways, root / "many", photos, effort.data_rounds)
-    return [*table("step", of_steps), *table("data", of_epochs)]
+    return [*table("step", BATCH, of_steps), *table("data", photos, of_epochs)]
 
 
 def ceiling(name: str, effort: Effort, workers: int, device: torch.device, root: Path) -> Rows:
@@ -254,14 +256,17 @@ def ceiling(name: str, effort: Effort, workers: int, device: torch.device, root:
         way: lambda learner=learner: learner.step(images, labels, 0)
         for way, learner in learners.items()
     }
-    return table("ceiling", time_steps(steps, 2 * effort.steps, 2 * effort.step_rounds))
+    return table("ceiling", BATCH, time_steps(steps, 2 * effort.steps, 2 * effort.step_rounds))
 
 
-Rows = list[dict[str, object]]
+def table(part: str, images: int, times: dict[str, Sequence[float]]) -> Rows:
+    """A row a way; `ratio` says how many times as many images/s ours makes.
 
-
-def table(part: str, times: dict[str, Sequence[float]]) -> Rows:
-    """A row a way; `ratio` says how many times as many images/s ours makes."""
+    Args:
+        part: what was done.
+        images: in a step or an epoch of it.
+        times: milliseconds an image in each round, of each way.
+    """
     rows: Rows = []
     for way, own in times.items():
         against = ratio(own, times[OURS])
@@ -270,6 +275,7 @@ def table(part: str, times: dict[str, Sequence[float]]) -> Rows:
             {
                 "part": part,
                 "way": way,
+                "images": images,
                 "images_per_second": round(rate, 2),
                 "ratio": round(against.value, 3),
                 "low": round(against.low, 3),
@@ -331,4 +337,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        main()
+    except EdgewiseError as error:
+        sys.exit(f"error: {error}")

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgewise.timing.peers import import_library
+from edgewise.libraries import import_library
 
 import_library("timm")  # in a way that its torchvision loads too
 from timm.data import create_dataset, create_loader  # noqa: E402

@@ -43,10 +43,11 @@ from edgewise.data.augment import Augment
 from edgewise.data.dataset import Sample
 from edgewise.data.loader import training_batches
 from edgewise.errors import EdgewiseError
+from edgewise.libraries import import_library
 from edgewise.measure.latency import time_ms
 from edgewise.measure.rounds import Here, interleave, ratio
 from edgewise.measure.store import machine_fingerprint
-from edgewise.timing.peers import import_library, twin
+from edgewise.timing.peers import twin
 from edgewise.training.learner import Learner
 from edgewise.training.recipe import Recipe
 from edgewise.training.start import preprocess_of
@@ -108,7 +109,7 @@ def make_learner(name: str, imgsz: int, device: torch.device) -> Learner:
         drop_path=0.0,
         device=str(device),
     )
-    learner = Learner(recipe, preprocess_of(recipe), CLASSES, steps_per_epoch=1000)
+    learner = Learner(recipe, preprocess_of(recipe), [1] * CLASSES, steps_per_epoch=1000)
     learner.begin_epoch(0)
     return learner
 

@@ -119,6 +119,14 @@ def write_csv(path: Path, lines: Sequence[dict[str, object]], columns: Sequence[
     write_text(path, text.getvalue())
 
 
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The lines of a file that `write_csv` wrote; none if it isn't there."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def write_results(folder: Path, rows: Sequence[Row], every: Sequence[Row]) -> None:
     """Everything that is made from the store."""
     columns = [column.name for column in fields(Row) if column.name != "rounds_ms"]

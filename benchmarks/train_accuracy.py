@@ -1,0 +1,326 @@
+"""Accuracy after equal time: `edgewise train` as it comes, against timm's usual fine-tuning.
+
+    python benchmarks/train_accuracy.py                # 16 runs of 90 s: about half an hour
+    python benchmarks/train_accuracy.py --seconds 45   # 16 runs of 45 s
+    python benchmarks/train_accuracy.py --quick        # to see that it works: a minute or two
+
+Both start from the same pretrained EfficientNet-Lite0, train on the same few pictures for the same
+size of input, on all cores, for the same wall time: loading, validation and saving included, the
+start of Python not. Two epochs, timed first, tell how many fit. Both keep the epoch that is the
+best on the validation pictures, and are tested once on pictures that neither saw.
+
+Ours has its defaults. timm has those of its training script (AdamW as in its authors' own recipes,
+cosine with warm-up, label smoothing, random crops and flips, colour jitter, moving average with
+warm-up) and is given more: the memory layout that is the faster one on a CPU, a test on whole
+pictures, and a choice of three settings by the validation pictures of the first seed, which is not
+counted as its time.
+
+Rows are added to `train_accuracy.csv` run by run. What is in it is not run again. Each run is a
+process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `edgewise train` does; for both
+
+import numpy as np
+import torch
+from bench import RESULTS, read_csv, write_csv
+from pictures import TASKS, Pools, Task, write_task
+from scipy.stats import ttest_rel
+from torch import nn
+
+import edgewise
+from edgewise.errors import EdgewiseError
+from edgewise.measure.store import machine_fingerprint
+
+MODEL = "efficientnet_lite0"
+TIMM_BATCH = 32  # the script's 128 would be three steps an epoch
+OURS, TIMM = "edgewise", "timm"
+# The script's crop with two rates, and a gentler crop for those who know their pictures.
+TIMM_SETTINGS = (
+    {"lr": 3e-4, "crop_scale": 0.08},
+    {"lr": 1e-3, "crop_scale": 0.08},
+    {"lr": 1e-3, "crop_scale": 0.5},
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training.
+
+    Attributes:
+        way: ours or timm's.
+        data: the folder, with train, val and test in it.
+        flip: whether mirrored pictures are of the same class.
+        epochs: how many.
+        imgsz: height and width of the input.
+        seed: of everything random.
+        settings: timm's that are chosen between.
+    """
+
+    way: str
+    data: str
+    flip: bool
+    epochs: int
+    imgsz: int
+    seed: int
+    settings: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training gave.
+
+    Attributes:
+        seconds: of all but the start of Python and the test.
+        epoch_seconds: of each epoch with its validation.
+        val_loss: of the epoch that was kept.
+        val_accuracy: likewise.
+        test_accuracy: likewise.
+    """
+
+    seconds: float
+    epoch_seconds: Sequence[float]
+    val_loss: float
+    val_accuracy: float
+    test_accuracy: float
+
+
+def train_ours(job: Job) -> Outcome:
+    """As `edgewise train DATA --imgsz .. --epochs .. --seed ..` does."""
+    from edgewise.training.history import best_epoch, read_history
+
+    with TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        recipe = edgewise.Recipe(
+            data=job.data,
+            model=MODEL,
+            imgsz=job.imgsz,
+            epochs=job.epochs,
+            flip=job.flip,
+            seed=job.seed,
+        )
+        run = edgewise.train(recipe, Path(folder) / "run")
+        seconds = time.perf_counter() - started
+        history = read_history(run)
+        best = best_epoch(history)
+        test = edgewise.evaluate(run, "test").top1
+    return Outcome(
+        seconds, [epoch.seconds for epoch in history], best.val_loss, best.val_accuracy, test
+    )
+
+
+def train_timm(job: Job) -> Outcome:
+    """As its script does."""
+    import timm_train
+    from timm.data import resolve_data_config
+    from timm.utils import random_seed
+
+    data, device, workers = Path(job.data), torch.device("cpu"), torch.get_num_threads()
+    network = timm_network()
+    started = time.perf_counter()
+    random_seed(job.seed)
+    network.reset_classifier(len(list((data / "train").iterdir())))  # type: ignore[operator]
+    chosen = resolve_data_config({"img_size": job.imgsz}, model=network)
+    options = {name: chosen[name] for name in ("input_size", "mean", "std")}
+    train = timm_train.loader(
+        data,
+        "train",
+        TIMM_BATCH,
+        workers,
+        device,
+        scale=(job.settings["crop_scale"], 1.0),
+        hflip=0.5 if job.flip else 0.0,
+        color_jitter=0.4,
+        interpolation="random",
+        **options,
+    )
+    options |= {"interpolation": chosen["interpolation"], "crop_pct": 1.0}
+    val = timm_train.loader(data, "val", TIMM_BATCH, workers, device, **options)
+    trainer = timm_train.Trainer(network, job.settings["lr"], job.epochs, len(train), True)
+    epoch_seconds, best, kept = [], (-1.0, 0.0), trainer.ema.module
+    for _ in range(job.epochs):
+        began = time.perf_counter()
+        network.train()
+        for images, labels in train:
+            trainer.step(images, labels)
+        accuracy, loss = timm_train.validate(trainer.ema.module, val)
+        if (accuracy, -loss) > best:
+            best, kept = (accuracy, -loss), deepcopy(trainer.ema.module)
+        epoch_seconds.append(time.perf_counter() - began)
+    seconds = time.perf_counter() - started
+    test = timm_train.loader(data, "test", TIMM_BATCH, workers, device, **options)
+    return Outcome(seconds, epoch_seconds, -best[1], best[0], timm_train.validate(kept, test)[0])
+
+
+def timm_network() -> nn.Module:
+    """timm's network with our pretrained weights; it gives the same logits."""
+    from edgewise.timing.peers import twin
+
+    ours = edgewise.create_model(MODEL, pretrained=True).eval()
+    theirs = twin("timm", MODEL, ours)
+    images = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        torch.testing.assert_close(theirs(images), ours(images), rtol=0, atol=1e-3)
+    return theirs
+
+
+def run(job: Job) -> Outcome:
+    """`job` in a new process.
+
+    Raises:
+        EdgewiseError: it failed; the message has its last lines.
+    """
+    command = [sys.executable, __file__, "--one", json.dumps(asdict(job))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise EdgewiseError(f"the run of {job.way} failed: {done.stderr[-2000:]}")
+    return Outcome(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def epochs_within(seconds: float, job: Job) -> int:
+    """How many epochs like those of `job`, which has two, take so long."""
+    trial = run(job)
+    first, later = trial.epoch_seconds
+    around = trial.seconds - first - later
+    return 1 + max(1, int((seconds - around - first) / later))
+
+
+@dataclass
+class Session:
+    """The runs of one task, those that were done before and those that are missing.
+
+    Attributes:
+        path: the CSV file.
+        here: what the runs depend on, as columns.
+        seconds: wall time of each run.
+        imgsz: height and width of the input.
+        task: what is learned.
+        pools: its pictures.
+        epochs: how many fit, of each way; timed when first asked for.
+    """
+
+    path: Path
+    here: dict[str, Any]
+    seconds: float
+    imgsz: int
+    task: Task
+    pools: Pools
+    epochs: dict[str, int] = field(default_factory=dict)
+
+    def row(self, way: str, seed: int, settings: dict[str, float]) -> dict[str, Any]:
+        """A run's row, which is added to the file if it isn't in it."""
+        given = {"lr": "", "crop_scale": ""} | settings
+        key = {**self.here, "way": way, "seed": seed, **given}
+        wanted = {name: str(value) for name, value in key.items()}
+        rows: list[dict[str, Any]] = [*read_csv(self.path)]
+        for row in rows:
+            if wanted.items() <= row.items():
+                return row
+        with TemporaryDirectory() as folder:
+            data = write_task(self.task, self.pools, Path(folder) / "data", seed)
+            job = Job(way, str(data), self.task.flip, 2, self.imgsz, seed, settings)
+            if way not in self.epochs:
+                self.epochs[way] = epochs_within(self.seconds, job)
+            epochs = self.epochs[way]
+            outcome = run(Job(**{**asdict(job), "epochs": epochs}))
+        made = {
+            **key,
+            "epochs": epochs,
+            "seconds": round(outcome.seconds, 1),
+            "val_loss": round(outcome.val_loss, 4),
+            "val_accuracy": round(outcome.val_accuracy, 4),
+            "test_accuracy": round(outcome.test_accuracy, 4),
+        }
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_csv(self.path, [*rows, made], list(made))
+        return made
+
+    def compare(self, seeds: Sequence[int], choices: Sequence[dict[str, float]]) -> None:
+        """Runs what is missing and prints the table."""
+        tried = [self.say(TIMM, seeds[0], settings) for settings in choices]
+        best = max(
+            range(len(tried)),
+            key=lambda i: (float(tried[i]["val_accuracy"]), -float(tried[i]["val_loss"])),
+        )
+        ours = [self.say(OURS, seed, {}) for seed in seeds]
+        theirs = [tried[best], *(self.say(TIMM, seed, choices[best]) for seed in seeds[1:])]
+        tests = {
+            way: np.array([100 * float(row["test_accuracy"]) for row in rows])
+            for way, rows in ((OURS, ours), (f"{TIMM} {choices[best]}", theirs))
+        }
+        for way, own in tests.items():
+            spread = f" +- {own.std(ddof=1):.1f}" if len(own) > 1 else ""
+            print(f"{self.here['data']}: {way}: test top-1 {own.mean():.1f}{spread}")
+        one, other = tests.values()
+        interval = ""
+        if len(seeds) > 1:  # Student's, over the seeds: each trains both on the same pictures
+            low, high = ttest_rel(one, other).confidence_interval(0.95)
+            interval = f" [{low:.1f}, {high:.1f}]"
+        print(f"{self.here['data']}: difference {(one - other).mean():+.1f}{interval}", flush=True)
+
+    def say(self, way: str, seed: int, settings: dict[str, float]) -> dict[str, Any]:
+        """`row`, printed."""
+        row = self.row(way, seed, settings)
+        print(
+            f"{self.here['data']} seed {seed} {way} {settings or ''}: {row['epochs']} epochs in "
+            f"{row['seconds']} s, val {row['val_accuracy']}, test {row['test_accuracy']}",
+            flush=True,
+        )
+        return row
+
+
+def main() -> None:
+    """All tasks, one after the other."""
+    parser = ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="one seed, a few digits, 32 px")
+    parser.add_argument("--seconds", type=float, default=90.0, help="wall time of each training")
+    parser.add_argument("--data", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    quick: bool = arguments.quick
+    folder: Path = arguments.results / "quick" if quick else arguments.results
+    for name in ["mnist"] if quick else arguments.data:
+        pools, task = TASKS[name].pools(), TASKS[name]
+        if quick:
+            pools = {label: (learned, tested[:3]) for label, (learned, tested) in pools.items()}
+            task = Task(task.pools, task.flip, train=4, val=1)
+        seconds, imgsz = (1.0, 32) if quick else (arguments.seconds, 128)
+        here = {
+            "machine": machine_fingerprint(),
+            "torch": torch.__version__,
+            "timm": metadata.version("timm"),
+            "data": name,
+            "model": MODEL,
+            "imgsz": imgsz,
+            "budget": seconds,
+        }
+        session = Session(folder / "train_accuracy.csv", here, seconds, imgsz, task, pools)
+        session.compare(range(1 if quick else 3), TIMM_SETTINGS[:1] if quick else TIMM_SETTINGS)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--one"]:
+        asked = Job(**json.loads(sys.argv[2]))
+        result = train_ours(asked) if asked.way == OURS else train_timm(asked)
+        print(json.dumps(asdict(result)))
+    else:
+        try:
+            main()
+        except EdgewiseError as error:
+            sys.exit(f"error: {error}")

@@ -23,17 +23,18 @@ RUNS = Path("runs")
 F = TypeVar("F", bound=Callable[..., None])
 
 
-def recipe_option(name: str, word: str = "") -> Callable[[F], F]:
+def recipe_option(name: str, word: str = "", least: int | None = None) -> Callable[[F], F]:
     """The option for a field of the recipe, with the field's help, default and range.
 
     It is None if it was not given, so that on resume the run's own setting holds. If there is a
-    `word`, it may stand for a number.
+    `word`, it may stand for a number; `least` stands over a range that begins with 0 for "chosen".
     """
     setting = Recipe.__pydantic_fields__[name]  # type: ignore[attr-defined]
     low, high = (
         next((getattr(limit, end) for limit in setting.metadata if hasattr(limit, end)), None)
         for end in ("ge", "le")
     )
+    low = low if least is None else least
     types = {int: click.IntRange(low, high), float: click.FloatRange(low, high)}
     kind: Any = types.get(setting.annotation, types[int] if low is not None else click.STRING)
     if word:
@@ -64,7 +65,7 @@ def recipe_option(name: str, word: str = "") -> Callable[[F], F]:
     "--recipe", metavar="FILE|NAME", help="A TOML file of settings, or one of ours; see below."
 )
 @recipe_option("model")
-@recipe_option("epochs")
+@recipe_option("epochs", least=1)
 @click.option(
     "--time",
     "minutes",
@@ -72,7 +73,7 @@ def recipe_option(name: str, word: str = "") -> Callable[[F], F]:
     metavar="TIME",
     help="Plan as many epochs as end in this time here, such as 90s, 20m or 1h30m.",
 )
-@recipe_option("batch", "auto")
+@recipe_option("batch", "auto", least=2)
 @recipe_option("imgsz")
 @recipe_option("lr", "find")
 @recipe_option("patience")

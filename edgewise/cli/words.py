@@ -23,7 +23,13 @@ class NumberOr(click.ParamType):  # type: ignore[type-arg]  # not generic in old
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The number, or the word as it is."""
-        return value if value == self.word else self.number.convert(value, param, ctx)
+        if value == self.word:
+            return value
+        try:
+            float(value)
+        except ValueError:
+            self.fail(f"'{value}' is neither a number nor '{self.word}'", param, ctx)
+        return self.number.convert(value, param, ctx)
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]

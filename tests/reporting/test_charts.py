@@ -25,7 +25,7 @@ def test_ticks_of_a_constant() -> None:
 
 
 def epoch(number: int, phase: str, loss: float) -> EpochMetrics:
-    return EpochMetrics(number, phase, 0.1, 0.0, 0.0, loss, 0.5, 100.0, 1.0)
+    return EpochMetrics(number, phase, 0.1, 0.0, 0.0, loss, 0.5, 0.5, 0.5, 100.0, 1.0)
 
 
 LOSS = [("val_loss", "validation", "")]

@@ -72,4 +72,4 @@ def test_a_place_that_can_not_be_written_is_named(tmp_path: Path) -> None:
     run.tensorboard.write_text("a file")
     log = epoch_log(run, True)
     with pytest.raises(EdgewiseError, match=r"can't write .*tensorboard.*--resume"):
-        log(EpochMetrics(1, "all", 0.1, 1.0, 0.5, 1.0, 0.5, 100.0, 1.0))
+        log(EpochMetrics(1, "all", 0.1, 1.0, 0.5, 1.0, 0.5, 0.5, 0.5, 100.0, 1.0))

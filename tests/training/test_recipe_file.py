@@ -11,6 +11,7 @@ from edgewise.errors import UsageError
 from edgewise.families import variant
 from edgewise.training.recipe import Recipe
 from edgewise.training.recipe_file import FOLDER, parse_settings, read_settings, recipe_names
+from edgewise.weights.pretrained import resolve
 
 # Batch, epochs, optimiser, peak rate and published top-1, from the sources that the files name.
 PUBLISHED = {
@@ -25,13 +26,16 @@ PUBLISHED = {
     "efficientnet_v2_m": (4096, 350, "rmsprop-tf", 0.256, "85.1"),
     "efficientnet_v2_l": (4096, 350, "rmsprop-tf", 0.256, "85.7"),
     "convnext_tiny": (4096, 300, "adamw", 0.004, "82.1"),
+    "convnext_base_384": (512, 31, "adamw", 5e-5, "85.1"),
 }
+FINE_TUNED = {"convnext_base_384": "convnext_base"}
 
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_is_one_and_says_where_it_is_from(name: str) -> None:
     recipe = Recipe("imagenet", **read_settings(name))
-    assert variant(recipe.model).name == name and recipe.pretrained is False
+    network = variant(resolve(recipe.model).name).name
+    assert network == FINE_TUNED.get(name, name) and recipe.pretrained is (name in FINE_TUNED)
     batch, epochs, optimizer, rate, top1 = PUBLISHED[name]
     assert (recipe.batch, recipe.epochs, recipe.optimizer, recipe.lr) == (
         *(batch, epochs, optimizer, rate),

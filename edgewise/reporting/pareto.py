@@ -24,7 +24,7 @@ COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8
 OTHER = "#808080"
 SHAPES = {"fp32": "o", "bf16": "D", "int8": "s"}  # matplotlib's names
 LABEL_HEIGHT = 0.04  # of the chart's
-LABEL_LEFT, LABEL_ROOM = 1.12, 3.5  # factors of time: from a mark to its label, and for the label
+LABEL_LEFT, LABEL_ROOM = 1.12, 4.0  # factors of time: from a mark to its label, and for the label
 ROOM = 1.15  # left and right of the marks, as a factor of time
 
 

@@ -120,7 +120,7 @@ def _augmented(
 
 
 def _caption(shares: NDArray[np.float32], names: Sequence[str]) -> str:
-    """The class, or a line for each with its part: rose 70%, daisy 30%."""
+    """The class, or a line for each with its part: 70% rose, 30% daisy."""
     parts: dict[str, float] = {}
     for share, name in zip(shares.tolist(), names, strict=True):
         parts[name] = parts.get(name, 0.0) + share
@@ -145,7 +145,7 @@ def _draw(rows: Sequence[Sequence[tuple[NDArray[np.uint8], str]]], recipe: Recip
     font = ImageFont.load_default(FONT_SIZE)
     draw.text((MARGIN, 3), "as evaluated", "black", font)
     settings = (
-        f"as trained on: {side} px, {recipe.policy}"
+        f"as trained on: {rows[0][1][0].shape[0]} px, {recipe.policy}"
         + (f" {recipe.magnitude}" if recipe.policy == "randaugment" else "")
         + f", crop_scale {recipe.crop_scale:g}, flip {'on' if recipe.flip else 'off'}"
         + "".join(

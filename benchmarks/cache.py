@@ -26,7 +26,8 @@ from PIL import Image
 
 from edgewise.data.dataset import Dataset, load_dataset
 from edgewise.measure.latency import machine
-from edgewise.training.batches import cache_of, epoch_batches
+from edgewise.training.batches import cache_of, recipe_batches
+from edgewise.training.defaults import fit
 from edgewise.training.learner import Learner
 from edgewise.training.recipe import CACHES, Recipe
 from edgewise.training.start import preprocess_of, resolve
@@ -46,6 +47,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["EDGEWISE_CACHE"] = folder
         photos = write_photos(Path(folder) / "photos", options.images)
+        dataset = load_dataset(photos, max(1, options.workers))
         recipe = resolve(
             Recipe(
                 data=str(photos),
@@ -56,7 +58,7 @@ def main() -> None:
                 device="cpu",
             )
         )
-        dataset = load_dataset(photos, options.workers)
+        recipe = fit(recipe, dataset)
         here = machine()
         print(
             f"{len(dataset.splits['train'])} JPEG photos of 1-2 megapixels, {options.workers} "
@@ -89,24 +91,24 @@ def loader_speed(recipe: Recipe, dataset: Dataset) -> str:
     """Of whole epochs; the time that the cache takes to be made is said beside it."""
     samples, preprocess = dataset.splits["train"], preprocess_of(recipe)
     started = time.perf_counter()
-    cache = cache_of(recipe, preprocess, samples)
+    cache = cache_of(recipe, preprocess, dataset)
     made = f", made in {time.perf_counter() - started:.1f} s" if cache else ""
 
     def epochs(number: int) -> int:
-        done = 0
-        for epoch in range(EPOCHS * number, EPOCHS * (number + 1)):
-            batches = epoch_batches(recipe, preprocess, samples, epoch, cache=cache)
-            done += sum(len(labels) for _, labels in batches)
-        return done
+        some = range(EPOCHS * number, EPOCHS * (number + 1))
+        batches = recipe_batches(recipe, preprocess, samples, some, cache=cache)
+        return sum(len(labels) for _, labels in batches)
 
     return images_per_second(epochs) + made
 
 
 def step_speed(recipe: Recipe, dataset: Dataset) -> str:
     """Of steps on one batch."""
-    learner = Learner(recipe, preprocess_of(recipe), len(dataset.classes), 10)
+    images = list(dataset.counts()["train"].values())
+    learner = Learner(recipe, preprocess_of(recipe), images, 10)
     learner.begin_epoch(0)
-    pixels = torch.randint(0, 256, (recipe.batch, 128, 128, 3), dtype=torch.uint8)
+    size = recipe.train_imgsz
+    pixels = torch.randint(0, 256, (recipe.batch, size, size, 3), dtype=torch.uint8)
     labels = torch.arange(recipe.batch) % len(dataset.classes)
 
     def steps(number: int) -> int:

@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from importlib import metadata
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -41,7 +42,7 @@ from torch.utils.data import DataLoader
 
 from edgewise.data.augment import Augment
 from edgewise.data.dataset import Sample
-from edgewise.data.loader import training_batches
+from edgewise.data.loader import View, training_batches
 from edgewise.errors import EdgewiseError
 from edgewise.libraries import import_library
 from edgewise.measure.latency import time_ms
@@ -60,6 +61,7 @@ NETWORKS = (
     "convnext_atto",
 )
 BATCH, CLASSES, LR = 16, 8, 1e-3
+EPOCHS = 100  # of which a few are run
 SCALE = (0.08, 1.0)
 OURS, FROZEN = "edgewise", "edgewise without 5x5 and 7x7 gradients"
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -116,20 +118,21 @@ def make_learner(name: str, imgsz: int, device: torch.device) -> Learner:
 
 def our_way(learner: Learner, workers: int) -> Way:
     """What `edgewise train` does."""
-    augment = Augment(flip=True, policy="none", scale=SCALE)
+    view = View(learner.preprocess, Augment(flip=True, policy="none", scale=SCALE))
 
     def load(folder: Path) -> Callable[[int], Batches]:
         classes = sorted((folder / "train").iterdir())
         samples = [Sample(path, i, "") for i, own in enumerate(classes) for path in own.iterdir()]
-        return lambda epoch: training_batches(
+        batches = training_batches(
             samples,
-            learner.preprocess,
-            augment,
+            lambda epoch: view,
             batch=BATCH,
             workers=workers,
             seed=0,
-            epoch=epoch,
+            epochs=range(EPOCHS),
         )
+        ahead = iter(batches)
+        return lambda epoch: islice(ahead, len(batches) // EPOCHS)
 
     return Way(lambda pixels, labels: learner.step(pixels, labels, 0), load)
 

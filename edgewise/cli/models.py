@@ -116,6 +116,7 @@ def weights(name: str) -> list[dict[str, Any]]:
             "default": checkpoint is preferred(name, checkpoint.width),
             "licence": checkpoint.licence,
             "commercial": checkpoint.commercial,
+            "classifier": checkpoint.classifier,
             "input_size": checkpoint.preprocess.size,
             "top1": checkpoint.top1,
             "top1_source": checkpoint.top1_source,

@@ -121,6 +121,11 @@ def _weights(checkpoints: list[dict[str, Any]]) -> str:
     notes = [f"{c['tag']}: {c['how']}" for c in checkpoints if c["state"] == "package"]
     if any(c["default"] for c in checkpoints):
         notes.append("* is what pretrained=True takes at this width; others are asked for by name")
+    for c in checkpoints:
+        if not c["classifier"]:
+            notes.append(
+                f"{c['tag']} learned without labels: it has no classes, and starts a training."
+            )
     if not all(c["commercial"] for c in checkpoints):
         notes.append("The licence forbids commercial use, so these are only taken by their tag.")
     return "\n".join([columns([header, *lines], "<>>><<<"), *notes])

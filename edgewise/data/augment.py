@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from edgewise.data.decode import Encoded
 from edgewise.data.policies import MAX_MAGNITUDE, POLICIES
 from edgewise.errors import UsageError, unknown
 from edgewise.preprocess import INTERPOLATIONS, Preprocess
@@ -54,12 +55,17 @@ class Augment:
             raise UsageError(f"erase must be a probability, not {self.erase}")
 
     def pixels(
-        self, image: Image.Image, preprocess: Preprocess, random: np.random.Generator
+        self, source: Image.Image | Encoded, preprocess: Preprocess, random: np.random.Generator
     ) -> NDArray[np.uint8]:
-        """An RGB image of any size -> uint8 (size, size, 3): the random `Preprocess.pixels`."""
-        box = crop_box(image.size, self.scale, random)
-        size = (preprocess.size, preprocess.size)
-        view = image.crop(box).resize(size, INTERPOLATIONS[preprocess.interpolation])
+        """An RGB image of any size -> uint8 (size, size, 3): the random `Preprocess.pixels`.
+
+        One that is not decoded yet is decoded no finer than the crop needs.
+
+        Raises:
+            ImageError: it is damaged.
+        """
+        box = crop_box(source.size, self.scale, random)
+        view = _crop(source, box, preprocess.size, INTERPOLATIONS[preprocess.interpolation])
         if self.flip and random.random() < 0.5:
             view = ImageOps.mirror(view)
         if self.policy != "none" and (self.magnitude or self.policy != "randaugment"):
@@ -69,6 +75,20 @@ class Augment:
         if self.erase and random.random() < self.erase:
             erase(pixels, preprocess, random)
         return pixels
+
+
+def _crop(
+    source: Image.Image | Encoded, box: tuple[int, int, int, int], size: int, resampling: int
+) -> Image.Image:
+    """The box of the source as a square of `size` pixels."""
+    left, top, right, bottom = box
+    image, across, down = source, 1.0, 1.0
+    if isinstance(image, Encoded):
+        room = min(right - left, bottom - top) / size
+        image = image.decode(next((part for part in (8, 4, 2) if part <= room), 1))
+        across, down = (now / whole for now, whole in zip(image.size, source.size, strict=True))
+    scaled = (left * across, top * down, right * across, bottom * down)
+    return image.resize((size, size), resampling, box=scaled)
 
 
 def crop_box(

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from edgewise.data.containers import container_of, open_container
 from edgewise.errors import EdgewiseError
@@ -43,6 +44,7 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+SIDEWAYS = {UPRIGHT[orientation] for orientation in (5, 6, 7, 8)}
 
 
 class ImageError(EdgewiseError):
@@ -100,17 +102,60 @@ def _read_file(path: Path) -> bytes:
         raise ImageError(f"can't be read: {getattr(error, 'strerror', None) or error}") from None
 
 
+class Encoded:
+    """The content of an image file whose header was read. A JPEG's pixels wait for `decode`.
+
+    Attributes:
+        size: width and height of the upright image, in pixels.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        """Reads the header.
+
+        Raises:
+            ImageError: it is over a limit, damaged, or not an image that is read.
+        """
+        if not data:
+            raise ImageError("empty file (0 bytes)")
+        with _reasons():
+            self._image = Image.open(BytesIO(data), formats=FORMATS)
+            _check_size(*self._image.size)
+            self._waits = isinstance(self._image, JpegImageFile)
+            if not self._waits:  # other formats may say at their end which way is up
+                self._image.load()
+            self._transpose = _transpose(self._image)
+            width, height = self._image.size
+        self.size = (height, width) if self._transpose in SIDEWAYS else (width, height)
+
+    def decode(self, part: int = 1) -> Image.Image:
+        """The upright RGB image; of a JPEG only every `part`-th pixel of a side, which is faster.
+
+        Args:
+            part: 1, 2, 4 or 8. JPEG's transform gives means over so many pixels as if they were
+                the image's own; other formats are decoded whole.
+
+        Raises:
+            ImageError: it is damaged.
+        """
+        with _reasons():
+            if self._waits and part > 1:
+                width, height = self._image.size
+                self._image.draft(None, (max(1, width // part), max(1, height // part)))
+            self._image.load()
+            rgb = _to_rgb(self._image)
+            return rgb if self._transpose is None else rgb.transpose(self._transpose)
+
+
 def decode_bytes(data: bytes) -> Image.Image:
     """Decodes the content of an image file to upright RGB; see `decode`."""
-    if not data:
-        raise ImageError("empty file (0 bytes)")
+    return Encoded(data).decode()
+
+
+@contextmanager
+def _reasons() -> Iterator[None]:
+    """Whatever a decoder raises becomes an `ImageError`."""
     try:
-        image = Image.open(BytesIO(data), formats=FORMATS)
-        _check_size(*image.size)
-        image.load()
-        rgb = _to_rgb(image)
-        transpose = _transpose(image)
-        return rgb if transpose is None else rgb.transpose(transpose)
+        yield
     except ImageError:
         raise
     except UnidentifiedImageError:

@@ -104,7 +104,7 @@ def examine(
         EdgewiseError: a process was killed.
     """
     found = scan(path)
-    paths = [image.path for image in found.images]
+    paths = [image.location for image in found.images]
     with closing(gather(paths, workers)) as gathered:
         facts = FactTable(track(gathered, "looking at images", len(paths)), len(paths))
     case = Case(found.root, found.images, facts)

@@ -93,7 +93,7 @@ class FactTable:
         return indices
 
 
-def gather(paths: Sequence[Path], workers: int) -> Generator[Facts, None, None]:
+def gather(paths: Sequence[str], workers: int) -> Generator[Facts, None, None]:
     """The facts of each path, in order, from as many processes; 0 does the work in this one.
 
     Close it if not all are wanted: that ends the processes.
@@ -131,10 +131,10 @@ def _prepare() -> None:
     quiet_pillow().__enter__()  # for as long as the process lives
 
 
-def facts_of(path: Path) -> Facts:
+def facts_of(path: str) -> Facts:
     """Reads and decodes one file."""
     try:
-        data = read_limited(path)
+        data = read_limited(Path(path))
     except ImageError as error:
         return Facts(reason=str(error))
     sha256 = hashlib.sha256(data).digest()

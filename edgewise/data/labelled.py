@@ -14,13 +14,24 @@ SPLIT_NAMES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Labelled:
     """A file that says it is an image, its class, and its split where the layout gives one.
 
-    The path may lead into a container, as in `shards/train-000000.tar/000012.jpg`.
+    There may be very many, so it holds little.
+
+    Attributes:
+        location: the path, as text. It may lead into a container, as in
+            `shards/train-000000.tar/000012.jpg`.
+        label: the name of its class.
+        split: "train", "val", "test" or None.
     """
 
-    path: Path
+    location: str
     label: str
     split: str | None
+
+    @property
+    def path(self) -> Path:
+        """The location as a path."""
+        return Path(self.location)

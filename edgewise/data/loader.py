@@ -8,9 +8,10 @@ random state is neither read nor moved.
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from edgewise.data.augment import Augment
 from edgewise.data.cache import ImageCache
 from edgewise.data.containers import open_all
 from edgewise.data.dataset import Sample
-from edgewise.data.decode import ImageError, decode
+from edgewise.data.decode import Encoded, ImageError, decode_bytes, quiet_pillow, read_limited
 from edgewise.errors import EdgewiseError
 from edgewise.preprocess import Preprocess
 
@@ -31,7 +32,7 @@ Item = tuple[NDArray[np.uint8], int]
 
 
 class Batches:
-    """An epoch of (pixels uint8 (N, H, W, 3), labels int64 (N,)). `len` is its number of batches.
+    """Batches of (pixels uint8 (N, H, W, 3), labels int64 (N,)); `len` is their number.
 
     Raises, while it is iterated:
         ImageError: a file that could be read before can't be any more; the message names it.
@@ -50,44 +51,46 @@ class Batches:
             yield batch
 
 
+@dataclass(frozen=True)
+class View:
+    """How the images of an epoch are seen: at which size, and what may happen to them."""
+
+    preprocess: Preprocess
+    augment: Augment | None
+
+
 def training_batches(
     samples: Sequence[Sample],
-    preprocess: Preprocess,
-    augment: Augment,
+    view: Callable[[int], View],
     *,
     batch: int,
     workers: int,
     seed: int,
-    epoch: int,
+    epochs: range,
     start: int = 0,
     share: tuple[int, int] = (0, 1),
     cache: ImageCache | None = None,
 ) -> Batches:
-    """One epoch of augmented images, in an order of its own.
+    """Augmented images, epoch after epoch, each in an order of its own.
 
-    Each image comes once. A single image left over at the end (of several processes, less than two
-    for each) joins the batch before it, since batch norm can't learn from one.
+    The workers go on with the next epoch's images while what was learned in the last is evaluated.
+    In an epoch each image comes once. A single image left over at its end (of several processes,
+    less than two for each) joins the batch before it, since batch norm can't learn from one.
 
     Args:
         samples: the images to train on.
-        preprocess: the size and the interpolation.
-        augment: what may happen to an image.
+        view: of an epoch.
         batch: images in a batch.
         workers: processes to decode in; 0 decodes in this one.
         seed: of the run, not negative.
-        epoch: from 0.
-        start: how many batches of this epoch are done already and are skipped.
+        epochs: which, from 0.
+        start: how many batches of the first of them are done already and are skipped.
         share: (rank, processes): this one gets every `processes`-th image of each batch.
         cache: the samples, decoded already.
     """
-    order = np.random.default_rng((seed, epoch)).permutation(len(samples)).tolist()
-    batches = [order[at : at + batch] for at in range(0, len(order), batch)]
     rank, processes = share
-    if batch > 1 and len(batches) > 1 and len(batches[-1]) < 2 * processes:
-        left = batches.pop()
-        batches[-1] += left
-    own = [indices[rank::processes] for indices in batches[start:]]
-    return _batches(_Images(samples, preprocess, augment, (seed, epoch), cache), own, workers)
+    order = _Order(len(samples), batch, seed, epochs, start, rank, processes)
+    return _batches(_Images(samples, view, seed, cache), order, workers)
 
 
 def evaluation_batches(
@@ -95,39 +98,82 @@ def evaluation_batches(
 ) -> Batches:
     """All images once, in the order given, preprocessed and not augmented."""
     batches = [
-        list(range(at, min(at + batch, len(samples)))) for at in range(0, len(samples), batch)
+        [(0, i) for i in range(at, min(at + batch, len(samples)))]
+        for at in range(0, len(samples), batch)
     ]
-    return _batches(_Images(samples, preprocess), batches, workers)
+    view = View(preprocess, None)
+    return _batches(_Images(samples, partial(_always, view)), batches, workers)
+
+
+def _always(view: View, epoch: int) -> View:
+    return view
+
+
+@dataclass(frozen=True)
+class _Order:
+    """The places of each batch: (epoch, number of the sample)."""
+
+    samples: int
+    batch: int
+    seed: int
+    epochs: range
+    start: int
+    rank: int
+    processes: int
+
+    def __len__(self) -> int:
+        full, left = divmod(self.samples, self.batch)
+        joins = self.batch > 1 and full > 0 and left < 2 * self.processes
+        return len(self.epochs) * (full + (left > 0 and not joins)) - self.start
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        start = self.start
+        for epoch in self.epochs:
+            for indices in self._epoch(epoch)[start:]:
+                yield [(epoch, index) for index in indices[self.rank :: self.processes]]
+            start = 0
+
+    def _epoch(self, epoch: int) -> list[list[int]]:
+        order = np.random.default_rng((self.seed, epoch)).permutation(self.samples).tolist()
+        batches = [order[at : at + self.batch] for at in range(0, len(order), self.batch)]
+        if self.batch > 1 and len(batches) > 1 and len(batches[-1]) < 2 * self.processes:
+            left = batches.pop()
+            batches[-1] += left
+        return batches
 
 
 @dataclass(frozen=True)
 class _Images(Dataset[Item | ImageError]):
-    """Sample index -> (pixels, label), or the error: as a value, because an exception that crosses
-    a worker's boundary arrives with its traceback as its message.
+    """(epoch, sample) -> (pixels, label), or the error: as a value, because an exception that
+    crosses a worker's boundary arrives with its traceback as its message.
     """
 
     samples: Sequence[Sample]
-    preprocess: Preprocess
-    augment: Augment | None = None
-    seeds: tuple[int, int] = (0, 0)
+    view: Callable[[int], View]
+    seed: int = 0
     cache: ImageCache | None = None
 
-    def __getitem__(self, index: int) -> Item | ImageError:
-        sample = self.samples[index]
+    def __getitem__(self, place: tuple[int, int]) -> Item | ImageError:
+        epoch, index = place
+        sample, view = self.samples[index], self.view(epoch)
         try:
-            image = self.cache.image(index) if self.cache else decode(sample.path)
+            with quiet_pillow():
+                if view.augment is None:
+                    image = decode_bytes(read_limited(sample.path))
+                    return view.preprocess.pixels(image), sample.label
+                source = (
+                    self.cache.image(index) if self.cache else Encoded(read_limited(sample.path))
+                )
+                random = np.random.default_rng((self.seed, epoch, index))
+                return view.augment.pixels(source, view.preprocess, random), sample.label
         except ImageError as error:
             return ImageError(
                 f"{sample.path} could be read when the data was checked, but not now: {error}. "
                 "Put it back as it was, or start a new run on the data as it is."
             )
-        if self.augment is None:
-            return self.preprocess.pixels(image), sample.label
-        random = np.random.default_rng((*self.seeds, index))
-        return self.augment.pixels(image, self.preprocess, random), sample.label
 
 
-def _batches(images: _Images, batches: list[list[int]], workers: int) -> Batches:
+def _batches(images: _Images, batches: Iterable[list[tuple[int, int]]], workers: int) -> Batches:
     with suppress(EdgewiseError):  # who reads from it says what is wrong with it
         open_all(sample.path for sample in images.samples)
     loader: DataLoader[Any] = DataLoader(

@@ -108,7 +108,7 @@ def _scan_folder(root: Path) -> tuple[list[Labelled], list[str]]:
             )
         for folder in folders:
             label = unicodedata.normalize("NFC", folder.name)  # macOS may write é as two letters
-            found = [Labelled(file, label, split) for file in images_below(folder)]
+            found = [Labelled(str(file), label, split) for file in images_below(folder)]
             if not found:
                 warnings.append(f"not a class: {folder} has no images")
             images += found
@@ -203,21 +203,21 @@ def _from_row(row: dict[str, str], root: Path, where: str) -> Labelled:
     if split and split.lower() not in SPLIT_NAMES:
         raise UsageError(f"{where}: unknown split '{split}'; use train, val or test")
     label = unicodedata.normalize("NFC", label)
-    return Labelled(root / path, label, SPLIT_NAMES[split.lower()] if split else None)
+    return Labelled(str(root / path), label, SPLIT_NAMES[split.lower()] if split else None)
 
 
 def _check_rows(file: Path, lines: list[int], images: list[Labelled]) -> None:
     given = any(image.split for image in images)
-    first: dict[Path, int] = {}
+    first: dict[str, int] = {}
     for line, image in zip(lines, images, strict=True):
-        if image.path in first:
+        if image.location in first:
             raise UsageError(
                 f"{file}, line {line}: {image.path.name} is there already, "
-                f"in line {first[image.path]}; keep one of them"
+                f"in line {first[image.location]}; keep one of them"
             )
         if given and image.split is None:
             raise UsageError(f"{file}, line {line}: no split; give one to every line or to none")
-        first[image.path] = line
+        first[image.location] = line
 
 
 def _check_classes(path: Path, classes: list[str], images: list[Labelled]) -> None:

@@ -139,7 +139,7 @@ def _scan_shard(path: Path, split: str | None, names: Sequence[str] | None, foun
         )
     labels = [sample.label for sample in samples]
     for sample, label in zip(samples, _named(labels, names, path), strict=True):
-        found.images.append(Labelled(path / sample.image, label, split))
+        found.images.append(Labelled(f"{path}/{sample.image}", label, split))
 
 
 def _scan_rows(path: Path, split: str | None, names: Sequence[str] | None, found: Found) -> None:
@@ -155,9 +155,9 @@ def _scan_rows(path: Path, split: str | None, names: Sequence[str] | None, found
         found.warnings.append(
             f"not used: {table.rows - len(rows):,} rows of {path} without a label"
         )
-    places = [path / name for name in row_names(table.rows)]
+    places = [f"{path}/{name}" for name in row_names(table.rows)]
     if not columns.image:
-        places = [path.parent / str(name) for name in table.column("path")]
+        places = [str(path.parent / str(name)) for name in table.column("path")]
     known = columns.names or names
     for row, label in zip(rows, _named([labels[row] for row in rows], known, path), strict=True):
         if splits[row] and str(splits[row]).lower() not in SPLIT_NAMES:
@@ -175,7 +175,7 @@ def _scan_arrays(path: Path, names: Sequence[str] | None, found: Found) -> None:
     arrays = cast("Arrays", open_container(path))
     for split, images, labels in arrays.pairs:
         values = arrays.labels(images, labels)
-        places = [path / images / name for name in row_names(len(values))]
+        places = [f"{path}/{images}/{name}" for name in row_names(len(values))]
         for place, label in zip(places, _named(values, arrays.names() or names, path), strict=True):
             found.images.append(Labelled(place, label, split))
 

@@ -131,4 +131,10 @@ def open_model(source: str | Path) -> Model:
             "Give a model name, a run folder, a model folder or an exported file."
         )
     name, width, _, tag = resolve(str(source))
-    return load_pretrained(name, tag, width)
+    model = load_pretrained(name, tag, width)
+    if not model.labels:
+        raise UsageError(
+            f"the weights '{tag}' of {name} learned without labels and know no classes. Train "
+            f"from them first: edgewise train photos/ --model {source}"
+        )
+    return model

@@ -19,7 +19,7 @@ from edgewise.data.loader import evaluation_batches
 from edgewise.data.scan import Scan, scan
 from edgewise.errors import UsageError
 from edgewise.files import write_bytes
-from edgewise.training.batches import epoch_batches
+from edgewise.training.batches import recipe_batches
 from edgewise.training.defaults import fit
 from edgewise.training.mixing import Mixing
 from edgewise.training.recipe import Recipe
@@ -105,7 +105,8 @@ def _augmented(
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Each sample once, in order: uint8 (N, H, W, 3), and the part of each sample in it (N, N)."""
     whole = replace(recipe, batch=max(2, len(samples)))
-    ((pixels, order),) = epoch_batches(whole, preprocess_of(recipe), samples, epoch)
+    epochs = range(epoch, epoch + 1)
+    ((pixels, order),) = recipe_batches(whole, preprocess_of(recipe), samples, epochs)
     shares = torch.eye(len(samples))[order]
     if recipe.mixup or recipe.cutmix:
         random = np.random.default_rng((recipe.seed, epoch))

@@ -1,52 +1,60 @@
-"""The training images of an epoch, as a recipe wants them."""
+"""The training images, epoch by epoch, as a recipe wants them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache, partial
 
 from edgewise.data.augment import Augment
 from edgewise.data.cache import ImageCache, cache_side, open_cache
 from edgewise.data.dataset import Dataset, Sample
-from edgewise.data.loader import Batches, training_batches
+from edgewise.data.loader import Batches, View, training_batches
 from edgewise.preprocess import Preprocess
 from edgewise.training.progressive import at_epoch
 from edgewise.training.recipe import Recipe
 from edgewise.weights.hub import cache_folder
 
 
-def epoch_batches(
+def recipe_batches(
     recipe: Recipe,
     preprocess: Preprocess,
     samples: Sequence[Sample],
-    epoch: int,
+    epochs: range,
     start: int = 0,
     share: tuple[int, int] = (0, 1),
     cache: ImageCache | None = None,
 ) -> Batches:
-    """The batches of one epoch, at that epoch's size and strength of augmentation.
+    """The batches of some epochs, each at its own size and strength of augmentation.
 
     Args:
         recipe: with nothing left open.
         preprocess: of the recipe.
         samples: the images to train on.
-        epoch: from 0.
-        start: how many batches of it are done already.
+        epochs: which, from 0.
+        start: how many batches of the first of them are done already.
         share: (rank, processes); see `training_batches`.
         cache: the samples, decoded already.
     """
-    now = at_epoch(recipe, epoch)
     return training_batches(
         samples,
-        replace(preprocess, size=now.train_imgsz or preprocess.size),
-        Augment(now.flip, now.policy, now.magnitude or 0, (now.crop_scale, 1.0), now.erase),
-        batch=now.batch,
-        workers=now.workers or 0,
-        seed=now.seed,
-        epoch=epoch,
+        partial(_view, recipe, preprocess),
+        batch=recipe.batch,
+        workers=recipe.workers or 0,
+        seed=recipe.seed,
+        epochs=epochs,
         start=start,
         share=share,
         cache=cache,
+    )
+
+
+@lru_cache(maxsize=2)  # it is asked for every image
+def _view(recipe: Recipe, preprocess: Preprocess, epoch: int) -> View:
+    now = at_epoch(recipe, epoch)
+    return View(
+        replace(preprocess, size=now.train_imgsz or preprocess.size),
+        Augment(now.flip, now.policy, now.magnitude or 0, (now.crop_scale, 1.0), now.erase),
     )
 
 

@@ -6,13 +6,16 @@ import math
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from edgewise.data.cache import ImageCache
 from edgewise.data.dataset import Dataset
@@ -21,7 +24,7 @@ from edgewise.errors import EdgewiseError, UsageError
 from edgewise.model import Classifier, cooled
 from edgewise.progress import bar
 from edgewise.run_folder import Run
-from edgewise.training.batches import epoch_batches
+from edgewise.training.batches import recipe_batches
 from edgewise.training.checkpoint import load_best, load_checkpoint, save_checkpoint
 from edgewise.training.device import pick_device
 from edgewise.training.divergence import Diverged, value_not_finite
@@ -33,6 +36,7 @@ from edgewise.training.metrics import log_loss, macro_f1, temperature, top_k_acc
 from edgewise.training.recipe import Recipe
 from edgewise.training.start import create_run, preprocess_of, reopen_run, teacher_of
 from edgewise.training.tensorboard import epoch_log
+from edgewise.training.trial import batch_that_fits
 from edgewise.training.world import World, joined
 from edgewise.weights.folder import save_model
 
@@ -85,18 +89,15 @@ def _train(recipe: Recipe, run: Run, resume: bool, world: World) -> None:
             training.restore()
             if training.finished():
                 print(f"nothing left to do in {root}")
+        out_of_memory = False
         try:
             while not training.finished():
                 try:
                     training.epoch()
                 except Diverged as error:
                     training.go_back(error)
-        except torch.OutOfMemoryError as error:
-            raise EdgewiseError(
-                f"the GPU has too little memory for a batch of {recipe.batch} at {recipe.imgsz} "
-                f"pixels. Train again with accumulate={2 * recipe.accumulate} (the same batch in "
-                f"parts), precision=bf16 or --batch {recipe.batch // 2}."
-            ) from error
+        except torch.OutOfMemoryError:
+            out_of_memory = True
         except RuntimeError as error:
             # torch raises this in the midst of a step, so there is nothing sound to save.
             if not str(error).startswith("DataLoader worker"):
@@ -107,6 +108,27 @@ def _train(recipe: Recipe, run: Run, resume: bool, world: World) -> None:
                 f"{error} If memory is short, use fewer --workers or a smaller --batch. "
                 f"Nothing that was saved is lost; go on with: edgewise train --resume {root}"
             ) from error
+        if out_of_memory:
+            del training  # what it holds is to be tried with
+            raise _too_little_memory(recipe, dataset, world)
+
+
+def _too_little_memory(recipe: Recipe, dataset: Dataset, world: World) -> EdgewiseError:
+    torch.cuda.empty_cache()
+    batch = recipe.batch // 2
+    if world.size == 1 and batch:
+        batch = batch_that_fits(recipe, preprocess_of(recipe), dataset)
+    parts = recipe.accumulate * math.ceil(recipe.batch / max(batch, 1))
+    advice = (
+        f"{batch} would fit: train again with --batch {batch}, or with accumulate={parts} (the "
+        "same batch in parts) or precision=bf16."
+        if batch
+        else "Not even 2 fit: use a smaller --imgsz or --model, or precision=bf16."
+    )
+    return EdgewiseError(
+        f"the GPU has too little memory for a batch of {recipe.batch} at {recipe.train_imgsz} "
+        f"pixels. {advice}"
+    )
 
 
 class _Training:
@@ -123,7 +145,8 @@ class _Training:
         self.request, self.world = request, world
         self.progress = Progress()
         self.preprocess = preprocess_of(recipe)
-        self.steps_per_epoch = len(self._batches())
+        self.steps_per_epoch = len(self._batches(range(1)))
+        self.ahead: Iterator[tuple[Tensor, Tensor]] | None = None
         self.learner = self._learner()
         self.saved_at = time.monotonic()
         self.log = epoch_log(run, recipe.tensorboard)
@@ -198,6 +221,7 @@ class _Training:
         if self.progress.divergences >= self.recipe.retries:
             raise error
         divergences = self.progress.divergences + 1
+        self.ahead = None
         state = load_best(self.run)
         if state is not None:
             self._take(state)
@@ -265,11 +289,14 @@ class _Training:
     def _learn(self) -> None:
         """Learns from the batches that are left of the epoch under way."""
         progress = self.progress
-        batches = self._batches()
+        left = self.steps_per_epoch - progress.batch
+        if self.ahead is None:
+            epochs = range(progress.epoch, self.recipe.epochs)
+            self.ahead = iter(self._batches(epochs, progress.batch))
         what = f"epoch {progress.epoch + 1}/{self.recipe.epochs}"
-        with bar(what, len(batches)) as steps:
+        with bar(what, left) as steps:
             started = time.monotonic()
-            for pixels, labels in batches:
+            for pixels, labels in islice(self.ahead, left):
                 number = progress.epoch * self.steps_per_epoch + progress.batch
                 loss, right = self.learner.step(pixels, labels, number)
                 now = time.monotonic()
@@ -318,13 +345,13 @@ class _Training:
             "temperature": temperature(labels, probabilities) if self.recipe.calibrate else 1.0,
         }
 
-    def _batches(self) -> Batches:
-        return epoch_batches(
+    def _batches(self, epochs: range, start: int = 0) -> Batches:
+        return recipe_batches(
             self.recipe,
             self.preprocess,
             self.dataset.splits["train"],
-            self.progress.epoch,
-            start=self.progress.batch,
+            epochs,
+            start,
             share=(self.world.rank, self.world.size),
             cache=self.cache,
         )

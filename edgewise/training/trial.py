@@ -9,10 +9,10 @@ import csv
 import io
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ from edgewise.files import write_text
 from edgewise.model import Classifier
 from edgewise.preprocess import Preprocess
 from edgewise.progress import bar
-from edgewise.training.batches import epoch_batches
+from edgewise.training.batches import recipe_batches
 from edgewise.training.evaluate import classifier_function, predict_samples
 from edgewise.training.learner import Learner
 from edgewise.training.recipe import Recipe
@@ -57,30 +57,59 @@ def find_batch(recipe: Recipe, preprocess: Preprocess, dataset: Dataset) -> int:
     Raises:
         UsageError: not even the smallest batch fits into the GPU's memory.
     """
-    images = len(dataset.splits["train"])
-    learner = _learner(recipe, preprocess, dataset)
-    size = recipe.train_imgsz or preprocess.size
-    most = min(images, LARGEST_BATCH)
+    most = min(len(dataset.splits["train"]), LARGEST_BATCH)
+    speed_of = _trial_steps(recipe, preprocess, dataset)
     with bar("finding the batch", int(math.log2(most / SMALLEST_BATCH)) + 1) as steps:
 
         def images_per_second(batch: int) -> float | None:
             steps.advance(note=str(batch))
-            pixels = torch.randint(0, 256, (batch, size, size, 3), dtype=torch.uint8)
-            labels = torch.arange(batch) % len(dataset.classes)
-            try:
-                return _speed(learner, pixels, labels)
-            except torch.OutOfMemoryError:
-                learner.optimizer.zero_grad()
-                torch.cuda.empty_cache()
-                return None
+            return speed_of(batch)
 
         batch = best_batch(images_per_second, most)
     if batch is None:
         raise UsageError(
-            f"the GPU has too little memory for {SMALLEST_BATCH} images of {size} pixels. Use a "
-            "smaller --imgsz or --model."
+            f"the GPU has too little memory for {SMALLEST_BATCH} images of "
+            f"{recipe.train_imgsz} pixels. Use a smaller --imgsz or --model."
         )
     return batch
+
+
+def batch_that_fits(recipe: Recipe, preprocess: Preprocess, dataset: Dataset) -> int:
+    """About the largest batch below the recipe's that the GPU has memory for; 0 if none of 2 is.
+
+    It is found by real steps, to an eighth of the recipe's batch.
+    """
+    speed_of = _trial_steps(recipe, preprocess, dataset)
+    fits, too_large = 0, recipe.batch
+    while too_large - fits > max(1, recipe.batch // 8):
+        batch = (fits + too_large) // 2
+        if batch < 2:  # batch norm can't learn from one
+            break
+        if speed_of(batch) is None:
+            too_large = batch
+        else:
+            fits = batch
+    return fits
+
+
+def _trial_steps(
+    recipe: Recipe, preprocess: Preprocess, dataset: Dataset
+) -> Callable[[int], float | None]:
+    """From a batch to its images/s in steps on noise; None if the GPU's memory is too small."""
+    learner = _learner(recipe, preprocess, dataset)
+    size = recipe.train_imgsz or preprocess.size
+
+    def speed_of(batch: int) -> float | None:
+        pixels = torch.randint(0, 256, (batch, size, size, 3), dtype=torch.uint8)
+        labels = torch.arange(batch) % len(dataset.classes)
+        try:
+            return _speed(learner, pixels, labels)
+        except torch.OutOfMemoryError:
+            learner.optimizer.zero_grad()
+            torch.cuda.empty_cache()
+            return None
+
+    return speed_of
 
 
 def best_batch(images_per_second: Callable[[int], float | None], most: int) -> int | None:
@@ -182,8 +211,8 @@ def find_rate(
     losses: list[float] = []
     mean = 0.0
     with bar("finding the learning rate", RATE_STEPS) as steps:
-        batches = islice(_endless(recipe, preprocess, dataset, cache), RATE_STEPS)
-        for number, (pixels, labels) in enumerate(batches):
+        batches = _batches(recipe, preprocess, dataset, cache, range(RATE_STEPS))
+        for number, (pixels, labels) in enumerate(islice(batches, RATE_STEPS)):
             try:
                 loss, _ = learner.step(pixels, labels, number)
             except EdgewiseError:
@@ -211,7 +240,8 @@ def plan_epochs(
     """
     assert recipe.minutes is not None
     learner = _learner(recipe, preprocess, dataset)
-    batches = _batches(recipe, preprocess, dataset, cache, recipe.head_epochs)
+    epoch = range(recipe.head_epochs, recipe.head_epochs + 1)
+    batches = _batches(recipe, preprocess, dataset, cache, epoch)
     began, times = time.monotonic(), [0.0]
     with bar("timing some steps", WARM_STEPS + TIMED_STEPS) as steps:
         for number, (pixels, labels) in enumerate(batches):
@@ -254,16 +284,13 @@ def _learner(
 
 
 def _batches(
-    recipe: Recipe, preprocess: Preprocess, dataset: Dataset, cache: ImageCache | None, epoch: int
+    recipe: Recipe,
+    preprocess: Preprocess,
+    dataset: Dataset,
+    cache: ImageCache | None,
+    epochs: range,
 ) -> Batches:
-    return epoch_batches(recipe, preprocess, dataset.splits["train"], epoch, cache=cache)
-
-
-def _endless(
-    recipe: Recipe, preprocess: Preprocess, dataset: Dataset, cache: ImageCache | None
-) -> Iterator[tuple[Tensor, Tensor]]:
-    for epoch in count():
-        yield from _batches(recipe, preprocess, dataset, cache, epoch)
+    return recipe_batches(recipe, preprocess, dataset.splits["train"], epochs, cache=cache)
 
 
 def _speed(learner: Learner, pixels: Tensor, labels: Tensor) -> float:

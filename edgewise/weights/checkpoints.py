@@ -47,6 +47,7 @@ class Line:
         width: the multiplier that makes our variant this network.
         top1_source: whose figure `top1` is.
         package: what holds the file; timm's repository of that name on the hub if None.
+        classifier: False for weights that learned without labels, and so have none.
     """
 
     timm: str
@@ -59,6 +60,7 @@ class Line:
     width: float = 1.0
     top1_source: str = TIMM
     package: Package | None = None
+    classifier: bool = True
 
 
 def _lite(timm: str, top1: float, size: int, package: Package) -> Line:
@@ -74,6 +76,11 @@ def _lite(timm: str, top1: float, size: int, package: Package) -> Line:
 
 def _nc(timm: str, top1: float, size: int, crop: float) -> Line:
     return Line(timm, top1, size, crop, licence=NON_COMMERCIAL)
+
+
+def _fcmae(timm: str) -> Line:
+    """ConvNeXt V2 after masked autoencoding and before fine-tuning (arXiv 2301.00808)."""
+    return Line(timm, None, licence=NON_COMMERCIAL, classifier=False)
 
 
 def _tv(timm: str, top1: float, size: int = 224, crop: float = 0.875) -> Line:
@@ -256,26 +263,42 @@ LINES: dict[str, tuple[Line, ...]] = {
         Line("convnext_large.fb_in1k", 84.862, 288, 1.0),
     ),
     "convnext_xlarge": (Line("convnext_xlarge.fb_in22k_ft_in1k", 87.374, 288, 1.0),),
-    "convnext_v2_atto": (_nc("convnextv2_atto.fcmae_ft_in1k", 77.790, 288, 0.95),),
-    "convnext_v2_femto": (_nc("convnextv2_femto.fcmae_ft_in1k", 79.332, 288, 0.95),),
-    "convnext_v2_pico": (_nc("convnextv2_pico.fcmae_ft_in1k", 81.056, 288, 0.95),),
+    "convnext_v2_atto": (
+        _nc("convnextv2_atto.fcmae_ft_in1k", 77.790, 288, 0.95),
+        _fcmae("convnextv2_atto.fcmae"),
+    ),
+    "convnext_v2_femto": (
+        _nc("convnextv2_femto.fcmae_ft_in1k", 79.332, 288, 0.95),
+        _fcmae("convnextv2_femto.fcmae"),
+    ),
+    "convnext_v2_pico": (
+        _nc("convnextv2_pico.fcmae_ft_in1k", 81.056, 288, 0.95),
+        _fcmae("convnextv2_pico.fcmae"),
+    ),
     "convnext_v2_nano": (
         _nc("convnextv2_nano.fcmae_ft_in22k_in1k", 82.666, 288, 1.0),
         _nc("convnextv2_nano.fcmae_ft_in1k", 82.496, 288, 1.0),
+        _fcmae("convnextv2_nano.fcmae"),
     ),
     "convnext_v2_tiny": (
         _nc("convnextv2_tiny.fcmae_ft_in22k_in1k", 84.422, 288, 1.0),
         _nc("convnextv2_tiny.fcmae_ft_in1k", 83.476, 288, 1.0),
+        _fcmae("convnextv2_tiny.fcmae"),
     ),
     "convnext_v2_base": (
         _nc("convnextv2_base.fcmae_ft_in22k_in1k", 86.998, 288, 1.0),
         _nc("convnextv2_base.fcmae_ft_in1k", 85.490, 288, 1.0),
+        _fcmae("convnextv2_base.fcmae"),
     ),
     "convnext_v2_large": (
         _nc("convnextv2_large.fcmae_ft_in22k_in1k", 87.494, 288, 1.0),
         _nc("convnextv2_large.fcmae_ft_in1k", 86.126, 288, 1.0),
+        _fcmae("convnextv2_large.fcmae"),
     ),
-    "convnext_v2_huge": (_nc("convnextv2_huge.fcmae_ft_in1k", 86.618, 288, 1.0),),
+    "convnext_v2_huge": (
+        _nc("convnextv2_huge.fcmae_ft_in1k", 86.618, 288, 1.0),
+        _fcmae("convnextv2_huge.fcmae"),
+    ),
     "resnet18": (
         Line("resnet18.a1_in1k", 73.164, 288, 1.0),
         _tv("resnet18.tv_in1k", 69.752),

@@ -41,6 +41,8 @@ class Checkpoint:
         top1: published ImageNet top-1 accuracy, in percent; None if nobody published it.
         top1_source: whose figure that is.
         source: where the file is.
+        classifier: False for weights that learned without labels. Their network gives pooled
+            features, and is a start for training.
     """
 
     model: str
@@ -53,6 +55,7 @@ class Checkpoint:
     top1: float | None
     top1_source: str
     source: Package | HubFile
+    classifier: bool
 
     @property
     def commercial(self) -> bool:
@@ -75,6 +78,7 @@ def _checkpoint(model: str, line: Line) -> Checkpoint:
         top1=line.top1,
         top1_source=line.top1_source,
         source=line.package or HubFile(f"timm/{line.timm}"),
+        classifier=line.classifier,
     )
 
 
@@ -190,18 +194,24 @@ def _convert(checkpoint: Checkpoint, path: Path) -> Model:
     network = build(_spec(checkpoint))
     try:
         if path.suffix == ".safetensors":
-            tensors = in_registered_order(load_file(path))
+            tensors = load_file(path)
+            if not checkpoint.classifier:  # nor is there a norm before one, which starts as it is
+                norm = network.head.norm.state_dict(prefix="head.norm.")
+                tensors = norm | tensors
+            tensors = in_registered_order(tensors)
         else:
             tensors = torch.load(path, map_location="cpu", weights_only=True)
         copy_by_order(tensors, network)
     except (SafetensorError, UsageError) as error:
         raise UsageError(f"{path} is not the file of these weights: {error}") from error
-    return Model(network.eval(), checkpoint.preprocess, imagenet_labels())
+    labels = imagenet_labels() if checkpoint.classifier else ()
+    return Model(network.eval(), checkpoint.preprocess, labels)
 
 
 def _spec(checkpoint: Checkpoint) -> Spec:
     spec = variant(checkpoint.model).spec(checkpoint.width)
-    return replace(spec, padding=checkpoint.padding, norm_eps=checkpoint.norm_eps)
+    classes = spec.classes if checkpoint.classifier else 0
+    return replace(spec, classes=classes, padding=checkpoint.padding, norm_eps=checkpoint.norm_eps)
 
 
 def _not_installed(checkpoint: Checkpoint, source: Package) -> UsageError:

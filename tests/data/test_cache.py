@@ -20,7 +20,7 @@ from edgewise.data import cache as module
 from edgewise.data.augment import Augment
 from edgewise.data.cache import ImageCache, cache_side, open_cache
 from edgewise.data.dataset import Sample
-from edgewise.data.loader import training_batches
+from edgewise.data.loader import View, training_batches
 from edgewise.errors import EdgewiseError
 from edgewise.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 
@@ -77,9 +77,10 @@ def test_workers_share_it(samples: tuple[Sample, ...], tmp_path: Path, on_disk: 
     if on_disk:
         assert same(pickle.loads(pickle.dumps(cache)), expected(samples))
     preprocess = Preprocess(64, 1.0, "bilinear", IMAGENET_MEAN, IMAGENET_STD)
+    view = View(preprocess, Augment(magnitude=5))
     batches = [
         [pixels.numpy() for pixels, _ in training_batches(
-            samples, preprocess, Augment(magnitude=5), batch=2, workers=workers, seed=0, epoch=0,
+            samples, lambda epoch: view, batch=2, workers=workers, seed=0, epochs=range(1),
             cache=cache,
         )]
         for workers in (0, 2)

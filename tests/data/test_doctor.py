@@ -159,7 +159,7 @@ def test_a_class_written_in_two_ways(tmp_path: Path) -> None:
 
 
 def test_processes_see_what_this_one_sees(photos: Path) -> None:
-    paths = sorted(photos.rglob("*.png"))
+    paths = sorted(map(str, photos.rglob("*.png")))
     assert list(gather(paths, 2)) == list(gather(paths, 0))
     assert examine(photos, workers=2) == examine(photos)
 
@@ -169,7 +169,7 @@ def test_facts_by_hand(tmp_path: Path) -> None:
     ramp = np.tile(np.linspace(0, 255, 90, dtype=np.uint8), (80, 1))
     Image.fromarray(ramp).save(tmp_path / "ramp.png")
     Image.fromarray(ramp[:, ::-1]).save(tmp_path / "fall.png")
-    rise, fall = facts_of(tmp_path / "ramp.png"), facts_of(tmp_path / "fall.png")
+    rise, fall = (facts_of(str(tmp_path / f"{name}.png")) for name in ("ramp", "fall"))
     assert (rise.hash, fall.hash) == (2**64 - 1, 0)
     assert (rise.width, rise.height, rise.mode) == (90, 80, "L")
     assert rise.spread == pytest.approx(ramp.std(), rel=0.02)
@@ -184,7 +184,7 @@ def test_different_pictures_are_never_near(tmp_path: Path) -> None:
 
 
 def table(folder: Path) -> FactTable:
-    paths = sorted(folder.rglob("*.*"))
+    paths = sorted(map(str, folder.rglob("*.*")))
     return FactTable(map(facts_of, paths), len(paths))
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from PIL import Image
 from edgewise.data.augment import Augment
 from edgewise.data.dataset import Sample
 from edgewise.data.decode import ImageError
-from edgewise.data.loader import Batches, evaluation_batches, training_batches
+from edgewise.data.loader import Batches, View, evaluation_batches, training_batches
 from edgewise.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 
 PREPROCESS = Preprocess(24, 1.0, "bilinear", IMAGENET_MEAN, IMAGENET_STD)
@@ -32,9 +33,13 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sample, ...]:
     return tuple(Sample(root / f"a/{number}.png", number, "") for number in range(33))
 
 
-def training(samples: tuple[Sample, ...], **changes: int) -> Batches:
-    options = {"batch": 8, "workers": 0, "seed": 1, "epoch": 0} | changes
-    return training_batches(samples, PREPROCESS, AUGMENT, **options)
+def view(epoch: int) -> View:
+    return View(replace(PREPROCESS, size=24 if epoch < 5 else 16), AUGMENT)
+
+
+def training(samples: tuple[Sample, ...], epochs: range = range(1), **changes: int) -> Batches:
+    options = {"batch": 8, "workers": 0, "seed": 1} | changes
+    return training_batches(samples, view, epochs=epochs, **options)
 
 
 def drain(batches: Batches) -> list[tuple[np.ndarray, list[int]]]:
@@ -58,8 +63,18 @@ def test_workers_make_no_difference(samples: tuple[Sample, ...]) -> None:
 
 @pytest.mark.parametrize("start", [1, 3, 4])
 def test_resume_in_an_epoch_is_its_tail(samples: tuple[Sample, ...], start: int) -> None:
-    whole = drain(training(samples, epoch=3))
-    assert same(drain(training(samples, epoch=3, start=start)), whole[start:])
+    whole = drain(training(samples, range(3, 4)))
+    assert same(drain(training(samples, range(3, 4), start=start)), whole[start:])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_epochs_in_a_row_are_each_of_them_alone(samples: tuple[Sample, ...], workers: int) -> None:
+    # Epoch 5 is smaller, and a batch of 10 leaves 3 images over in each.
+    row = training(samples, range(3, 6), start=2, batch=10, workers=workers)
+    alone = [drain(training(samples, range(epoch, epoch + 1), batch=10)) for epoch in range(3, 6)]
+    assert same(drain(row), [*alone[0][2:], *alone[1], *alone[2]])
+    assert len(row) == 10
+    assert alone[2][0][0].shape == (10, 16, 16, 3)
 
 
 def test_an_epoch_has_each_image_once(samples: tuple[Sample, ...]) -> None:
@@ -78,7 +93,11 @@ def test_an_epoch_has_each_image_once(samples: tuple[Sample, ...]) -> None:
 
 
 def test_epochs_and_seeds_differ_in_order_and_in_pixels(samples: tuple[Sample, ...]) -> None:
-    runs = [drain(training(samples, seed=seed, epoch=epoch)) for seed in (1, 2) for epoch in (0, 1)]
+    runs = [
+        drain(training(samples, range(epoch, epoch + 1), seed=seed))
+        for seed in (1, 2)
+        for epoch in (0, 1)
+    ]
     orders = {tuple(label for _, labels in run for label in labels) for run in runs}
     first_image = {
         pixels[labels.index(0)].tobytes() for run in runs for pixels, labels in run if 0 in labels
@@ -118,7 +137,7 @@ def test_a_file_that_went_bad(tmp_path: Path, workers: int) -> None:
     samples = [Sample(root / f"a/{number}.png", 0, "") for number in range(6)]
     (root / "a/4.png").write_bytes(b"")
     for batches in (
-        training_batches(samples, PREPROCESS, AUGMENT, batch=2, workers=workers, seed=0, epoch=0),
+        training_batches(samples, view, batch=2, workers=workers, seed=0, epochs=range(1)),
         evaluation_batches(samples, PREPROCESS, batch=2, workers=workers),
     ):
         with pytest.raises(ImageError, match=r"a/4.png .* not now: empty file") as caught:

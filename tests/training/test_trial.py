@@ -8,13 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from edgewise.data.dataset import load_dataset
-from edgewise.errors import UsageError
+from edgewise.errors import EdgewiseError, UsageError
 from edgewise.training import trial
 from edgewise.training.history import read_history
+from edgewise.training.learner import Learner
 from edgewise.training.loop import train
 from edgewise.training.recipe import Recipe
 from edgewise.training.start import preprocess_of
@@ -49,6 +52,31 @@ def test_memory_that_ends_between_two_doublings_is_used() -> None:
     assert best_batch(lambda batch: None, 1024) is None
     assert best_batch(lambda batch: 100.0, 1024) == 8
     assert best_batch(lambda batch: 1.0, 5) == 5
+
+
+@pytest.mark.parametrize(
+    ("fits", "says"),
+    [
+        (13, r"batch of 16 at 32 pixels. 12 would fit: .*--batch 12, or with accumulate=2"),
+        (5, r"4 would fit: .*--batch 4, or with accumulate=4"),
+        (1, r"Not even 2 fit: use a smaller --imgsz"),
+    ],
+)
+def test_a_gpu_without_enough_memory_says_what_would_fit(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fits: int, says: str
+) -> None:
+    step = Learner.step
+
+    def short_of_memory(
+        self: Learner, pixels: Tensor, labels: Tensor, number: int
+    ) -> tuple[float, int]:
+        if len(pixels) > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return step(self, pixels, labels, number)
+
+    monkeypatch.setattr(Learner, "step", short_of_memory)
+    with pytest.raises(EdgewiseError, match=says):
+        train(replace(recipe, batch=16, train_imgsz=32), tmp_path / "run")
 
 
 def test_the_rate_is_below_where_learning_ends_and_above_where_it_is_slow(recipe: Recipe) -> None:

@@ -16,7 +16,7 @@ import torch
 
 from edgewise.data.augment import Augment
 from edgewise.data.dataset import load_dataset
-from edgewise.data.loader import training_batches
+from edgewise.data.loader import View, training_batches
 from edgewise.preprocess import Preprocess
 from edgewise.run_folder import Run
 from edgewise.training.history import read_history
@@ -26,11 +26,13 @@ from edgewise.training.world import World
 SETTINGS = [
     *("--model", "convnext_atto", "--no-pretrained", "--imgsz", "32", "--epochs", "2"),
     *("--batch", "15", "--workers", "0", "--device", "cpu", "drop_path=0.0", "lr=1e-4"),
+    *("--cache", "disk"),  # which the processes share
 ]
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+def environment(folder: Path) -> dict[str, str]:
+    settings = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return {**os.environ, **settings, "EDGEWISE_CACHE": str(folder / "cache")}
 
 
 def command(digits: Path, processes: int, *options: str) -> list[str]:
@@ -51,7 +53,7 @@ def test_two_processes_equal_one(digits: Path, tmp_path: Path) -> None:
         done = subprocess.run(
             command(digits, processes),
             cwd=tmp_path,
-            env=environment(),
+            env=environment(tmp_path),
             capture_output=True,
             text=True,
             timeout=300,
@@ -81,7 +83,7 @@ def test_a_killed_process_is_replaced_and_nothing_is_lost(digits: Path, tmp_path
         process = subprocess.Popen(
             command(digits, 2, "--max-restarts", "2"),
             cwd=folder,
-            env=environment(),
+            env=environment(tmp_path),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -110,10 +112,11 @@ def test_a_killed_process_is_replaced_and_nothing_is_lost(digits: Path, tmp_path
 def test_every_image_of_a_batch_goes_to_one_process(digits: Path) -> None:
     samples = load_dataset(digits, workers=1).splits["train"]
     rule = Preprocess(16, 1.0, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    arguments = {"batch": 7, "workers": 0, "seed": 3, "epoch": 1}
-    whole = training_batches(samples, rule, Augment(magnitude=5), **arguments)
+    arguments = {"batch": 7, "workers": 0, "seed": 3, "epochs": range(1, 2)}
+    view = View(rule, Augment(magnitude=5))
+    whole = training_batches(samples, lambda epoch: view, **arguments)
     parts = [
-        training_batches(samples, rule, Augment(magnitude=5), share=(rank, 2), **arguments)
+        training_batches(samples, lambda epoch: view, share=(rank, 2), **arguments)
         for rank in range(2)
     ]
     assert len(parts[0]) == len(parts[1]) in (len(whole), len(whole) - 1)
@@ -139,7 +142,7 @@ def test_a_run_of_several_needs_a_name(digits: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "edgewise", "train", str(digits)],
         cwd=tmp_path,
-        env={**environment(), "WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"},
+        env={**environment(tmp_path), "WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"},
         capture_output=True,
         text=True,
     )

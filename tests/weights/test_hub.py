@@ -19,7 +19,9 @@ from fake_hub import FakeHub
 from oracles import import_timm, randomise
 from torch import nn
 
+from edgewise.deploy.predictor import open_model
 from edgewise.errors import EdgewiseError, UsageError
+from edgewise.weights.create import create_model
 from edgewise.weights.hub import HubFile, cache_folder
 from edgewise.weights.pretrained import choose, load_pretrained
 
@@ -84,6 +86,34 @@ def test_downloaded_weights_give_timms_logits(
                 ours, theirs = loaded.network(images), oracle(name)(images)
             assert theirs.std() > 0
             assert (ours - theirs).abs().max() <= 1e-5 * theirs.abs().max()
+
+
+@pytest.mark.parametrize("with_norm", [False, True])
+def test_weights_that_learned_without_labels_give_timms_features_and_start_a_training(
+    hub: FakeHub, with_norm: bool
+) -> None:
+    # The authors' file ends with the last stage; timm's keeps its own fresh norm behind that.
+    name = "convnextv2_atto.fcmae"
+    timms = import_timm().create_model(name, num_classes=0)
+    norm = {key: value.clone() for key, value in timms.head.norm.state_dict().items()}
+    randomise(timms)
+    timms.eval().head.norm.load_state_dict(norm)
+    tensors = timms.state_dict()
+    kept = {k: v for k, v in tensors.items() if with_norm or not k.startswith("head.")}
+    hub.put(f"timm/{name}", safetensors.torch.save(kept))
+
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    for model in (load_pretrained("convnext_v2_atto", "fcmae") for _ in range(2)):
+        assert model.labels == ()
+        with torch.inference_mode():
+            ours, theirs = model.network(images), timms(images)
+        assert ours.shape == (2, 320)
+        assert (ours - theirs).abs().max() <= 1e-5 * theirs.abs().max()
+    start = create_model(name, num_classes=7, pretrained=True)
+    assert start(images).shape == (2, 7)
+    assert torch.equal(start.stem.conv.weight, timms.stem[0].weight)
+    with pytest.raises(UsageError, match=r"no classes.*edgewise train .* --model .*fcmae"):
+        open_model(name)
 
 
 def test_second_call_asks_nobody_and_a_log_stays_quiet(

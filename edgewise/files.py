@@ -80,6 +80,26 @@ def read_json(path: Path) -> Any:
         raise UsageError(f"{path} is not valid JSON: {error}") from error
 
 
+def read_labels(path: Path) -> tuple[str, ...]:
+    """The lines of a label file.
+
+    Raises:
+        UsageError: it is not UTF-8.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8: {error}. Save it as UTF-8.") from error
+    # Not str.splitlines, which also splits at characters that a label may hold (U+2028 and more).
+    lines = text.split("\n")
+    return tuple(lines[:-1] if lines[-1] == "" else lines)
+
+
+def write_labels(path: Path, labels: Iterable[str]) -> None:
+    """Atomically writes a label file, one label a line."""
+    write_text(path, "".join(f"{label}\n" for label in labels))
+
+
 def sha256_file(path: Path) -> str:
     """The SHA-256 of a file's bytes, as 64 hex digits."""
     digest = hashlib.sha256()

@@ -14,6 +14,7 @@ ROOMS = (
     {"training"},
     {"deploy"},
     {"timing"},
+    {"compress"},
     {"reporting"},
     {"lessons"},
     {"cli"},

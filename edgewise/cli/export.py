@@ -1,49 +1,106 @@
-"""`edgewise export`: one file for another runtime."""
+"""`edgewise export`: a model as files for other runtimes, each verified."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
 
-from edgewise.deploy.formats import FORMATS
+from edgewise.cli.words import Names
+from edgewise.deploy.formats import FORMATS, PRECISIONS
+from edgewise.errors import EdgewiseError
 
 
 def _formats_help() -> str:
-    return "; ".join(f"{format.name}: {format.summary}" for format in FORMATS.values()) + "."
+    return "; ".join(
+        f"{format.name} ({', '.join(format.precisions)}): {format.summary}"
+        for format in FORMATS.values()
+    )
 
 
 @click.command(
     epilog="""
     \b
     Examples:
-      edgewise export runs/first --format onnx
-      edgewise export efficientnet_lite0 --output lite0.onnx
+      edgewise export runs/first
+      edgewise export runs/first --format onnx,openvino --precision fp32,int8
+      edgewise export efficientnet_lite0 --precision int8 --calibrate photos/
     """
 )
 @click.argument("source")
 @click.option(
-    "--format", default="onnx", show_default=True, metavar="|".join(FORMATS), help=_formats_help()
+    "--format",
+    "formats",
+    type=Names("format", FORMATS),
+    default="onnx",
+    show_default=True,
+    help=f"One or more, or all. {_formats_help()}.",
+)
+@click.option(
+    "--precision",
+    "precisions",
+    type=Names("precision", PRECISIONS),
+    default="fp32",
+    show_default=True,
+    help="One or more, or all; those that a format doesn't have are left out.",
+)
+@click.option(
+    "--calibrate",
+    type=click.Path(path_type=Path),
+    metavar="IMAGES",
+    help="A folder of images that int8's ranges are measured on.  [default: a run's own]",
 )
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
-    help="The file to write. Not for a run, which keeps its exports in its own folder.  "
-    "[default: NAME.SUFFIX here]",
+    metavar="FOLDER",
+    help="Where the FORMAT-PRECISION folders go.  [default: in the run, or NAME-export here]",
 )
-def command(source: str, format: str, output: Path | None) -> None:
-    """Write SOURCE as one file that takes uint8 RGB pixels and gives probabilities.
+def command(
+    source: str,
+    formats: tuple[str, ...],
+    precisions: tuple[str, ...],
+    calibrate: Path | None,
+    output: Path | None,
+) -> None:
+    """Write SOURCE as files for other runtimes, which take uint8 RGB pixels.
 
-    SOURCE is a run, a model folder or a model's name (with its ImageNet weights). Normalisation is
-    inside of the file; labels and the rule for resizing and cropping are in its metadata. A run
-    also gets 16 golden inputs with their expected answers.
+    SOURCE is a run, a model folder or a model's name (with its ImageNet weights). Each file gets a
+    folder with its labels, the rule for resizing and cropping, golden inputs with their expected
+    answers, and checksums. The files of a run are verified: see `edgewise verify`.
     """
+    from edgewise.cli.artifacts import exported_table, verified_table
     from edgewise.deploy.export import export
+    from edgewise.deploy.verify import verify
     from edgewise.run_folder import Run
 
-    path = export(source, format, output)
-    click.echo(f"{path}  {path.stat().st_size:,} bytes")
-    if Run.is_run(Path(source)):
-        click.echo(f"next: edgewise verify {source}")
+    pairs = [
+        (format, precision)
+        for format in formats
+        for precision in precisions
+        if precision in FORMATS[format].precisions
+    ]
+    if not pairs:
+        for format in formats:
+            FORMATS[format].check(precisions[0])
+    made, failed = [], []
+    for format, precision in pairs:
+        click.echo(f"exporting {format}-{precision}", err=True)
+        try:
+            made.append(export(source, format, precision, output, calibrate))
+        except EdgewiseError as error:
+            if len(pairs) == 1:
+                raise
+            failed.append((f"{format}-{precision}", str(error)))
+    if made and output is None and Run.is_run(Path(source)):
+        names = [artifact.info.name for artifact in made]
+        seen = verify(Run(Path(source)), names)
+        click.echo(verified_table(seen))
+        failed += [(item.name, text) for item in seen.artifacts for text in item.failures]
     else:
-        click.echo(f"next: edgewise predict {path} IMAGES")
+        click.echo(exported_table(made))
+    for name, reason in failed:
+        click.secho(f"failed: {name}: {reason}", fg="red", err=True)
+    if failed:
+        sys.exit(1)

@@ -40,7 +40,8 @@ def command(
     The tensors are checked against the network of that name. Padding, epsilon and preprocessing are
     set as those weights need them. No code in FILE is ever run.
     """
-    from edgewise.weights.folder import read_labels, save_model
+    from edgewise.files import read_labels
+    from edgewise.weights.folder import save_model
     from edgewise.weights.importing import read_weights
 
     names = None if labels is None else read_labels(labels)

@@ -1,16 +1,12 @@
-"""`edgewise verify`: is the exported file the same model?"""
+"""`edgewise verify`: are the exported files the same model?"""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
-
-if TYPE_CHECKING:
-    from edgewise.deploy.verify import Verification
 
 
 @click.command(
@@ -18,60 +14,49 @@ if TYPE_CHECKING:
     \b
     Examples:
       edgewise verify runs/first
+      edgewise verify runs/first/export/onnx-int8
       edgewise verify runs/first --json
     """
 )
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("source", metavar="RUN|ARTIFACT", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
-def command(run: Path, as_json: bool) -> None:
-    """Check that RUN's exported file gives the answers of its PyTorch model.
+def command(source: Path, as_json: bool) -> None:
+    """Check that exported files give the answers of their PyTorch model.
 
-    The file is run in its own runtime, on the run's validation images and on the 16 inputs that
-    were stored with it. Changed files, missing labels and another top class are failures, and so is
-    a probability that is off by more than 0.0001; the exit status is then 1.
+    Each file is run in its own runtime, on the run's validation images and on the 16 inputs that
+    were stored with it. Changed files and missing labels are failures. So is, of a float32 file,
+    another top class or a probability that is off by more than 0.0001; of any other file, a loss of
+    more than one point of accuracy. The exit status is then 1. An artefact that was copied out of
+    its run is held to the stored inputs alone.
     """
-    from edgewise.deploy.verify import verify
+    from edgewise.cli.artifacts import golden_table, verified_table
+    from edgewise.deploy.artifact import Artifact
+    from edgewise.deploy.verify import verify, verify_alone
     from edgewise.run_folder import Run
 
-    seen = verify(Run.open(run))
+    above = source.resolve().parent.parent
+    if Artifact.is_artifact(source) and not Run.is_run(above):
+        alone = verify_alone(source)
+        click.echo(json.dumps(alone.to_json(), indent=2) if as_json else golden_table(alone))
+        _end({source.name: alone.failures}, as_json)
+        return
+    names = [source.name] if Artifact.is_artifact(source) else []
+    seen = verify(Run.open(above if names else source), names)
     if as_json:
         click.echo(json.dumps(seen.to_json(), indent=2))
     else:
-        _print(seen)
-    if not seen.passed:
+        click.echo(verified_table(seen))
+        for skipped in seen.skipped:
+            click.echo(f"not compared: {skipped.path}: {skipped.reason}")
+    _end({item.name: item.failures for item in seen.artifacts}, as_json)
+
+
+def _end(failures: dict[str, tuple[str, ...]], quiet: bool) -> None:
+    passed = not any(failures.values())
+    if not quiet:
+        for name, texts in failures.items():
+            for text in texts:
+                click.secho(f"failure: {name}: {text}", fg="red")
+        click.secho("PASS" if passed else "FAIL", fg="green" if passed else "red", bold=True)
+    if not passed:
         sys.exit(1)
-
-
-def _print(seen: Verification) -> None:
-    click.echo(_table(seen))
-    for skipped in seen.skipped:
-        click.echo(f"not compared: {skipped.path}: {skipped.reason}")
-    for failure in seen.failures:
-        click.secho(f"failure: {failure}", fg="red")
-    click.secho("PASS" if seen.passed else "FAIL", fg="green" if seen.passed else "red", bold=True)
-
-
-def _table(seen: Verification) -> str:
-    rows = [
-        ("exported file", f"{seen.file}, {seen.bytes:,} bytes"),
-        ("run by", seen.runtime or "nothing: it can't be opened"),
-        (f"{seen.split} images compared", f"{seen.images:,}"),
-        ("same top class", _percent(seen.agreement)),
-        ("accuracy of the model", _percent(seen.accuracy_model)),
-        ("accuracy of the file", _percent(seen.accuracy_artifact)),
-        ("largest difference", _difference(seen.largest_difference, seen.tolerance)),
-        (
-            f"on {seen.golden} golden inputs",
-            _difference(seen.golden_largest_difference, seen.tolerance),
-        ),
-    ]
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
-
-
-def _percent(part: float | None) -> str:
-    return "not measured" if part is None else f"{part:.2%}"
-
-
-def _difference(value: float | None, tolerance: float) -> str:
-    return "not measured" if value is None else f"{value:.1e} (at most {tolerance:.0e} passes)"

@@ -5,9 +5,12 @@ unit.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import click
+
+from edgewise.errors import unknown
 
 MINUTES = {"h": 60.0, "m": 1.0, "s": 1 / 60}
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
@@ -59,3 +62,26 @@ class Bytes(click.ParamType):  # type: ignore[type-arg]
         if not match or not float(match[1]):
             self.fail(f"'{value}' is not a size such as 256MB or 1GB", param, ctx)
         return round(float(match[1]) * UNITS[match[2]])
+
+
+class Names(click.ParamType):  # type: ignore[type-arg]
+    """One or more of some names with commas between, or "all"."""
+
+    name = "names"
+
+    def __init__(self, what: str, known: Iterable[str]) -> None:
+        self.what, self.known = what, tuple(known)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """The names, each once."""
+        if not isinstance(value, str):
+            return tuple(value)
+        if value == "all":
+            return self.known
+        names = dict.fromkeys(name.strip() for name in value.split(","))
+        for name in names:
+            if name not in self.known:
+                raise unknown(self.what, name, self.known)
+        return tuple(names)

@@ -1,69 +1,132 @@
-"""From a trained model to a file for another runtime, with what it takes to check that file."""
+"""From a trained model to folders for other runtimes, each with what it takes to check it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
-from edgewise.deploy.formats import Format, format_named
-from edgewise.deploy.golden import FILE, write_golden
+import numpy as np
+
+from edgewise import __version__
+from edgewise.deploy.artifact import GOLDEN, Artifact, Info, making
+from edgewise.deploy.calibration import calibration_pixels
+from edgewise.deploy.engine import EnginePredictor
+from edgewise.deploy.formats import Format, Job, format_named
+from edgewise.deploy.golden import write_golden
+from edgewise.deploy.isolated import isolated
 from edgewise.deploy.predictor import open_model
-from edgewise.errors import UsageError
-from edgewise.files import write_manifest
+from edgewise.errors import UsageError, missing_package
 from edgewise.run_folder import Run
 
+if TYPE_CHECKING:
+    from edgewise.model import Model
 
-def export(source: str | Path, format: str = "onnx", output: Path | None = None) -> Path:
-    """Exports a run, a model folder or a model name (its ImageNet weights) and gives the file.
+TRUSTED = ("onnx",)  # it never crashed; the others convert in a process of their own
 
-    A run's file goes into the run, with golden inputs and a manifest for `verify`; any other's to
-    `output`, or to NAME.SUFFIX in the current folder.
+
+def export(
+    source: str | Path,
+    format: str = "onnx",
+    precision: str = "fp32",
+    output: Path | None = None,
+    calibrate: Path | None = None,
+) -> Artifact:
+    """Exports a run, a model folder or a model name (its ImageNet weights).
+
+    Args:
+        source: what to export.
+        format: see `edgewise.deploy.formats.FORMATS`.
+        precision: "fp32", "fp16", "bf16" or "int8", as far as the format has it.
+        output: the folder in which "FORMAT-PRECISION" is made; None for a run's own export folder,
+            and for NAME-export in the current one.
+        calibrate: images for int8; a run's own training images if None.
 
     Raises:
-        UsageError: an unknown format or source; an `output` for a run, or of another suffix.
-        EdgewiseError: a file can't be written.
+        UsageError: an unknown format, precision or source; a package is missing; there are no
+            images to calibrate on.
+        EdgewiseError: the network can't be expressed in that format, or a file can't be written.
     """
     chosen = format_named(format)
+    chosen.check(precision)
+    if missing := chosen.missing():
+        raise missing_package(missing, chosen.extra)
+    folder = (output or export_folder(source)) / f"{format}-{precision}"
+    with TemporaryDirectory() as temporary:
+        pixels: Path | None = None
+        if precision == "int8":
+            pixels = Path(temporary, "calibration.npy")
+            _write_calibration(source, calibrate, pixels)
+        if format in TRUSTED:
+            _export(source, format, precision, folder, pixels)
+        else:
+            isolated(_export, source, format, precision, folder, pixels)
+    return Artifact.read(folder)
+
+
+def export_folder(source: str | Path) -> Path:
+    """Where the artefacts of a source go."""
     if Run.is_run(Path(source)):
-        if output is not None:
-            raise UsageError(
-                f"an output path is not for a run: {source} keeps its exports in its own folder. "
-                f"Leave it out, or export the model folder {Run(Path(source)).model}."
-            )
-        return export_run(Run(Path(source)), chosen)
-    path = output or Path(f"{Path(source).resolve().name}{chosen.suffix}")
-    if path.suffix.lower() != chosen.suffix or path.is_dir():
-        raise UsageError(f"the output must be a file name that ends in {chosen.suffix}, not {path}")
-    chosen.export(open_model(source), path)
-    return path
+        return Run(Path(source)).exports
+    return Path(f"{Path(source).resolve().name}-export")
 
 
-def artifact(run: Run, format: Format) -> Path:
-    """Where a run's export of one format is."""
-    return run.exports / f"model{format.suffix}"
+def _write_calibration(source: str | Path, data: Path | None, path: Path) -> None:
+    model = open_model(source)
+    pixels = calibration_pixels(source, data, model.preprocess, model.labels)
+    print(f"calibrating on {len(pixels):,} images", flush=True)
+    np.save(path, pixels)
 
 
-def export_run(run: Run, format: Format) -> Path:
-    """Exports a run's model into the run: the file, 16 golden inputs and a manifest over both.
-
-    Raises:
-        UsageError: the run has no model yet.
-        EdgewiseError: a file can't be written.
-    """
+def _export(
+    source: str | Path, format: str, precision: str, folder: Path, calibration: Path | None
+) -> None:
     from edgewise.deploy.pytorch import TorchPredictor
 
-    model = open_model(run.root)
-    path = artifact(run, format)
-    format.export(model, path)
-    write_golden(TorchPredictor(model), _validation_images(run), run.exports / FILE)
-    write_manifest(run.exports, [path.name, FILE])
-    return path
+    model, chosen = open_model(source), format_named(format)
+    pixels = None if calibration is None else np.load(calibration)
+    with making(folder) as staging:
+        job = Job(model, precision, staging / chosen.file, pixels)
+        in_float = chosen.write(job)
+        info = _info(model, chosen, precision, in_float, 0 if pixels is None else len(pixels))
+        info.write(staging)
+        reader = chosen.readers[0] if chosen.readers else None
+        here = reader if reader and reader.version() else None
+        exported = EnginePredictor(here.open(job.path, info)) if here else None
+        images = _validation_images(source)
+        write_golden(TorchPredictor(model), exported, images, staging / GOLDEN)
 
 
-def _validation_images(run: Run) -> list[Path]:
-    """The run's validation images; none where its data is not: an export doesn't need them."""
+def _info(
+    model: Model, chosen: Format, precision: str, in_float: Sequence[str], calibrated_on: int
+) -> Info:
+    versions = {"edgewise": __version__}
+    versions |= {package: metadata.version(package) for package in ("torch", *chosen.packages)}
+    return Info(
+        file=chosen.file,
+        format=chosen.name,
+        precision=precision,
+        labels=model.labels,
+        preprocess=model.preprocess,
+        input=chosen.input,
+        output=chosen.output,
+        batch=chosen.batch,
+        spec=model.network.spec.name,
+        made_with=tuple(f"{package} {version}" for package, version in versions.items()),
+        float_layers=tuple(in_float),
+        calibrated_on=calibrated_on,
+    )
+
+
+def _validation_images(source: str | Path) -> list[Path]:
+    """A run's validation images; none where its data is not: an export doesn't need them."""
     from edgewise.data.dataset import read_dataset
 
+    if not Run.is_run(Path(source)):
+        return []
     try:
-        return [sample.path for sample in read_dataset(run).splits["val"]]
+        return [sample.path for sample in read_dataset(Run(Path(source))).splits["val"]]
     except UsageError:
         return []

@@ -1,18 +1,42 @@
-"""The one table of export formats: the command line, its help and the docs are made from it."""
+"""The one table of export formats: the command line, its help, the docs and the tests read it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgewise.errors import UsageError, unknown
+from edgewise.deploy.artifact import PIXELS, PROBABILITIES
+from edgewise.errors import UsageError, missing_package, unknown
 
 if TYPE_CHECKING:
-    from edgewise.deploy.predictor import Predictor
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from edgewise.deploy.artifact import Info
+    from edgewise.deploy.engine import Engine
     from edgewise.model import Model
+
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to write.
+
+    Attributes:
+        model: in eval mode.
+        precision: one of the format's.
+        path: of the file that the runtime loads; others may go beside it.
+        calibration: uint8 (N, size, size, 3) of training images, for int8; else None.
+    """
+
+    model: Model
+    precision: str
+    path: Path
+    calibration: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)
@@ -23,13 +47,13 @@ class Reader:
         name: as `edgewise bench` calls it.
         extra: the extra of `pip install 'edgewise[...]'` that it needs.
         package: the distribution.
-        open: loads a file.
+        module: of `edgewise.deploy`; its `open_engine(path, info)` loads a file.
     """
 
     name: str
     extra: str
     package: str
-    open: Callable[[Path], Predictor]
+    module: str
 
     def version(self) -> str | None:
         """As installed; None if it is not."""
@@ -38,6 +62,18 @@ class Reader:
         except metadata.PackageNotFoundError:
             return None
 
+    def open(self, path: Path, info: Info | None) -> Engine:
+        """An engine for a file; `info` is None for one that says itself what it is.
+
+        Raises:
+            UsageError: the runtime is not installed, or can't read the file.
+        """
+        if self.version() is None:
+            raise missing_package(self.package, self.extra)
+        open_engine: Callable[[Path, Info | None], Engine]
+        open_engine = import_module(f"edgewise.deploy.{self.module}").open_engine
+        return open_engine(path, info)
+
 
 @dataclass(frozen=True)
 class Format:
@@ -45,48 +81,101 @@ class Format:
 
     Attributes:
         name: what `--format` takes.
-        suffix: how its files end; no two formats share one.
-        summary: one line for people: what runs it.
+        file: what the file that the runtime loads is called; no two formats share its suffix.
+        summary: one line for people: what runs it, and where.
         extra: the extra of `pip install 'edgewise[...]'` that it needs.
-        export: writes a model to a file of this format.
-        readers: the runtimes that read such a file; the first is the one that `verify` asks.
+        packages: the distributions that write it.
+        precisions: those that it can be written in.
+        module: of `edgewise.deploy`; its `write(job)` writes the file.
+        readers: the runtimes that read it here; the first is the one that `verify` asks. None if it
+            can only be run elsewhere.
+        input: see `edgewise.deploy.artifact.Info`.
+        output: likewise.
+        batch: likewise.
     """
 
     name: str
-    suffix: str
+    file: str
     summary: str
     extra: str
-    export: Callable[[Model, Path], None]
-    readers: tuple[Reader, ...]
+    packages: tuple[str, ...]
+    precisions: tuple[str, ...]
+    module: str
+    readers: tuple[Reader, ...] = ()
+    input: str = PIXELS
+    output: str = PROBABILITIES
+    batch: int = 0
+
+    @property
+    def suffix(self) -> str:
+        """How its files end."""
+        return self.file.removeprefix("model")
+
+    def missing(self) -> str:
+        """The first of its packages that is not installed; "" if all are."""
+        for package in self.packages:
+            try:
+                metadata.version(package)
+            except metadata.PackageNotFoundError:
+                return package
+        return ""
+
+    def write(self, job: Job) -> tuple[str, ...]:
+        """Writes a file; returns the layers of an int8 one that were left in float.
+
+        Raises:
+            UsageError: a package is missing, or the format has no such precision.
+            EdgewiseError: the network can't be expressed in it (the message names layer and
+                operator), or the disk is full.
+        """
+        if missing := self.missing():
+            raise missing_package(missing, self.extra)
+        self.check(job.precision)
+        write: Callable[[Job], tuple[str, ...] | None]
+        write = import_module(f"edgewise.deploy.{self.module}").write
+        return write(job) or ()
+
+    def check(self, precision: str) -> None:
+        """Whether the format has a precision.
+
+        Raises:
+            UsageError: it has not.
+        """
+        if precision not in PRECISIONS:
+            raise unknown("precision", precision, PRECISIONS)
+        if precision not in self.precisions:
+            raise UsageError(
+                f"{self.name} has no {precision} here; it has {', '.join(self.precisions)}"
+            )
 
 
-# The runtimes are imported when they are used: the table itself costs nothing to read.
-def _export_onnx(model: Model, path: Path) -> None:
-    from edgewise.deploy.onnx import export
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+ONNX_RUNTIME = Reader("onnxruntime", "onnx", "onnxruntime", "onnx")
+OPENVINO = Reader("openvino", "openvino", "openvino", "openvino")
 
-    export(model, path)
-
-
-def _open_onnx(path: Path) -> Predictor:
-    from edgewise.deploy.onnx import OnnxPredictor
-
-    return OnnxPredictor(path)
-
-
-def _open_openvino(path: Path) -> Predictor:
-    from edgewise.deploy.openvino import OpenVinoPredictor
-
-    return OpenVinoPredictor(path)
-
-
-READERS = (
-    Reader("onnxruntime", "onnx", "onnxruntime", _open_onnx),
-    Reader("openvino", "openvino", "openvino", _open_openvino),
-)
 FORMATS = {
     format.name: format
     for format in (
-        Format("onnx", ".onnx", "ONNX, run by ONNX Runtime", "onnx", _export_onnx, READERS),
+        Format(
+            "onnx",
+            "model.onnx",
+            "ONNX Runtime, on anything; OpenVINO, TensorRT and browsers read it too",
+            "onnx",
+            ONNX_PACKAGES,
+            ("fp32", "int8"),
+            "onnx",
+            (ONNX_RUNTIME, OPENVINO),
+        ),
+        Format(
+            "openvino",
+            "model.xml",
+            "OpenVINO, on Intel and ARM processors",
+            "openvino",
+            ("openvino", *ONNX_PACKAGES),
+            ("fp32", "fp16", "bf16", "int8"),
+            "openvino",
+            (OPENVINO,),
+        ),
     )
 }
 
@@ -109,7 +198,7 @@ def format_of(path: Path) -> Format:
         UsageError: no format has this suffix.
     """
     for format in FORMATS.values():
-        if path.suffix.lower() == format.suffix:
+        if path.name.lower().endswith(format.suffix):
             return format
     suffixes = ", ".join(format.suffix for format in FORMATS.values())
     raise UsageError(

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from edgewise.deploy.predictor import Predictor
 
-FILE = "golden.npz"
 COUNT = 16
 
 
@@ -35,15 +34,19 @@ class Golden:
 
     Attributes:
         pixels: uint8 RGB (N, size, size, 3).
-        probabilities: float32 (N, classes).
+        probabilities: float32 (N, classes), of the model in PyTorch.
+        answers: likewise, of the exported file when it was made; None if nothing here can run it.
     """
 
     pixels: NDArray[np.uint8]
     probabilities: NDArray[np.float32]
+    answers: NDArray[np.float32] | None
 
 
-def write_golden(predictor: Predictor, images: Sequence[Path], path: Path) -> None:
-    """Writes `COUNT` inputs and the predictor's answers: images drawn from `images`, then noise.
+def write_golden(
+    model: Predictor, exported: Predictor | None, images: Sequence[Path], path: Path
+) -> None:
+    """Writes `COUNT` inputs and both answers to them: images drawn from `images`, then noise.
 
     Noise fills up where there are too few readable images. The same images give the same bytes.
 
@@ -53,15 +56,19 @@ def write_golden(predictor: Predictor, images: Sequence[Path], path: Path) -> No
     random = np.random.default_rng(0)
     pixels: list[NDArray[np.uint8]] = []
     drawn = (images[index] for index in random.permutation(len(images)))
-    for decoded in decode_batches(drawn, predictor.preprocess, COUNT):
+    for decoded in decode_batches(drawn, model.preprocess, COUNT):
         pixels += [item.pixels for item in decoded if item.pixels is not None]
         if len(pixels) >= COUNT:
             break
-    size = predictor.preprocess.size
+    size = model.preprocess.size
     noise = random.integers(0, 256, (COUNT, size, size, 3), dtype=np.uint8)
     inputs = np.stack([*pixels, *noise][:COUNT])
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, pixels=inputs, probabilities=predictor.probabilities(inputs))
+    answers = {"answers": exported.probabilities(inputs)} if exported else {}
+    probabilities = model.probabilities(inputs)
+    np.savez_compressed(
+        buffer, allow_pickle=False, pixels=inputs, probabilities=probabilities, **answers
+    )
     write_bytes(path, buffer.getvalue())
 
 
@@ -73,6 +80,7 @@ def read_golden(path: Path) -> Golden:
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return Golden(arrays["pixels"], arrays["probabilities"])
+            answers = arrays.get("answers")
+            return Golden(arrays["pixels"], arrays["probabilities"], answers)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UsageError(f"can't read {path}: {error}. Export the run again.") from error
+        raise UsageError(f"can't read {path}: {error}. Export it again.") from error

@@ -1,4 +1,4 @@
-"""ONNX: writing a model as one self-contained file, and running such a file in ONNX Runtime."""
+"""ONNX: a model as one self-contained file, and such a file in ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewise import __version__
-from edgewise.errors import UsageError, missing_package
+from edgewise.deploy.artifact import Info
+from edgewise.errors import UsageError
 from edgewise.files import write_bytes
 from edgewise.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from edgewise.deploy.formats import Job
     from edgewise.model import Model
 
 OPSET = 18
@@ -29,8 +32,8 @@ LONGEST_REASON = 160  # characters of ONNX Runtime's own words in our error
 METADATA = "edgewise"  # the metadata_props entry that makes a file ours
 
 
-def export(model: Model, path: Path) -> None:
-    """Writes `Classifier(model)` to `path`: the same bytes for the same model and versions.
+def write(job: Job) -> None:
+    """Writes `Classifier(job.model)`: the same bytes for the same model and versions.
 
     The graph takes "pixels", uint8 RGB (N, size, size, 3) with any N, normalises them itself and
     gives "probabilities", float32 (N, classes). The file's metadata holds the JSON object
@@ -38,14 +41,14 @@ def export(model: Model, path: Path) -> None:
     Leaves the network in eval mode.
 
     Raises:
-        UsageError: onnx or onnxscript is not installed.
         EdgewiseError: the file can't be written; what was there before is unchanged.
     """
-    try:
-        import onnx
-        import onnxscript  # noqa: F401  (the exporter's own dependency; its error names no extra)
-    except ImportError as error:
-        raise missing_package(error.name or "onnx", "onnx") from error
+    write_bytes(job.path, to_bytes(graph_of(job.model)))
+
+
+def graph_of(model: Model) -> Any:
+    """The graph of `write` as an `onnx.ModelProto`."""
+    import onnx
     import torch
 
     from edgewise.model import Classifier
@@ -56,7 +59,13 @@ def export(model: Model, path: Path) -> None:
     _strip_traces(proto.graph)
     onnx.helper.set_model_props(proto, _metadata(model))
     onnx.checker.check_model(proto, full_check=True)
-    write_bytes(path, proto.SerializeToString(deterministic=True))
+    return proto
+
+
+def to_bytes(proto: Any) -> bytes:
+    """The bytes of a graph, the same for the same graph."""
+    data: bytes = proto.SerializeToString(deterministic=True)
+    return data
 
 
 def to_onnx(
@@ -115,21 +124,16 @@ def quiet() -> Iterator[None]:
         logging.disable(level)
 
 
-class OnnxPredictor:
-    """A `Predictor` that runs an exported file in ONNX Runtime on the CPU; needs no PyTorch.
+class OnnxEngine:
+    """ONNX Runtime on the CPU; needs no PyTorch."""
 
-    Raises:
-        UsageError: onnxruntime is not installed; the file is not ONNX, is cut off, or was not
-            exported by edgewise.
-    """
+    def __init__(self, path: Path, info: Info | None) -> None:
+        import onnxruntime
 
-    def __init__(self, path: Path) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise missing_package("onnxruntime", "onnx") from error
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what goes wrong is raised as well
+        # Without VNNI, its faster int8 kernels saturate in 16 bits: other answers.
+        options.add_session_config_entry("session.x64quantprecision", "1")
         try:
             self.session = onnxruntime.InferenceSession(
                 path, options, providers=["CPUExecutionProvider"]
@@ -143,28 +147,38 @@ class OnnxPredictor:
         entries = self.session.get_modelmeta().custom_metadata_map
         inputs = [(item.name, item.shape[1:]) for item in self.session.get_inputs()]
         outputs = [(item.name, item.shape[1:]) for item in self.session.get_outputs()]
-        self.labels, self.preprocess = read_metadata(path, entries.get(METADATA), inputs, outputs)
+        self.info = read_info(path, entries.get(METADATA), inputs, outputs, info)
         self.runtime = f"onnxruntime {onnxruntime.__version__}"
 
-    def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """uint8 RGB (N, size, size, 3) -> float32 (N, classes)."""
-        (answer,) = self.session.run([OUTPUT], {INPUT: pixels})
-        return np.asarray(answer, dtype=np.float32)
+    def run(self, inputs: NDArray[Any]) -> NDArray[Any]:
+        (answer,) = self.session.run([OUTPUT], {INPUT: inputs})
+        return np.asarray(answer)
 
 
-def read_metadata(
+def open_engine(path: Path, info: Info | None) -> OnnxEngine:
+    """An ONNX file in ONNX Runtime.
+
+    Raises:
+        UsageError: it is not ONNX, is cut off, or was not exported by edgewise.
+    """
+    return OnnxEngine(path, info)
+
+
+def read_info(
     path: Path,
     entry: str | None,
     inputs: list[tuple[str, list[int]]],
     outputs: list[tuple[str, list[int]]],
-) -> tuple[tuple[str, ...], Preprocess]:
-    """Labels and preprocessing of an exported file, from its metadata as a runtime reads it.
+    beside: Info | None,
+) -> Info:
+    """What an exported file is, from its metadata as a runtime reads it.
 
     Args:
         path: of the file, for the errors.
         entry: the text of its `METADATA`; None if it has none.
         inputs: the graph's, each with its name and its shape without the batch.
         outputs: likewise.
+        beside: what the artefact says that the file is in; None for a file on its own.
 
     Raises:
         UsageError: edgewise did not export it, or the metadata and the graph don't go together.
@@ -187,7 +201,9 @@ def read_metadata(
             f"{path}: its metadata ({len(labels)} labels, {size} pixels) don't fit "
             f"its graph (inputs {inputs}, outputs {outputs}). Export it again."
         )
-    return labels, preprocess
+    if beside is None:
+        return Info(path.name, "onnx", "fp32", labels, preprocess)
+    return replace(beside, labels=labels, preprocess=preprocess)
 
 
 def _shortened(error: Exception) -> str:

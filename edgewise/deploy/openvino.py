@@ -1,51 +1,83 @@
-"""OpenVINO on the CPU, from the same exported ONNX files."""
+"""OpenVINO: its own two files, and those or ONNX files in its runtime on the CPU."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise.deploy.onnx import INPUT, METADATA, OUTPUT, read_metadata
-from edgewise.errors import UsageError, missing_package
+from edgewise.deploy import onnx
+from edgewise.deploy.artifact import Info
+from edgewise.deploy.onnx import INPUT, METADATA, OUTPUT, read_info
+from edgewise.errors import UsageError
 
 if TYPE_CHECKING:
     from openvino import Dimension
 
+    from edgewise.deploy.formats import Job
 
-class OpenVinoPredictor:
-    """A `Predictor` that runs an exported file in OpenVINO on the CPU; needs no PyTorch.
+PRECISION = "INFERENCE_PRECISION_HINT"
+PLACE = ["framework", METADATA]  # where OpenVINO keeps an ONNX file's metadata, and we ours
 
-    Raises:
-        UsageError: openvino is not installed; the file is not ONNX, is cut off, or was not
-            exported by edgewise.
+
+def write(job: Job) -> None:
+    """Writes `model.xml` and `model.bin`, from the graph that the format "onnx" has.
+
+    In "fp16" the weights are stored in half the bytes; "bf16" asks the runtime for bfloat16 sums,
+    which a processor must have.
     """
+    import openvino
 
-    def __init__(self, path: Path) -> None:
-        try:
-            import openvino
-        except ImportError as error:
-            raise missing_package("openvino", "openvino") from error
+    with TemporaryDirectory() as folder:
+        source = Path(folder, "model.onnx")
+        source.write_bytes(onnx.to_bytes(onnx.graph_of(job.model)))
+        model = openvino.convert_model(source)
+        for port, name in ((model.inputs[0], INPUT), (model.outputs[0], OUTPUT)):
+            port.get_tensor().set_names({name})
+        openvino.save_model(model, job.path, compress_to_fp16=job.precision == "fp16")
+
+
+class OpenVinoEngine:
+    """OpenVINO on the CPU; needs no PyTorch."""
+
+    def __init__(self, path: Path, info: Info | None) -> None:
+        import openvino
+
         # Said for each: left alone, it takes bfloat16 wherever the processor is faster at it.
-        settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        bf16 = info is not None and info.precision == "bf16"
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            PRECISION: "bf16" if bf16 else "f32",
+        }
         try:
             model = openvino.Core().read_model(path)
             self.compiled = openvino.Core().compile_model(model, "CPU", settings)
         except RuntimeError as error:
+            kind = "ONNX" if path.suffix == ".onnx" else "an OpenVINO model"
             reason = str(error).strip().rpartition("\n")[2]
-            raise UsageError(f"{path} can't be read as ONNX by OpenVINO ({reason})") from error
-        place = ["framework", METADATA]
-        entry = str(model.get_rt_info(place).value) if model.has_rt_info(place) else None
+            raise UsageError(f"{path} can't be read as {kind} by OpenVINO ({reason})") from error
+        entry = str(model.get_rt_info(PLACE).value) if model.has_rt_info(PLACE) else None
         inputs = [(port.any_name, _sides(port.partial_shape)) for port in model.inputs]
         outputs = [(port.any_name, _sides(port.partial_shape)) for port in model.outputs]
-        self.labels, self.preprocess = read_metadata(path, entry, inputs, outputs)
+        self.info = read_info(path, entry, inputs, outputs, info)
         self.runtime = f"openvino {openvino.__version__.partition('-')[0]}"
+        if bf16 and self.compiled.get_property(PRECISION) != openvino.Type.bf16:
+            self.runtime += " in float32, as this processor has no bfloat16"
 
-    def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """uint8 RGB (N, size, size, 3) -> float32 (N, classes)."""
-        return np.array(self.compiled({INPUT: pixels})[OUTPUT], dtype=np.float32)
+    def run(self, inputs: NDArray[Any]) -> NDArray[Any]:
+        return np.array(self.compiled({INPUT: inputs})[OUTPUT])
+
+
+def open_engine(path: Path, info: Info | None) -> OpenVinoEngine:
+    """An OpenVINO or ONNX file in OpenVINO.
+
+    Raises:
+        UsageError: it is neither, is cut off, or was not exported by edgewise.
+    """
+    return OpenVinoEngine(path, info)
 
 
 def _sides(shape: list[Dimension]) -> list[int]:

@@ -9,7 +9,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from edgewise.deploy.formats import format_of
+from edgewise.deploy.artifact import MAIN, Artifact, Info
+from edgewise.deploy.engine import EnginePredictor
+from edgewise.deploy.formats import Reader, format_of
 from edgewise.errors import UsageError, missing_package
 from edgewise.files import read_json, sha256_file
 from edgewise.run_folder import Run
@@ -31,9 +33,12 @@ class Predictor(Protocol):
         runtime: what computes the answer, with its version.
     """
 
-    labels: tuple[str, ...]
-    preprocess: Preprocess
-    runtime: str
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+    @property
+    def preprocess(self) -> Preprocess: ...
+    @property
+    def runtime(self) -> str: ...
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 RGB (N, size, size, 3) -> float32 (N, classes), each row summing to 1."""
@@ -43,7 +48,7 @@ def open_predictor(source: str | Path, runtime: str = "") -> Predictor:
     """A predictor for a model name, a run folder, a model folder or an exported file.
 
     Args:
-        source: what is to answer.
+        source: what is to answer; an exported file or its folder is one of these.
         runtime: which of `ways(source)`; "" for the first.
 
     Raises:
@@ -66,13 +71,15 @@ class Way:
 def ways(source: str | Path) -> dict[str, Way]:
     """What can answer for `source` here, by the names of `edgewise bench`.
 
-    An exported file has a way for each installed runtime that reads it. All else has PyTorch, and a
-    run that was verified as it now is has its exported file's ways too.
+    An exported file, or its folder, has a way for each installed runtime that reads it. All else
+    has PyTorch, and a run has the ways of its float32 ONNX file, if that was verified as it now is.
 
     Raises:
         UsageError: `source` is an exported file that nothing which is installed can read.
     """
     path = Path(source)
+    if Artifact.is_artifact(path):
+        path = Artifact.read(path).path
     if path.is_file():
         return _of_file(path)
     of_run = verified_artifact(Run(path)) if Run.is_run(path) else None
@@ -81,12 +88,24 @@ def ways(source: str | Path) -> dict[str, Way]:
 
 
 def _of_file(path: Path) -> dict[str, Way]:
+    beside = path.parent if Artifact.is_artifact(path.parent) else None
+    info = Artifact.read(beside).info if beside else None
     readers = format_of(path).readers
+    if not readers:
+        raise UsageError(f"{path} can't be run on this machine, only where its runtime is.")
     versions = ((reader, reader.version()) for reader in readers)
-    here = {r.name: Way(version, partial(r.open, path)) for r, version in versions if version}
+    here = {
+        reader.name: Way(version, partial(_open, reader, path, info))
+        for reader, version in versions
+        if version
+    }
     if not here:
         raise missing_package(readers[0].package, readers[0].extra)
     return here
+
+
+def _open(reader: Reader, path: Path, info: Info | None) -> Predictor:
+    return EnginePredictor(reader.open(path, info))
 
 
 def _in_pytorch(source: str | Path) -> Predictor:
@@ -97,14 +116,16 @@ def _in_pytorch(source: str | Path) -> Predictor:
 
 
 def verified_artifact(run: Run) -> Path | None:
-    """The run's exported file, if `verify` has passed it and neither it nor the model changed."""
+    """The run's float32 ONNX file, if `verify` has passed it and it and the model are unchanged."""
     if not run.verification.is_file():
         return None
     try:
         seen = read_json(run.verification)
-        path, passed = run.root / seen["file"], seen["passed"]
-        digests = ((path, seen["sha256"]), (run.weights, seen["model_sha256"]))
-    except (UsageError, KeyError, TypeError):  # edited: then nothing is known of the file
+        found = next(item for item in seen["artifacts"] if item["name"] == MAIN)
+        path = run.root / found["file"]
+        digests = ((path, found["sha256"]), (run.weights, seen["model_sha256"]))
+        passed = found["status"] == "passed"
+    except (UsageError, KeyError, TypeError, StopIteration):  # edited: nothing is known then
         return None
     unchanged = all(file.is_file() and sha256_file(file) == digest for file, digest in digests)
     return path if passed and unchanged else None

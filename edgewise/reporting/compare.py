@@ -9,10 +9,10 @@ from typing import Any
 
 from edgewise.errors import UsageError, missing_package
 from edgewise.files import write_atomic
-from edgewise.reporting.numbers import wilson
 from edgewise.reporting.record import Record, read_record
 from edgewise.run_folder import Run
 from edgewise.training.history import best_epoch
+from edgewise.training.metrics import wilson
 
 PICTURE_FORMATS = (".png", ".svg", ".pdf")
 NOT_OF_THE_RESULT = ("device", "tensorboard", "workers")  # settings that change no weight

@@ -5,22 +5,7 @@ A number and its unit are joined by a no-break space.
 
 from __future__ import annotations
 
-from math import sqrt
-
 NBSP = "\N{NO-BREAK SPACE}"
-
-
-def wilson(correct: int, n: int) -> tuple[float, float]:
-    """The 95% score interval of a proportion (Wilson 1927), without continuity correction.
-
-    Unlike `p ± 1.96 s` it stays within [0, 1] and is sound for few images or few mistakes:
-    Newcombe, Statistics in Medicine 17 (1998), method 3.
-    """
-    z = 1.959963984540054  # the normal distribution's 97.5% point
-    p = correct / n
-    centre = p + z * z / (2 * n)
-    half = z * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, (centre - half) / (1 + z * z / n)), min(1.0, (centre + half) / (1 + z * z / n))
 
 
 def percent(share: float) -> str:

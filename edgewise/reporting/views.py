@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from edgewise.reporting.numbers import wilson
 from edgewise.reporting.pictures import thumbnails
 from edgewise.reporting.record import Json, Record
+from edgewise.training.metrics import wilson
 
 T = TypeVar("T")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -125,6 +126,19 @@ def expected_calibration_error(bins: tuple[CalibrationBin, ...]) -> float:
     """The mean gap between confidence and accuracy, weighted by count (arXiv 1706.04599, eq. 3)."""
     gaps = sum(bin.count * abs(bin.confidence - bin.accuracy) for bin in bins)
     return _ratio(gaps, sum(bin.count for bin in bins))
+
+
+def wilson(correct: int, n: int) -> tuple[float, float]:
+    """The 95% score interval of a proportion (Wilson 1927), without continuity correction.
+
+    Unlike `p ± 1.96 s` it stays within [0, 1] and is sound for few images or few mistakes:
+    Newcombe, Statistics in Medicine 17 (1998), method 3.
+    """
+    z = 1.959963984540054  # the normal distribution's 97.5% point
+    p = correct / n
+    centre = p + z * z / (2 * n)
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return max(0.0, (centre - half) / (1 + z * z / n)), min(1.0, (centre + half) / (1 + z * z / n))
 
 
 def _ratio(part: float, whole: float) -> float:

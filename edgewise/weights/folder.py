@@ -29,10 +29,11 @@ from edgewise.files import (
     MANIFEST,
     changed_files,
     read_json,
+    read_labels,
     write_bytes,
     write_json,
+    write_labels,
     write_manifest,
-    write_text,
 )
 from edgewise.model import Model
 from edgewise.network import Network, build
@@ -64,7 +65,7 @@ def save_model(model: Model, folder: Path) -> None:
         write_bytes(incoming / TENSORS, safetensors.torch.save(tensors))
         write_json(incoming / SPEC, model.network.spec.to_json())
         write_json(incoming / PREPROCESS, model.preprocess.to_json())
-        write_text(incoming / LABELS, "".join(f"{label}\n" for label in model.labels))
+        write_labels(incoming / LABELS, model.labels)
         write_manifest(incoming, FILES)
     except BaseException:
         shutil.rmtree(incoming, ignore_errors=True)
@@ -112,21 +113,6 @@ def load_model(folder: Path) -> Model:
     network = build(spec)
     _load_tensors(network, folder / TENSORS)
     return Model(network.eval(), preprocess, labels)
-
-
-def read_labels(path: Path) -> tuple[str, ...]:
-    """The lines of a label file.
-
-    Raises:
-        UsageError: it is not UTF-8.
-    """
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8: {error}. Save it as UTF-8.") from error
-    # Not str.splitlines, which also splits at characters that a label may hold (U+2028 and more).
-    lines = text.split("\n")
-    return tuple(lines[:-1] if lines[-1] == "" else lines)
 
 
 def check_labels(labels: Sequence[str], classes: int) -> None:

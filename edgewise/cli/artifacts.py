@@ -1,0 +1,58 @@
+"""Exported files as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from edgewise.reporting.columns import columns
+from edgewise.reporting.numbers import filesize, percent
+
+if TYPE_CHECKING:
+    from edgewise.deploy.artifact import Artifact
+    from edgewise.deploy.verification import Seen, Verification
+
+HEADER = ("FORMAT", "PRECISION", "SIZE", "ACCURACY", "95 %", "AGREES", "MEDIAN", "P90", "STATUS")
+ALIGNMENT = "<<>>>>>><"
+
+
+def exported_table(made: Sequence[Artifact]) -> str:
+    """Where each is, and how large."""
+    lines = [("FOLDER", "SIZE"), *((str(item.folder), filesize(item.bytes)) for item in made)]
+    return columns(lines, "<>")
+
+
+def verified_table(seen: Verification) -> str:
+    """A line for each, under a line of what they are held to."""
+    lines = [HEADER, *(_line(item) for item in seen.artifacts)]
+    first = next((item for item in seen.artifacts if item.accuracy_model is not None), None)
+    notes = []
+    if first and first.accuracy_model is not None:
+        right = percent(first.accuracy_model)
+        notes.append(f"the model in PyTorch: {right} of {first.images:,} {seen.split} images")
+    for item in seen.artifacts:
+        if item.float_layers:
+            notes.append(f"{item.name} computes in float: {', '.join(item.float_layers)}")
+    return "\n".join([columns(lines, ALIGNMENT), *notes])
+
+
+def golden_table(seen: Seen) -> str:
+    """One that was held to its golden inputs alone."""
+    note = f"held to its {seen.golden} golden inputs alone: it is in no run, so has no images"
+    return "\n".join([columns([HEADER, _line(seen)], ALIGNMENT), note])
+
+
+def _line(seen: Seen) -> tuple[str, ...]:
+    return (
+        seen.format or seen.name,
+        seen.precision,
+        filesize(seen.bytes) if seen.bytes else "-",
+        "-" if seen.accuracy is None else percent(seen.accuracy),
+        "-"
+        if seen.accuracy_low is None or seen.accuracy_high is None
+        else f"{100 * seen.accuracy_low:.1f}-{100 * seen.accuracy_high:.1f}",
+        "-" if seen.agreement is None else percent(seen.agreement),
+        "-" if seen.median_ms is None else f"{seen.median_ms:.3g} ms",
+        "-" if seen.p90_ms is None else f"{seen.p90_ms:.3g} ms",
+        seen.status,
+    )

@@ -1,0 +1,169 @@
+"""An artefact: a folder with a model for one runtime, and all that it takes to use and to check it.
+
+model.onnx         the file that the runtime loads, or several
+preprocess.json    labels, the rule from an image to the input, and how the file was made
+golden.npz         inputs with their answers, see `edgewise.deploy.golden`
+MANIFEST.sha256    of all of these
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from edgewise.errors import EdgewiseError, UsageError
+from edgewise.files import (
+    MANIFEST,
+    read_json,
+    read_labels,
+    write_json,
+    write_labels,
+    write_manifest,
+)
+from edgewise.preprocess import Preprocess
+from edgewise.validation import from_plain, record
+
+INFO, PREPROCESS, LABELS, GOLDEN = "artifact.json", "preprocess.json", "labels.txt", "golden.npz"
+OURS = (INFO, PREPROCESS, LABELS, GOLDEN, MANIFEST)
+MAIN = "onnx-fp32"  # the artefact that stands for a run where one is wanted
+PIXELS, NORMALISED = "pixels", "normalised"
+PROBABILITIES, LOGITS = "probabilities", "logits"
+
+
+@record()
+class Info:
+    """What an artefact's text files say.
+
+    Attributes:
+        file: the name of the file that the runtime loads.
+        format: of it, see `edgewise.deploy.formats`.
+        precision: "fp32", "fp16", "bf16" or "int8".
+        labels: a name for each column of the answer.
+        preprocess: how an image becomes the input.
+        input: "pixels" for uint8 (N, size, size, 3), which the file normalises itself;
+            "normalised" for float32 (N, 3, size, size) with mean and standard deviation applied.
+        output: "probabilities" or "logits", float32 (N, classes).
+        batch: images at once: 1, or 0 for any number.
+        spec: the name of the network.
+        made_with: the distributions that made the file, with their versions.
+        float_layers: layers that an int8 file computes in float.
+        calibrated_on: images that an int8 file was calibrated on.
+    """
+
+    file: str
+    format: str
+    precision: str
+    labels: tuple[str, ...]
+    preprocess: Preprocess
+    input: str = PIXELS
+    output: str = PROBABILITIES
+    batch: int = 0
+    spec: str = ""
+    made_with: tuple[str, ...] = ()
+    float_layers: tuple[str, ...] = ()
+    calibrated_on: int = 0
+
+    @property
+    def name(self) -> str:
+        """As in "onnx-int8"."""
+        return f"{self.format}-{self.precision}"
+
+    def write(self, folder: Path) -> None:
+        """Writes the text files.
+
+        Raises:
+            EdgewiseError: one can't be written.
+        """
+        value = asdict(self)
+        write_labels(folder / LABELS, value.pop("labels"))
+        write_json(folder / PREPROCESS, value.pop("preprocess"))
+        write_json(folder / INFO, value)
+
+    @classmethod
+    def read(cls, folder: Path) -> Info:
+        """The inverse of `write`.
+
+        Raises:
+            UsageError: a file is missing, or damaged.
+        """
+        value = read_json(folder / INFO)
+        rest = {
+            "labels": read_labels(folder / LABELS),
+            "preprocess": read_json(folder / PREPROCESS),
+        }
+        return from_plain(cls, {**value, **rest}, INFO)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An artefact's folder, and what it says of itself."""
+
+    folder: Path
+    info: Info
+
+    @property
+    def path(self) -> Path:
+        """The file that the runtime loads."""
+        return self.folder / self.info.file
+
+    @property
+    def bytes(self) -> int:
+        """Of all that the runtime loads: the folder without what is ours."""
+        files = (file for file in self.folder.rglob("*") if file.name not in OURS)
+        return sum(file.stat().st_size for file in files if file.is_file())
+
+    @staticmethod
+    def is_artifact(folder: Path) -> bool:
+        """Whether a folder is one."""
+        return (folder / INFO).is_file() and (folder / MANIFEST).is_file()
+
+    @classmethod
+    def read(cls, folder: Path) -> Artifact:
+        """An artefact, whose files may have changed since; see `edgewise.files.changed_files`.
+
+        Raises:
+            UsageError: it is none, or a text file of it is missing or damaged.
+        """
+        if not cls.is_artifact(folder):
+            raise UsageError(f"{folder} is not an exported model: it has no {INFO} and {MANIFEST}")
+        try:
+            return cls(folder, Info.read(folder))
+        except UsageError as error:
+            raise UsageError(f"{folder}: {error}") from None
+
+
+@contextmanager
+def making(folder: Path) -> Iterator[Path]:
+    """A folder to write an artefact into, which takes the place of `folder` when all went well.
+
+    Whatever goes wrong, `folder` is the whole old artefact, the whole new one or not there. A kill
+    leaves hidden folders beside it, which the next call removes.
+
+    Raises:
+        UsageError: `folder` holds something else.
+        EdgewiseError: the disk is full or can't be written.
+    """
+    if folder.exists() and not Artifact.is_artifact(folder) and any(folder.iterdir()):
+        raise UsageError(f"{folder} holds something else already. Name another folder.")
+    staging, old = (folder.with_name(f".{folder.name}.{end}") for end in ("partial", "old"))
+    try:
+        for left in (staging, old):
+            shutil.rmtree(left, ignore_errors=True)
+        staging.mkdir(parents=True)
+        yield staging
+        files = (path for path in staging.rglob("*") if path.is_file())
+        write_manifest(staging, [path.relative_to(staging).as_posix() for path in files])
+        if folder.exists():
+            folder.replace(old)
+        staging.replace(folder)
+    except OSError as error:
+        raise EdgewiseError(
+            f"can't write {folder}: {error.strerror or error}. Free some space or choose another "
+            "folder; no half of it was left there."
+        ) from error
+    finally:
+        for left in (staging, old):
+            shutil.rmtree(left, ignore_errors=True)

@@ -1,0 +1,83 @@
+"""The pictures that an int8 file's ranges are measured on, preprocessed as the model's are."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewise.data.dataset import read_dataset
+from edgewise.data.scan import images_below, scan
+from edgewise.deploy.decoded import decode_batches
+from edgewise.errors import EdgewiseError, UsageError
+from edgewise.preprocess import Preprocess
+from edgewise.run_folder import Run
+
+IMAGES = 256  # of which each class has its part
+BATCH = 32
+
+
+def calibration_pixels(
+    source: str | Path, data: Path | None, preprocess: Preprocess, labels: Sequence[str]
+) -> NDArray[np.uint8]:
+    """uint8 (N, size, size, 3): up to 256 images, the same ones each time.
+
+    Args:
+        source: what is exported: a run's own training images are taken.
+        data: a folder or file of images to take instead; needed for all else than a run.
+        preprocess: of the model.
+        labels: of the model.
+
+    Raises:
+        UsageError: there is no data, or a run's is of other classes.
+        EdgewiseError: no image of it can be read.
+    """
+    paths = _paths(source, data, labels)
+    order = np.random.default_rng(0).permutation(len(paths))
+    pixels: list[NDArray[np.uint8]] = []
+    for decoded in decode_batches((paths[i] for i in order), preprocess, BATCH):
+        pixels += [item.pixels for item in decoded if item.pixels is not None]
+        if len(pixels) >= IMAGES:
+            break
+    if not pixels:
+        raise EdgewiseError(
+            f"int8 needs images to measure its ranges on, and none of {len(paths):,} can be read"
+        )
+    return np.stack(pixels[:IMAGES])
+
+
+def _paths(source: str | Path, data: Path | None, labels: Sequence[str]) -> list[Path]:
+    run = Run(Path(source)) if Run.is_run(Path(source)) else None
+    if data is None:
+        if run is None:
+            raise UsageError(
+                "int8 needs images to measure its ranges on: name some that are like those the "
+                "model will see, --calibrate photos/"
+            )
+        return [sample.path for sample in read_dataset(run).splits["train"]]
+    if data.is_dir():
+        try:
+            found = scan(data)
+        except UsageError:  # no classes: they are not needed here
+            if run is None:
+                return list(images_below(data))
+            raise
+    else:
+        found = scan(data)
+    strange = [name for name in found.classes if name not in labels]
+    if strange and run:
+        raise UsageError(
+            f"{data} has the class '{strange[0]}', which the model doesn't know: int8 ranges that "
+            "are measured on other pictures lose accuracy. Leave --calibrate out to take the "
+            "run's own training images."
+        )
+    if strange:
+        print(
+            f"note: {data} has classes that the model doesn't know, such as '{strange[0]}'; the "
+            "int8 ranges will fit its pictures",
+            file=sys.stderr,
+        )
+    return [image.path for image in found.images if image.split in (None, "train")]

@@ -1,0 +1,76 @@
+"""A runtime with a file loaded: what each of them is to us, and the predictor made of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from edgewise.deploy.artifact import PIXELS, PROBABILITIES
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edgewise.deploy.artifact import Info
+
+
+class Engine(Protocol):
+    """A file that is loaded into a runtime.
+
+    Attributes:
+        info: of the file.
+        runtime: its name and version.
+    """
+
+    info: Info
+    runtime: str
+
+    def run(self, inputs: NDArray[Any]) -> NDArray[Any]:
+        """As many inputs as `info.batch` allows, as `info.input` says -> (N, classes)."""
+
+
+@dataclass(frozen=True)
+class EnginePredictor:
+    """A `Predictor` that does for a file what the file doesn't do itself."""
+
+    engine: Engine
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """A name for each column of the answer."""
+        return self.engine.info.labels
+
+    @property
+    def preprocess(self) -> Any:
+        """How an image becomes the input."""
+        return self.engine.info.preprocess
+
+    @property
+    def runtime(self) -> str:
+        """What computes the answer."""
+        return self.engine.runtime
+
+    def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 RGB (N, size, size, 3) -> float32 (N, classes), each row summing to 1."""
+        info = self.engine.info
+        inputs = pixels if info.input == PIXELS else normalised(pixels, info)
+        step = info.batch or max(1, len(inputs))
+        parts = [self.engine.run(inputs[at : at + step]) for at in range(0, len(inputs), step)]
+        answers = np.concatenate(parts).astype(np.float32).reshape(len(pixels), -1)
+        return answers if info.output == PROBABILITIES else softmax(answers)
+
+
+def normalised(pixels: NDArray[np.uint8], info: Info) -> NDArray[np.float32]:
+    """uint8 (N, H, W, 3) -> float32 (N, 3, H, W), (value - mean) / std."""
+    rule = info.preprocess
+    mean, std = (np.array(values, np.float32) for values in (rule.mean, rule.std))
+    values = (pixels.astype(np.float32) - mean) / std
+    return np.ascontiguousarray(values.transpose(0, 3, 1, 2), dtype=np.float32)
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N, classes) -> probabilities."""
+    powers = np.exp(logits - logits.max(1, keepdims=True))
+    probabilities: NDArray[np.float32] = powers / powers.sum(1, keepdims=True)
+    return probabilities

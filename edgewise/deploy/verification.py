@@ -1,0 +1,110 @@
+"""What `verify` saw of a run's exported files."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from edgewise.training.evaluate import Skipped
+
+PASSED, FAILED, NOT_RUN = "passed", "failed", "converted, not run"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What `verify` saw of one artefact. None: not measured.
+
+    Attributes:
+        name: as in "onnx-int8".
+        folder: of the artefact, relative to the run.
+        file: that the runtime loads, relative to the run.
+        sha256: of that file.
+        bytes: of all that the runtime loads.
+        format: of it.
+        precision: of it.
+        runtime: what ran it, with its version; "" if nothing here can.
+        golden: the number of golden inputs.
+        golden_largest_difference: of a probability from the stored answers to those inputs.
+        images: how many of the split both runtimes answered.
+        largest_difference: between two probabilities, over all these images and classes.
+        agreement: the part of the images, 0 to 1, with the same top class.
+        accuracy: top-1 accuracy on them, 0 to 1.
+        accuracy_low: the lower end of its 95 % interval.
+        accuracy_high: the upper end.
+        accuracy_model: top-1 accuracy of the PyTorch model on them.
+        median_ms: of one image, from pixels to probabilities, on all cores.
+        p90_ms: likewise.
+        float_layers: layers that an int8 file computes in float.
+        failures: a sentence for each thing that is wrong; empty if it passed.
+    """
+
+    name: str
+    folder: str
+    file: str = ""
+    sha256: str = ""
+    bytes: int = 0
+    format: str = ""
+    precision: str = ""
+    runtime: str = ""
+    golden: int = 0
+    golden_largest_difference: float | None = None
+    images: int = 0
+    largest_difference: float | None = None
+    agreement: float | None = None
+    accuracy: float | None = None
+    accuracy_low: float | None = None
+    accuracy_high: float | None = None
+    accuracy_model: float | None = None
+    median_ms: float | None = None
+    p90_ms: float | None = None
+    float_layers: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
+
+    @property
+    def status(self) -> str:
+        """Whether it passed."""
+        return FAILED if self.failures else PASSED if self.runtime else NOT_RUN
+
+    @property
+    def exact(self) -> bool:
+        """Whether its answers should be the model's own but for rounding."""
+        return self.precision == "fp32"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, with the status."""
+        return {**asdict(self), "status": self.status}
+
+    def failed(self, *failures: str) -> Seen:
+        """The same with `failures` added."""
+        return replace(self, failures=(*self.failures, *failures))
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` saw; `verify.json` has the same keys, "passed", and each artefact's "status".
+
+    Attributes:
+        model_sha256: of the weights of the PyTorch model.
+        split: whose images were used.
+        skipped: those that could not be read, now or when the data was checked.
+        tolerance: the largest difference of a probability that a float32 file may have.
+        most_lost: of the accuracy that any other file may lose.
+        artifacts: one after the other.
+    """
+
+    model_sha256: str
+    split: str
+    skipped: tuple[Skipped, ...]
+    tolerance: float
+    most_lost: float
+    artifacts: tuple[Seen, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing is wrong."""
+        return not any(seen.failures for seen in self.artifacts)
+
+    def to_json(self) -> dict[str, Any]:
+        """What `verify.json` holds."""
+        seen = [item.to_json() for item in self.artifacts]
+        return {**asdict(self), "artifacts": seen, "passed": self.passed}

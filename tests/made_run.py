@@ -16,6 +16,8 @@ import torch
 from PIL import Image
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
+from edgewise.deploy.artifact import MAIN, Info, making
+from edgewise.deploy.verification import Seen, Verification
 from edgewise.families import variant
 from edgewise.model import Model
 from edgewise.network import Network, build
@@ -115,17 +117,21 @@ def make_run(
     preprocess = Preprocess(64, 0.875, "bicubic", (127.0,) * 3, (128.0,) * 3)
     save_model(Model(_network(len(labels)), preprocess, labels), run.model)
     weights = hashlib.sha256(run.weights.read_bytes()).hexdigest()
-    artifact = _ready(run.exports / "model.onnx")
-    artifact.write_bytes(b"not a real one" * 1000)
+    info = Info("model.onnx", "onnx", "fp32", labels, preprocess)
+    with making(run.exports / MAIN) as folder:
+        info.write(folder)
+        (folder / info.file).write_bytes(b"not a real one" * 1000)
+    artifact = run.exports / MAIN / info.file
     sha256 = hashlib.sha256(artifact.read_bytes()).hexdigest()
     _write_evaluation(run, weights, labels, paths, truth, probabilities)
-    write(run.verification, {
-        "format": "onnx", "runtime": "onnxruntime 1.31.1", "split": "val", "images": 320,
-        "golden": 16, "largest_difference": 3.6e-7, "golden_largest_difference": 2.1e-7,
-        "agreement": 1.0, "accuracy_model": 0.971, "accuracy_artifact": 0.971, "tolerance": 1e-4,
-        "passed": True, "failures": [], "file": "export/model.onnx", "sha256": sha256,
-        "model_sha256": weights, "bytes": 13_512_345,
-    })  # fmt: skip
+    seen = Seen(
+        name=MAIN, folder=f"export/{MAIN}", file=f"export/{MAIN}/model.onnx", sha256=sha256,
+        bytes=13_512_345, format="onnx", precision="fp32", runtime="onnxruntime 1.31.1", golden=16,
+        golden_largest_difference=2.1e-7, images=320, largest_difference=3.6e-7, agreement=1.0,
+        accuracy=0.971, accuracy_low=0.946, accuracy_high=0.985, accuracy_model=0.971,
+        median_ms=3.217, p90_ms=3.94,
+    )  # fmt: skip
+    write(run.verification, Verification(weights, "val", (), 1e-4, 0.01, (seen,)).to_json())
     write(run.cost, {
         "params": 3_382_000, "macs": 32_700_000, "input_size": 64, "weights_bytes": 13_700_000,
         "artifact_bytes": 13_512_345, "artifact_sha256": sha256, "runtime": "onnxruntime 1.31.1",

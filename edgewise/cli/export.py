@@ -100,6 +100,8 @@ def command(
         failed += [(item.name, text) for item in seen.artifacts for text in item.failures]
     else:
         click.echo(exported_table(made))
+        if made:
+            click.echo(f"next: edgewise predict {made[0].folder} IMAGES")
     for name, reason in failed:
         click.secho(f"failed: {name}: {reason}", fg="red", err=True)
     if failed:

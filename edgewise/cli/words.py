@@ -5,7 +5,7 @@ unit.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any
 
 import click
@@ -69,8 +69,8 @@ class Names(click.ParamType):  # type: ignore[type-arg]
 
     name = "names"
 
-    def __init__(self, what: str, known: Iterable[str]) -> None:
-        self.what, self.known = what, tuple(known)
+    def __init__(self, what: str, known: Collection[str]) -> None:
+        self.what, self.known = what, known
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -79,7 +79,7 @@ class Names(click.ParamType):  # type: ignore[type-arg]
         if not isinstance(value, str):
             return tuple(value)
         if value == "all":
-            return self.known
+            return tuple(self.known)
         names = dict.fromkeys(name.strip() for name in value.split(","))
         for name in names:
             if name not in self.known:

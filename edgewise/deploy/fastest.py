@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgewise.deploy.artifact import Artifact
 from edgewise.deploy.predictor import Predictor, Way, open_predictor, verified_artifact, ways
 from edgewise.deploy.verify import TOLERANCE
 from edgewise.errors import EdgewiseError
@@ -64,6 +65,8 @@ def _stored(blank: Row, known: Mapping[str, Way], store: Store | None) -> list[R
 def _blank(source: str | Path) -> Row:
     """A row that no runtime's facts are in yet."""
     path = Path(source)
+    if Artifact.is_artifact(path):
+        path = Artifact.read(path).path
     files = [path] if path.is_file() else [Run(path).weights, verified_artifact(Run(path))]
     graph = fingerprint([sha256_file(file) for file in files if file])
     row = new_row(now(), None, str(source), graph, 0, 1, int(machine()["cores"]))

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import numpy as np
 
+from edgewise.deploy.artifact import MAIN, Artifact
 from edgewise.files import read_json, sha256_file, write_json
 from edgewise.reporting.record import Json
 from edgewise.run_folder import Run
@@ -25,8 +26,9 @@ def cost(run: Run) -> Json:
     Raises:
         UsageError: the run has no trained model yet, or its model or artefact can't be read.
     """
-    artifact = run.exports / "model.onnx"
-    sha256 = sha256_file(artifact) if artifact.is_file() else None
+    main = run.exports / MAIN
+    artifact = Artifact.read(main).path if Artifact.is_artifact(main) else None
+    sha256 = sha256_file(artifact) if artifact else None
     if run.cost.is_file():
         known: Json = read_json(run.cost)
         if known.get("artifact_sha256", "") == sha256:
@@ -37,7 +39,7 @@ def cost(run: Run) -> Json:
     from edgewise.measure.latency import benchmark, machine
     from edgewise.spec import Spec
 
-    predictor = open_predictor(artifact if sha256 else run.trained().root)
+    predictor = open_predictor(artifact or run.trained().root)
     size = predictor.preprocess.size
     pixels = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), dtype=np.uint8)
     counted = count(Spec.from_json(read_json(run.model / "spec.json")), size)
@@ -46,7 +48,7 @@ def cost(run: Run) -> Json:
         "macs": counted.macs,
         "input_size": size,
         "weights_bytes": run.weights.stat().st_size,
-        "artifact_bytes": artifact.stat().st_size if sha256 else None,
+        "artifact_bytes": artifact.stat().st_size if artifact else None,
         "artifact_sha256": sha256,
         "runtime": predictor.runtime,
         "latency": asdict(benchmark(lambda: predictor.probabilities(pixels))),

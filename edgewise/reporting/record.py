@@ -78,9 +78,7 @@ def read_record(run: Run) -> Record:
     weights = sha256_file(run.weights) if run.weights.is_file() else ""
     evaluation, predictions = _evaluation(run, weights)
     verification = _json(
-        run.verification,
-        "runtime split images golden largest_difference golden_largest_difference agreement "
-        "accuracy_model accuracy_artifact tolerance passed failures file sha256 model_sha256 bytes",
+        run.verification, "model_sha256 split skipped tolerance most_lost artifacts passed"
     )
     return Record(
         run=run,
@@ -117,8 +115,12 @@ def _evaluation(run: Run, weights: str) -> tuple[Json | None, Rows]:
 
 
 def _changed(run: Run, verification: Json) -> bool:
-    artifact = run.root / verification["file"]
-    return not artifact.is_file() or sha256_file(artifact) != verification["sha256"]
+    """Whether a file that was verified is gone or is another one now."""
+    files = {run.root / item["file"]: item["sha256"] for item in verification["artifacts"]}
+    return any(
+        not path.exists() or (path.is_file() and sha256_file(path) != digest)
+        for path, digest in files.items()
+    )
 
 
 def _json(path: Path, keys: str) -> Json | None:

@@ -11,6 +11,7 @@ from commandline import edgewise
 from numpy.typing import NDArray
 
 from edgewise.deploy import fastest
+from edgewise.deploy.artifact import MAIN
 from edgewise.deploy.fastest import open_fastest
 from edgewise.deploy.predictor import Way, open_predictor, ways
 from edgewise.deploy.verify import verify
@@ -128,7 +129,7 @@ def test_a_runtime_that_can_not_read_it_is_passed_over(
 
 
 def test_every_runtime_gives_the_models_answer(exported: Run) -> None:
-    path = exported.exports / "model.onnx"
+    path = exported.exports / MAIN / "model.onnx"
     expected = open_predictor(exported.root).probabilities(PIXELS)
     for name in ways(path):
         predictor = open_predictor(path, name)
@@ -141,7 +142,7 @@ def test_every_runtime_gives_the_models_answer(exported: Run) -> None:
 def test_a_run_is_answered_by_its_file_only_while_that_is_verified(run: Run) -> None:
     assert list(ways(run.root)) == ["torch"]
     assert verify(run).passed
-    assert list(ways(run.root)) == ["torch", *ways(run.exports / "model.onnx")]
+    assert list(ways(run.root)) == ["torch", *ways(run.exports / MAIN / "model.onnx")]
     told = run.verification.read_text()
     for damaged in ("{}", "not JSON", "[1]"):
         run.verification.write_text(damaged)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ from onnx import TensorProto
 from photos import picture
 from small import small_model
 
-from edgewise.deploy.onnx import export
+from edgewise.deploy.artifact import MAIN
+from edgewise.deploy.formats import Job
+from edgewise.deploy.onnx import write
 from edgewise.deploy.verify import TOLERANCE
 from edgewise.model import Classifier
 from edgewise.run_folder import Run
@@ -48,7 +51,7 @@ def run_onnx(path: Path, pixels: np.ndarray) -> np.ndarray:
 def test_every_kind_of_network_gives_pytorchs_answers(name: str, tmp_path: Path) -> None:
     model = small_model(name, tuple("abcde"), size=48)
     path = tmp_path / "model.onnx"
-    export(model, path)
+    write(Job(model, "fp32", path))
     pixels = np.stack([np.asarray(picture(seed, 48, 48)) for seed in range(5)])
     with torch.inference_mode():
         expected = Classifier(model).eval()(torch.from_numpy(pixels)).numpy()
@@ -60,7 +63,7 @@ def test_every_kind_of_network_gives_pytorchs_answers(name: str, tmp_path: Path)
 
 
 def test_what_other_tools_see(exported: Run) -> None:
-    file = onnx.load(exported.exports / "model.onnx")
+    file = onnx.load(exported.exports / MAIN / "model.onnx")
     onnx.checker.check_model(file, full_check=True)
     (pixels,), (probabilities,) = file.graph.input, file.graph.output
     sizes = [dim.dim_param or dim.dim_value for dim in pixels.type.tensor_type.shape.dim]
@@ -78,18 +81,22 @@ def test_what_other_tools_see(exported: Run) -> None:
 
 def test_same_model_same_bytes_and_nothing_of_this_machine(run: Run) -> None:
     """The second export, in another folder, gives the files of the first; and is quiet."""
-    before = {path.name: path.read_bytes() for path in run.exports.iterdir()}
-    for path in run.exports.iterdir():
-        path.unlink()
+    folder = run.exports / MAIN
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    shutil.rmtree(folder)
     said = edgewise("export", run.root, "--format", "onnx")
     assert said.status == 0, said.errors
-    assert {path.name: path.read_bytes() for path in run.exports.iterdir()} == before
-    assert set(before) == {"model.onnx", "golden.npz", "MANIFEST.sha256"}
-    assert said.errors == ""
-    assert said.output.splitlines() == [
-        f"{run.exports / 'model.onnx'}  {len(before['model.onnx']):,} bytes",
-        f"next: edgewise verify {run.root}",
-    ]
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    files = {"model.onnx", "artifact.json", "preprocess.json", "labels.txt", "golden.npz"}
+    assert set(before) == {*files, "MANIFEST.sha256"}
+    assert said.errors == "exporting onnx-fp32\n"
+    header, line, note = said.output.splitlines()
+    assert header.split() == (
+        ["FORMAT", "PRECISION", "SIZE", "ACCURACY", "95", "%", "AGREES", "MEDIAN", "P90", "STATUS"]
+    )
+    assert line.split()[:2] == ["onnx", "fp32"] and line.endswith("passed")
+    assert note.startswith("the model in PyTorch: ")
+    assert {path.name for path in run.exports.iterdir()} == {MAIN}
     source = str(Path(torch.__file__).parents[1]).encode()
     assert source not in before["model.onnx"]
     assert b"def forward" not in before["model.onnx"] and b".py" not in before["model.onnx"]
@@ -103,21 +110,23 @@ def test_golden_inputs_are_validation_images_then_noise(exported: Run) -> None:
     model = load_model(exported.model)
     images = [sample.path for sample in read_dataset(exported).splits["val"]]
     real = {model.preprocess.pixels(decode(path)).tobytes() for path in images}
-    with np.load(exported.exports / "golden.npz") as golden:
+    with np.load(exported.exports / MAIN / "golden.npz") as golden:
         pixels, probabilities = golden["pixels"], golden["probabilities"]
     assert 0 < len(real) < 16  # so that there is noise as well
     assert pixels.shape == (16, 33, 33, 3) and probabilities.shape == (16, 3)
     assert {image.tobytes() for image in pixels[: len(real)]} == real
     assert np.allclose(probabilities.sum(1), 1, atol=1e-6)
-    assert np.abs(run_onnx(exported.exports / "model.onnx", pixels) - probabilities).max() < 1e-5
+    assert (
+        np.abs(run_onnx(exported.exports / MAIN / "model.onnx", pixels) - probabilities).max()
+        < 1e-5
+    )
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["RUN", "--format", "onx"], ["unknown format 'onx'", "onnx"]),
-        (["RUN", "--output", "other.onnx"], ["output", "is not for a run"]),
-        (["RUN/model", "--output", "other.tflite"], ["other.tflite", ".onnx"]),
+        (["RUN", "--precision", "int7"], ["unknown precision 'int7'", "int8"]),
         (["RUN/checkpoints"], ["no such file or folder", "checkpoints"]),
         (["RUN/recipe.json"], ["recipe.json is a file", "model folder"]),
         (["mobilnet_v2"], ["unknown model 'mobilnet_v2'", "mobilenet_v2"]),

@@ -13,6 +13,7 @@ from photos import picture, write_photos
 from PIL import Image
 
 from edgewise.data.decode import decode
+from edgewise.deploy.artifact import MAIN
 from edgewise.deploy.decoded import decode_batches
 from edgewise.deploy.predict import find_images, predict
 from edgewise.deploy.predictor import open_predictor
@@ -113,7 +114,7 @@ def test_json_is_one_array_and_the_status_tells_of_bad_files(photos: Path, expor
 
 
 def test_every_source_prints_the_same_json(photos: Path, exported: Run) -> None:
-    sources = (exported.root, exported.model, exported.exports / "model.onnx")
+    sources = (exported.root, exported.model, exported.exports / MAIN / "model.onnx")
     of_run, of_folder, of_file = (
         json.loads(edgewise("predict", source, "photos/b", "--json").output) for source in sources
     )

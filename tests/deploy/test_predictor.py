@@ -11,6 +11,7 @@ import pytest
 from commandline import edgewise
 from onnx import TensorProto, helper
 
+from edgewise.deploy.artifact import MAIN
 from edgewise.deploy.predictor import open_predictor
 from edgewise.errors import UsageError
 from edgewise.run_folder import Run
@@ -34,7 +35,7 @@ def relabelled(source: Path, path: Path, entry: str) -> None:
 
 
 def test_run_folder_model_folder_and_file_agree(exported: Run) -> None:
-    sources = (exported.root, exported.model, exported.exports / "model.onnx")
+    sources = (exported.root, exported.model, exported.exports / MAIN / "model.onnx")
     of_run, of_folder, of_file = (open_predictor(source) for source in sources)
     pixels = np.random.default_rng(1).integers(0, 256, (3, 33, 33, 3), dtype=np.uint8)
     expected = of_run.probabilities(pixels)
@@ -54,7 +55,7 @@ def test_a_file_of_another_maker(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kept", [0, 100, 0.5, 0.999])
 def test_a_file_that_is_cut_off(kept: float, exported: Run, tmp_path: Path) -> None:
-    data = (exported.exports / "model.onnx").read_bytes()
+    data = (exported.exports / MAIN / "model.onnx").read_bytes()
     path = tmp_path / "part.onnx"
     path.write_bytes(data[: int(kept if kept >= 1 else kept * len(data))])
     with pytest.raises(UsageError, match=r"part\.onnx can't be read as ONNX"):
@@ -80,7 +81,7 @@ def test_a_text_file(tmp_path: Path) -> None:
 )
 def test_damaged_metadata(entry: str, words: str, exported: Run, tmp_path: Path) -> None:
     entry = entry.replace("PREPROCESS", (exported.model / "preprocess.json").read_text())
-    relabelled(exported.exports / "model.onnx", tmp_path / "bad.onnx", entry)
+    relabelled(exported.exports / MAIN / "model.onnx", tmp_path / "bad.onnx", entry)
     with pytest.raises(UsageError, match=rf"bad\.onnx: .*{words}.*Export it again"):
         open_predictor(tmp_path / "bad.onnx")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,25 +13,31 @@ import pytest
 import torch
 from commandline import edgewise
 from onnx import helper, numpy_helper
+from scipy.stats import binomtest
 from small import small_model
 
 from edgewise.data.dataset import read_dataset
 from edgewise.data.decode import decode
+from edgewise.deploy.artifact import MAIN
 from edgewise.deploy.predictor import open_predictor
 from edgewise.deploy.verify import TOLERANCE, verify
 from edgewise.errors import UsageError
-from edgewise.files import write_manifest
+from edgewise.files import MANIFEST, write_manifest
 from edgewise.run_folder import Run
 from edgewise.weights.folder import load_model, save_model
 
 
 def rewrite(run: Run, change: Callable[[onnx.ModelProto], None]) -> None:
     """Changes the exported file and makes its manifest fit, as a careful forger would."""
-    path = run.exports / "model.onnx"
+    path = run.exports / MAIN / "model.onnx"
     file = onnx.load(path)
     change(file)
     onnx.save(file, path)
-    write_manifest(run.exports, ["model.onnx", "golden.npz"])
+    remake_manifest(path.parent)
+
+
+def remake_manifest(folder: Path) -> None:
+    write_manifest(folder, [file.name for file in folder.iterdir() if file.name != MANIFEST])
 
 
 def edit_metadata(file: onnx.ModelProto, **changes: object) -> None:
@@ -48,31 +55,44 @@ def test_an_untouched_run_passes(run: Run) -> None:
     said = edgewise("verify", run.root)
     assert said.status == 0, said.output
     assert said.output.splitlines()[-1] == "PASS"
-    seen = json.loads(run.verification.read_text())
-    assert json.loads(edgewise("verify", run.root, "--json").output) == seen
-    assert seen["passed"] and seen["failures"] == [] and seen["skipped"] == []
+    whole = json.loads(run.verification.read_text())
+    (seen,) = whole["artifacts"]
+    assert whole["passed"] and whole["skipped"] == [] and whole["split"] == "val"
+    assert (seen["status"], seen["failures"]) == ("passed", [])
+    again = json.loads(edgewise("verify", run.root, "--json").output)
+    for told in (whole, again):
+        for time in ("median_ms", "p90_ms"):
+            assert told["artifacts"][0].pop(time) > 0
+    assert again == whole
     assert seen["images"] == len(pixels) > 0
     assert seen["golden"] == 16
     assert seen["agreement"] == 1.0
     accuracy = pytest.approx(sum(right) / len(right))
-    assert seen["accuracy_model"] == seen["accuracy_artifact"] == accuracy
+    assert seen["accuracy_model"] == seen["accuracy"] == accuracy
+    interval = binomtest(sum(right), len(right)).proportion_ci(method="wilson")
+    assert (seen["accuracy_low"], seen["accuracy_high"]) == pytest.approx(tuple(interval))
     assert 0 <= seen["largest_difference"] < 1e-5
     assert 0 <= seen["golden_largest_difference"] < 1e-5
-    assert (seen["format"], seen["split"], seen["file"]) == ("onnx", "val", "export/model.onnx")
+    assert (seen["name"], seen["format"], seen["precision"]) == (MAIN, "onnx", "fp32")
+    assert seen["file"] == "export/onnx-fp32/model.onnx"
     assert seen["runtime"].startswith("onnxruntime ")
-    assert seen["bytes"] == (run.exports / "model.onnx").stat().st_size
+    assert seen["bytes"] == (run.exports / MAIN / "model.onnx").stat().st_size
 
 
 def flip_a_byte(run: Run) -> None:
-    path = run.exports / "model.onnx"
+    path = run.exports / MAIN / "model.onnx"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
 
 
 def cut_off(run: Run) -> None:
-    path = run.exports / "model.onnx"
+    path = run.exports / MAIN / "model.onnx"
     path.write_bytes(path.read_bytes()[:1000])
+
+
+def drop(name: str) -> Callable[[Run], None]:
+    return lambda run: (run.exports / MAIN / name).unlink()
 
 
 def drop_label_of_the_model(run: Run) -> None:
@@ -117,10 +137,16 @@ def other_labels_and_fewer(run: Run) -> None:
 @pytest.mark.parametrize(
     ("harm", "words"),
     [
-        (flip_a_byte, ["export/model.onnx was changed"]),
-        (cut_off, ["export/model.onnx was changed", "can't be read as ONNX"]),
-        (lambda run: (run.exports / "model.onnx").unlink(), ["export/model.onnx is missing"]),
-        (lambda run: (run.exports / "golden.npz").unlink(), ["export/golden.npz is missing"]),
+        (flip_a_byte, ["export/onnx-fp32/model.onnx was changed"]),
+        (cut_off, ["export/onnx-fp32/model.onnx was changed", "can't be read as ONNX"]),
+        (
+            lambda run: (run.exports / MAIN / "model.onnx").unlink(),
+            ["export/onnx-fp32/model.onnx is missing"],
+        ),
+        (
+            lambda run: (run.exports / MAIN / "golden.npz").unlink(),
+            ["export/onnx-fp32/golden.npz is missing"],
+        ),
         (lambda run: (run.model / "spec.json").unlink(), ["model folder: it has no spec.json"]),
         (drop_label_of_the_model, ["labels.txt", "2 labels for the 3 classes"]),
         (drop_label_of_the_file, ["model.onnx", "2 labels", "don't fit its graph"]),
@@ -141,7 +167,7 @@ def test_what_is_wrong_is_named(harm: Callable[[Run], None], words: list[str], r
     assert said.output.splitlines()[-1] == "FAIL"
     assert all(word in said.output.replace("\\", "/") for word in words), said.output
     seen = json.loads(run.verification.read_text())  # what failed is on record
-    assert not seen["passed"] and seen["failures"]
+    assert not seen["passed"] and seen["artifacts"][0]["failures"]
     assert "NaN" not in run.verification.read_text()
 
 
@@ -165,7 +191,7 @@ def test_a_tie_is_no_disagreement(run: Run) -> None:
         assert not arrays
 
     rewrite(run, prefer_the_second)
-    seen = verify(run)
+    (seen,) = verify(run).artifacts
     assert seen.agreement is not None and seen.agreement < 1
     assert seen.largest_difference is not None and seen.largest_difference < TOLERANCE
     assert not [failure for failure in seen.failures if "top class" in failure]
@@ -180,7 +206,7 @@ def test_unreadable_images_are_counted_and_named(run: Run) -> None:
     said = edgewise("verify", run.root)
     assert said.status == 0, said.output
     seen = json.loads(run.verification.read_text())
-    assert seen["images"] == len(others)
+    assert seen["artifacts"][0]["images"] == len(others)
     names = {dataset.relative(path) for path in (first, second)}
     assert {item["path"] for item in seen["skipped"]} == names | {"cat/bad.png"}
     assert all(name in said.output for name in names)
@@ -192,8 +218,7 @@ def test_unreadable_images_are_counted_and_named(run: Run) -> None:
 
 
 def test_a_run_that_was_not_exported(run: Run) -> None:
-    for path in run.exports.iterdir():
-        path.unlink()
+    shutil.rmtree(run.exports)
     said = edgewise("verify", run.root)
     assert said.status == 2
     assert f"edgewise export {run.root} --format onnx" in said.errors

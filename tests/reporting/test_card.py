@@ -9,6 +9,7 @@ from made_run import Made
 from PIL import Image
 from tiny_onnx import write_tiny_onnx
 
+from edgewise.deploy.artifact import MAIN
 from edgewise.files import read_json
 from edgewise.preprocess import Preprocess
 from edgewise.reporting.card import markdown, yaml
@@ -32,7 +33,7 @@ def test_its_program_gives_the_exported_files_answer(
     rng = np.random.default_rng(0)
     weights = rng.normal(0, 0.01, (preprocess.size**2 * 3, 10))
     report(made.run)
-    write_tiny_onnx(made.run.exports / "model.onnx", weights, made.labels, preprocess)
+    write_tiny_onnx(made.run.exports / MAIN / "model.onnx", weights, made.labels, preprocess)
     image = Image.fromarray(rng.integers(0, 256, (90, 131, 3), dtype=np.uint8))
     image.save(made.run.root / "photo.jpg", lossless=True)
     (program,) = re.findall(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from tiny_onnx import write_tiny_onnx
 
+from edgewise.deploy.artifact import MAIN, Info, making
 from edgewise.families import variant
 from edgewise.measure import latency
 from edgewise.model import Model
@@ -34,11 +35,11 @@ def test_cost_is_measured_once_for_each_artefact(
     assert 0 < first["latency"]["median_ms"] <= first["latency"]["p90_ms"]
     assert json.loads(run.cost.read_text()) == first == cost(run)
 
-    run.exports.mkdir()
-    write_tiny_onnx(
-        run.exports / "model.onnx", np.ones((32 * 32 * 3, 3)), ("a", "b", "c"), preprocess
-    )
+    info = Info("model.onnx", "onnx", "fp32", ("a", "b", "c"), preprocess)
+    with making(run.exports / MAIN) as folder:
+        info.write(folder)
+        write_tiny_onnx(folder / info.file, np.ones((32 * 32 * 3, 3)), info.labels, preprocess)
     second = cost(run)
     assert second["runtime"].startswith("onnxruntime ")
-    assert second["artifact_bytes"] == (run.exports / "model.onnx").stat().st_size
+    assert second["artifact_bytes"] == (run.exports / MAIN / "model.onnx").stat().st_size
     assert second["params"] == first["params"]

@@ -9,24 +9,7 @@ from edgewise.reporting.numbers import (
     percent,
     plural,
     scaled,
-    wilson,
 )
-
-
-@pytest.mark.parametrize(
-    ("correct", "n", "low", "high"),
-    [  # Newcombe 1998, Statistics in Medicine 17, table I, method 3
-        (81, 263, 0.2553, 0.3662),
-        (15, 148, 0.0624, 0.1605),
-        (0, 20, 0.0000, 0.1611),
-        (1, 29, 0.0061, 0.1718),
-    ],
-)
-def test_wilson_interval_equals_newcombes_table(
-    correct: int, n: int, low: float, high: float
-) -> None:
-    assert wilson(correct, n) == pytest.approx((low, high), abs=5e-5)
-    assert wilson(n - correct, n) == pytest.approx((1 - high, 1 - low), abs=5e-5)
 
 
 @pytest.mark.parametrize(

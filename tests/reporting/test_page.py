@@ -177,7 +177,9 @@ def test_validation_figures_are_not_sold_as_test_figures(made: Made) -> None:
 @pytest.mark.parametrize("key", ["sha256", "model_sha256"])
 def test_what_changed_since_is_not_called_verified(made: Made, key: str) -> None:
     verification = json.loads(made.run.verification.read_text())
-    write(made.run.verification, {**verification, key: "0" * 64})
+    changed = verification if key == "model_sha256" else verification["artifacts"][0]
+    changed[key] = "0" * 64
+    write(made.run.verification, verification)
     words = page_of(made.run).words
     assert "has changed since it was verified" in words
     assert "✓" not in words
@@ -195,12 +197,13 @@ def test_accuracy_of_other_weights_is_not_shown(made: Made) -> None:
 
 def test_a_failed_verification_says_why(made: Made) -> None:
     verification = json.loads(made.run.verification.read_text())
-    unmeasured = dict.fromkeys(("agreement", "largest_difference", "accuracy_artifact"))
-    failed = {"passed": False, "failures": ["golden input 3 differs by 0.2"], **unmeasured}
-    write(made.run.verification, verification | failed)
+    unmeasured = dict.fromkeys(("agreement", "largest_difference", "accuracy", "accuracy_low"))
+    failed = {"failures": ["golden input 3 differs by 0.2"], "status": "failed", **unmeasured}
+    verification["artifacts"][0].update(failed)
+    write(made.run.verification, {**verification, "passed": False})
     words = page_of(made.run).words
-    assert "✗ Failed: golden input 3 differs by 0.2." in words
-    assert "Same answer (top-1)not measured" in words
+    assert "✗ onnx-fp32: golden input 3 differs by 0.2." in words
+    assert "not measured" in words and "✗ failed" in words
     assert "golden input 3" in made.run.model_card.read_text(encoding="utf-8")
     assert "✓" not in words
 

@@ -14,6 +14,7 @@ from edgewise.training.metrics import (
     log_loss,
     macro_f1,
     top_k_accuracy,
+    wilson,
 )
 
 CLASSES = 7
@@ -87,3 +88,19 @@ def test_macro_f1() -> None:
         labels, probabilities.argmax(axis=1), labels=[0, 1, 2], average="macro"
     )
     assert macro_f1(labels, probabilities) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("correct", "n", "low", "high"),
+    [  # Newcombe 1998, Statistics in Medicine 17, table I, method 3
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0000, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilson_interval_equals_newcombes_table(
+    correct: int, n: int, low: float, high: float
+) -> None:
+    assert wilson(correct, n) == pytest.approx((low, high), abs=5e-5)
+    assert wilson(n - correct, n) == pytest.approx((1 - high, 1 - low), abs=5e-5)

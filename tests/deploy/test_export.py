@@ -1,0 +1,233 @@
+"""Many formats at once, and what goes wrong: nothing half, and the others go on."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commandline import edgewise
+from photos import write_photos
+from small import small_model
+
+from edgewise.data.dataset import read_dataset
+from edgewise.data.decode import decode
+from edgewise.deploy import artifact as artifact_module
+from edgewise.deploy import formats
+from edgewise.deploy.artifact import INFO, MAIN, Artifact, Info, making
+from edgewise.deploy.calibration import IMAGES, calibration_pixels
+from edgewise.deploy.engine import EnginePredictor, normalised, softmax
+from edgewise.deploy.export import export
+from edgewise.deploy.formats import FORMATS, format_named, format_of
+from edgewise.deploy.isolated import isolated
+from edgewise.deploy.predictor import open_predictor
+from edgewise.deploy.verify import verify, verify_alone
+from edgewise.errors import EdgewiseError, UsageError
+from edgewise.files import changed_files
+from edgewise.preprocess import Preprocess
+from edgewise.run_folder import Run
+from edgewise.weights.folder import save_model
+
+pytest.importorskip("openvino")
+
+
+def test_the_table_of_formats_is_sound() -> None:
+    suffixes = [format.suffix for format in FORMATS.values()]
+    for format in FORMATS.values():
+        assert format_of(Path("here", format.file)) is format
+        assert set(format.precisions) <= set(formats.PRECISIONS)
+        assert not [s for s in suffixes if s != format.suffix and format.suffix.endswith(s)]
+    with pytest.raises(UsageError, match=r"unknown format 'onxx'\. Nearest: onnx"):
+        format_named("onxx")
+
+
+def test_all_of_a_run_are_verified_and_tabled(run: Run) -> None:
+    said = edgewise("export", run.root, "--format", "onnx,openvino", "--precision", "fp32,fp16")
+    assert said.status == 0, said.errors
+    assert said.errors.splitlines() == [
+        "exporting onnx-fp32", "exporting openvino-fp32", "exporting openvino-fp16",
+    ]  # fmt: skip
+    rows = [line.split() for line in said.output.splitlines()[1:4]]
+    assert [row[:2] for row in rows] == [
+        ["onnx", "fp32"],
+        ["openvino", "fp16"],
+        ["openvino", "fp32"],
+    ]
+    assert all(row[-1] == "passed" for row in rows)
+    half, full = (
+        Artifact.read(run.exports / f"openvino-{precision}") for precision in ("fp16", "fp32")
+    )
+    assert half.bytes < 0.75 * full.bytes
+    pixels = np.random.default_rng(1).integers(0, 256, (3, 33, 33, 3), dtype=np.uint8)
+    expected = open_predictor(run.model).probabilities(pixels)
+    for folder, tolerance in ((full.folder, 1e-5), (half.folder, 1e-2)):
+        assert np.abs(open_predictor(folder).probabilities(pixels) - expected).max() < tolerance
+        assert changed_files(folder) == []
+
+
+def test_one_artefact_of_a_run_and_one_that_was_copied_out(run: Run, tmp_path: Path) -> None:
+    export(run.root, "openvino")
+    said = edgewise("verify", run.exports / "openvino-fp32", "--json")
+    assert [item["name"] for item in json.loads(said.output)["artifacts"]] == ["openvino-fp32"]
+    copy = shutil.copytree(run.exports / "openvino-fp32", tmp_path / "board")
+    said = edgewise("verify", copy)
+    assert said.status == 0 and "16 golden inputs alone" in said.output, said.output
+    seen = verify_alone(copy)
+    assert seen.agreement == 1.0 and seen.images == 0
+    assert seen.golden_largest_difference is not None and seen.golden_largest_difference < 1e-5
+    file = copy / "model.bin"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 64
+    file.write_bytes(data)
+    said = edgewise("verify", copy)
+    assert said.status == 1 and "model.bin was changed after it was written" in said.output
+
+
+def test_a_format_whose_package_is_missing_lets_the_others_go_on(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(run.exports)
+    missing = formats.Format(
+        *("nowhere", "model.nowhere", "", "nowhere", ("no-such-package",), ("fp32",), "onnx"),
+    )
+    monkeypatch.setitem(FORMATS, "nowhere", missing)
+    command = ("export", run.root, "--format")
+    said = edgewise(*command, "nowhere")
+    assert said.status == 2 and "pip install 'edgewise[nowhere]'" in said.errors
+    with pytest.raises(UsageError, match="needs the package 'no-such-package'"):
+        export(run.root, "nowhere")
+    said = edgewise(*command, "nowhere,onnx")
+    assert said.status == 1
+    assert "failed: nowhere-fp32" in said.errors and "passed" in said.output
+    assert {path.name for path in run.exports.iterdir()} == {MAIN}
+
+
+def no_space(*args: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("where", ["write_golden", "write_manifest"])
+def test_a_full_disk_leaves_no_half(where: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {path: path.read_bytes() for path in run.exports.rglob("*") if path.is_file()}
+    module = "export" if where == "write_golden" else "artifact"
+    monkeypatch.setattr(f"edgewise.deploy.{module}.{where}", no_space)
+    said = edgewise("export", run.root)
+    assert said.status == 1 and "No space left on device" in said.errors
+    assert {path: path.read_bytes() for path in run.exports.rglob("*") if path.is_file()} == before
+    assert [path.name for path in run.exports.iterdir()] == [MAIN]
+
+
+def test_what_a_kill_left_is_taken_away(run: Run) -> None:
+    for end in ("partial", "old"):
+        left = run.exports / f".{MAIN}.{end}"
+        left.mkdir()
+        (left / "model.onnx").write_bytes(b"half")
+    assert [seen.name for seen in verify(run).artifacts] == [MAIN]
+    export(run.root)
+    assert [path.name for path in run.exports.iterdir()] == [MAIN]
+
+
+def test_somebody_elses_folder_is_not_touched(tmp_path: Path) -> None:
+    save_model(small_model("mobilenet_v2", ("a", "b"), size=33), tmp_path / "model")
+    (tmp_path / MAIN).mkdir()
+    (tmp_path / MAIN / "letter.txt").write_text("dear")
+    said = edgewise("export", tmp_path / "model", "--output", tmp_path)
+    assert said.status == 2 and "onnx-fp32 holds something else" in said.errors
+    assert (tmp_path / MAIN / "letter.txt").read_text() == "dear"
+    said = edgewise("export", tmp_path / "model", "--output", tmp_path / "new")
+    assert said.status == 0 and str(tmp_path / "new" / MAIN) in said.output
+
+
+def crash() -> None:
+    import os
+
+    os.abort()
+
+
+def test_a_crash_is_an_error_and_no_more() -> None:
+    assert isolated(len, "abc") == 3
+    with pytest.raises(EdgewiseError, match="its process crashed"):
+        isolated(crash)
+    with pytest.raises(UsageError, match="unknown format"):
+        isolated(format_named, "nothing")
+
+
+def test_calibration_sees_the_runs_training_images_as_the_model_does(run: Run) -> None:
+    rule = open_predictor(run.model).preprocess
+    labels = ("café", "cat", "犬")
+    pixels = calibration_pixels(run.root, None, rule, labels)
+    train = {rule.pixels(decode(s.path)).tobytes() for s in read_dataset(run).splits["train"]}
+    assert 0 < len(train) <= IMAGES and pixels.shape == (len(pixels), 33, 33, 3)
+    assert {image.tobytes() for image in pixels} == train
+    assert (pixels == calibration_pixels(run.root, None, rule, labels)).all()
+
+
+def drop_train(run: Run, tmp_path: Path) -> Path | None:
+    for sample in read_dataset(run).splits["train"]:
+        sample.path.unlink()
+    return None
+
+
+def of_other_classes(run: Run, tmp_path: Path) -> Path | None:
+    return write_photos(tmp_path / "others", {"cat": 3, "dog": 3})
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        (drop_train, r"none of \d+ can be read"),
+        (of_other_classes, "has the class 'dog', which the model doesn't know"),
+    ],
+)
+def test_calibration_that_makes_no_sense(
+    harm: Callable[[Run, Path], Path | None], says: str, run: Run, tmp_path: Path
+) -> None:
+    rule = open_predictor(run.model).preprocess
+    with pytest.raises(EdgewiseError, match=says):
+        calibration_pixels(run.root, harm(run, tmp_path), rule, ("café", "cat", "犬"))
+    with pytest.raises(UsageError, match="--calibrate photos/"):
+        calibration_pixels("mobilenet_v2", None, rule, ("a",))
+
+
+def test_info_goes_through_its_files(tmp_path: Path) -> None:
+    rule = Preprocess(8, 1.0, "bilinear", (1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
+    info = Info("m", "onnx", "int8", ("a", "é"), rule, batch=1, float_layers=("stem",))
+    with making(tmp_path / "made") as folder:
+        info.write(folder)
+        (folder / "m").write_bytes(b"12345")
+    made = Artifact.read(tmp_path / "made")
+    assert (made.info, made.bytes, made.path.name) == (info, 5, "m")
+    (tmp_path / "made" / INFO).write_text("{}")
+    with pytest.raises(UsageError, match=r"made: artifact\.json"):
+        Artifact.read(tmp_path / "made")
+    assert artifact_module.OURS
+
+
+def test_what_a_file_leaves_to_us_is_done() -> None:
+    """Normalised by hand in float64; softmax against SciPy's; single images where it must be."""
+    from scipy.special import softmax as theirs
+
+    rule = Preprocess(4, 1.0, "bilinear", (120.0, 110.0, 100.0), (50.0, 60.0, 70.0))
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 3), dtype=np.uint8)
+    info = Info("m", "x", "fp32", ("a", "b"), rule, "normalised", "logits", batch=1)
+    by_hand = (pixels - np.array(rule.mean)) / np.array(rule.std)
+    assert np.abs(normalised(pixels, info) - by_hand.transpose(0, 3, 1, 2)).max() < 1e-6
+    logits = np.float32([[1, 2], [1000, -1000]])
+    assert np.allclose(softmax(logits), theirs(logits, axis=1), atol=1e-7)
+
+    class Means:
+        """Its logits are the means of two channels."""
+
+        def __init__(self) -> None:
+            self.info, self.runtime = info, "means 1"
+
+        def run(self, inputs: np.ndarray) -> np.ndarray:
+            assert inputs.shape == (1, 3, 4, 4)
+            return inputs.mean((2, 3))[:, :2]
+
+    answers = EnginePredictor(Means()).probabilities(pixels)
+    assert np.allclose(answers, theirs(by_hand.mean((1, 2))[:, :2], axis=1), atol=1e-6)

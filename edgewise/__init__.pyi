@@ -2,6 +2,7 @@ from .data.dataset import load_dataset as load_dataset
 from .data.doctor import examine as examine
 from .deploy.export import export as export
 from .deploy.predict import predict as predict
+from .deploy.runner import load as load
 from .deploy.verify import verify as verify
 from .errors import EdgewiseError as EdgewiseError
 from .errors import UsageError as UsageError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -37,3 +38,10 @@ def small_model(name: str, labels: tuple[str, ...], size: int, width: float = 0.
         network.head.classifier.weight.mul_(factor[:, None])
         network.head.classifier.bias.copy_(-logits.mean(0) * factor)
     return Model(network, preprocess, labels)
+
+
+def write_onnx(model: Model, path: Path) -> None:
+    """The model as `edgewise export` writes it."""
+    from edgewise.deploy.onnx import graph_of, to_bytes
+
+    path.write_bytes(to_bytes(graph_of(model)))

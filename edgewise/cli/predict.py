@@ -21,7 +21,7 @@ BAR = 20  # characters for probability 1
     Examples:
       edgewise predict efficientnet_lite0 cat.jpg
       edgewise predict runs/first 'photos/**/*.jpg' --topk 1
-      edgewise predict runs/first/export/model.onnx photos/ --json > answers.json
+      edgewise predict runs/first/export/onnx-fp32 photos/ --json > answers.json
     """
 )
 @click.argument("source")

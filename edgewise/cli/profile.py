@@ -24,7 +24,7 @@ if TYPE_CHECKING:
       edgewise profile mobilenet_v3_large
       edgewise profile mobilenet_v2 --width 0.35 --imgsz 96 --depth 2
       edgewise profile convnext_v2_huge --imgsz 512 --json
-      edgewise profile runs/first/exports/model.onnx --csv layers.csv
+      edgewise profile runs/first/export/onnx-fp32/model.onnx --csv layers.csv
       edgewise profile efficientnet_b0 --html b0.html --png b0.png
     """
 )

@@ -121,12 +121,13 @@ def _predictions(
             if probabilities is None:
                 yield Prediction(item.path, error=item.error)
             else:
-                yield Prediction(item.path, _top(probabilities, predictor.labels, topk))
+                yield Prediction(item.path, best(probabilities, predictor.labels, topk))
 
 
-def _top(
+def best(
     probabilities: NDArray[np.float32], labels: tuple[str, ...], topk: int
 ) -> tuple[Guess, ...]:
+    """The most probable of (classes,), the most probable first."""
     order = np.argsort(-probabilities, kind="stable")[:topk]  # of equals, the lower index first
     return tuple(
         Guess(int(index), labels[index], round(float(probabilities[index]), DECIMALS))

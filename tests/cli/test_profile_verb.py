@@ -10,10 +10,9 @@ import pytest
 from commandline import edgewise
 from html_page import Page
 from PIL import Image
-from small import small_model
+from small import small_model, write_onnx
 
 import edgewise as package
-from edgewise.deploy.onnx import export
 from edgewise.weights.folder import save_model
 
 
@@ -108,7 +107,7 @@ def test_the_picture_is_a_png(tmp_path: Path) -> None:
 def test_a_model_folder_and_its_export(tmp_path: Path) -> None:
     model = small_model("mobilenet_v3_large", ("a", "b"), 48)
     save_model(model, tmp_path / "model")
-    export(model, tmp_path / "<b>.onnx")
+    write_onnx(model, tmp_path / "<b>.onnx")
     folder, file = (
         json.loads(edgewise("profile", tmp_path / source, "--json").output)
         for source in ("model", "<b>.onnx")

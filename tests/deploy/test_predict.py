@@ -17,6 +17,7 @@ from edgewise.deploy.artifact import MAIN
 from edgewise.deploy.decoded import decode_batches
 from edgewise.deploy.predict import find_images, predict
 from edgewise.deploy.predictor import open_predictor
+from edgewise.deploy.runner import load
 from edgewise.errors import UsageError
 from edgewise.preprocess import Preprocess
 from edgewise.run_folder import Run
@@ -125,6 +126,23 @@ def test_every_source_prints_the_same_json(photos: Path, exported: Run) -> None:
         for one, other in zip(ours["top"], theirs["top"], strict=True):
             assert (one["index"], one["label"]) == (other["index"], other["label"])
             assert one["probability"] == pytest.approx(other["probability"], abs=1e-5)
+
+
+def test_a_loaded_model_answers_for_files_images_and_arrays(photos: Path, exported: Run) -> None:
+    runner = load(exported.exports / MAIN, "onnxruntime")
+    file = Path("photos/a/0.png")
+    image = decode(file)
+    kinds = [str(file), file, image, np.asarray(image)]
+    answers = runner.probabilities(kinds)
+    expected = load(exported.root, "torch").probabilities([file])
+    assert np.abs(answers - expected).max() < 1e-5
+    assert runner.labels == ("café", "cat", "犬") and runner.runtime.startswith("onnxruntime ")
+    first, second = runner.predict([file], topk=2)[0]
+    assert first.probability == pytest.approx(expected.max(), abs=1e-5)
+    assert first.label == runner.labels[int(expected.argmax())] != second.label
+    assert runner.probabilities([]).shape == (0, 3)
+    with pytest.raises(UsageError, match=r"not float64 of \(2, 2\)"):
+        runner.predict([np.zeros((2, 2))])
 
 
 def test_people_get_aligned_lines(photos: Path, exported: Run) -> None:

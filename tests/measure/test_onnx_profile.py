@@ -11,10 +11,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from oracles import randomise
-from small import small_model
+from small import small_model, write_onnx
 
 import edgewise
-from edgewise.deploy.onnx import export
 from edgewise.errors import UsageError
 from edgewise.measure.ops_rules import MAC_KINDS
 from edgewise.measure.profile_result import Layer, Profile
@@ -228,7 +227,7 @@ def exported(tmp_path: Path, name: str, size: int = 64) -> tuple[Profile, Profil
     """The profile of a module and of its file."""
     model = small_model(name, ("a", "b", "c"), size)
     randomise(model.network)  # equal tensors would be stored once
-    export(model, tmp_path / f"{name}.onnx")
+    write_onnx(model, tmp_path / f"{name}.onnx")
     return edgewise.profile(model.network, size), edgewise.profile(tmp_path / f"{name}.onnx")
 
 
@@ -276,7 +275,7 @@ def test_attention_in_an_export(tmp_path: Path) -> None:
     stages = (*spec.stages[:3], (*spec.stages[3][:1], *blocks))
     network = edgewise.build(replace(spec, classes=3, stages=stages)).eval()
     randomise(network)
-    export(replace(model, network=network), tmp_path / "hybrid.onnx")
+    write_onnx(replace(model, network=network), tmp_path / "hybrid.onnx")
     module, file = edgewise.profile(network, 64), edgewise.profile(tmp_path / "hybrid.onnx")
     kinds, theirs = ({k.name: (k.macs, k.activations) for k in p.kinds} for p in (module, file))
     assert kinds["attention"] == theirs["attention"]
@@ -285,7 +284,7 @@ def test_attention_in_an_export(tmp_path: Path) -> None:
 
 
 def test_the_batch_of_an_export_is_free(tmp_path: Path) -> None:
-    export(small_model("mobilenet_v2", ("a", "b"), 32), tmp_path / "m.onnx")
+    write_onnx(small_model("mobilenet_v2", ("a", "b"), 32), tmp_path / "m.onnx")
     one, four = (edgewise.profile(tmp_path / "m.onnx", batch=n) for n in (1, 4))
     assert four.inputs == ((4, 32, 32, 3),)
     assert (four.macs, four.params) == (4 * one.macs, one.params)
@@ -293,7 +292,7 @@ def test_the_batch_of_an_export_is_free(tmp_path: Path) -> None:
 
 
 def test_stages_of_an_export_are_the_networks(tmp_path: Path) -> None:
-    export(small_model("mobilenet_v2", ("a", "b"), 32), tmp_path / "m.onnx")
+    write_onnx(small_model("mobilenet_v2", ("a", "b"), 32), tmp_path / "m.onnx")
     names = [stage.name for stage in edgewise.profile(tmp_path / "m.onnx").stages]
     stages = [f"network.stages.{i}" for i in range(5)]
     assert names == ["input", "network.stem", *stages, "network.head"]
@@ -310,7 +309,7 @@ def test_a_quantised_export_has_the_macs_of_the_export(tmp_path: Path) -> None:
         def get_next(self) -> dict[str, Any] | None:
             return next(self.left, None)
 
-    export(small_model("mobilenet_v3_large", ("a", "b"), 32), tmp_path / "m.onnx")
+    write_onnx(small_model("mobilenet_v3_large", ("a", "b"), 32), tmp_path / "m.onnx")
     whole = edgewise.profile(tmp_path / "m.onnx")
     for form in (QuantFormat.QDQ, QuantFormat.QOperator):
         quantize_static(tmp_path / "m.onnx", tmp_path / "q.onnx", Reader(), form, per_channel=True)

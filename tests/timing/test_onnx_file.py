@@ -12,9 +12,9 @@ import torch
 from commandline import edgewise
 from fake_runtime import RUNTIMES
 from onnx import TensorProto, helper, numpy_helper
-from small import small_model
+from small import small_model, write_onnx
 
-from edgewise.deploy.onnx import export, to_onnx
+from edgewise.deploy.onnx import to_onnx
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.model import Classifier
 from edgewise.timing import onnx_file, runtimes
@@ -53,7 +53,7 @@ def linear(tmp_path: Path) -> str:
 def test_the_right_answers_are_pytorchs(tmp_path: Path) -> None:
     """Of our own export: bytes in, probabilities out; and of a plain one."""
     model = small_model("mobilenet_v3_small", ("a", "b", "c"), 33)
-    export(model, tmp_path / "ours.onnx")
+    write_onnx(model, tmp_path / "ours.onnx")
     subject = make_file_subject(tmp_path / "ours.onnx", None, 2)
     assert subject.inputs.shape == (2, 2, 33, 33, 3) and subject.inputs.dtype == np.uint8
     with torch.no_grad():

@@ -1,0 +1,93 @@
+"""A model that is loaded once and asked often: what a program on the device holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from edgewise.data.decode import decode
+from edgewise.deploy.fastest import open_fastest
+from edgewise.deploy.predict import Guess, best
+from edgewise.deploy.predictor import Predictor, open_predictor
+from edgewise.errors import UsageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edgewise.preprocess import Preprocess
+
+
+class Runner:
+    """Any model in its runtime, asked for pictures of any kind.
+
+    Attributes:
+        labels: a name for each class.
+        preprocess: how an image becomes an input.
+        runtime: what computes the answers, with its version.
+    """
+
+    def __init__(self, predictor: Predictor) -> None:
+        self._predictor = predictor
+        self.labels: tuple[str, ...] = predictor.labels
+        self.preprocess: Preprocess = predictor.preprocess
+        self.runtime: str = predictor.runtime
+
+    def probabilities(
+        self, images: Sequence[str | Path | Image.Image | NDArray[np.uint8]]
+    ) -> NDArray[np.float32]:
+        """(N, classes), each row summing to 1.
+
+        Args:
+            images: N of them, each a file, a Pillow image, or uint8 RGB pixels (H, W, 3) of any
+                size.
+
+        Raises:
+            UsageError: one is none of these.
+            ImageError: a file can't be read.
+        """
+        if not len(images):
+            return np.zeros((0, len(self.labels)), np.float32)
+        pixels = [self.preprocess.pixels(_image(image)) for image in images]
+        return self._predictor.probabilities(np.stack(pixels))
+
+    def predict(
+        self, images: Sequence[str | Path | Image.Image | NDArray[np.uint8]], topk: int = 1
+    ) -> list[tuple[Guess, ...]]:
+        """The most probable classes of each image, the most probable first.
+
+        Args:
+            images: as in `probabilities`.
+            topk: how many classes; all of them if there are fewer.
+        """
+        return [best(row, self.labels, topk) for row in self.probabilities(images)]
+
+
+def load(source: str | Path, runtime: str | None = None) -> Runner:
+    """A model that is ready to answer.
+
+    Args:
+        source: a model name, a run, a model folder, an exported file or its folder.
+        runtime: what computes the answers, as `edgewise bench` calls it; None for the fastest that
+            there is for `source` on this machine, which is measured once.
+
+    Raises:
+        UsageError: `source` is no model, or can't be read as what it is.
+    """
+    return Runner(open_predictor(source, runtime) if runtime else open_fastest(source))
+
+
+def _image(picture: str | Path | Image.Image | NDArray[np.uint8]) -> Image.Image:
+    if isinstance(picture, str | Path):
+        return decode(Path(picture))
+    if isinstance(picture, Image.Image):
+        upright = ImageOps.exif_transpose(picture)
+        return upright.convert("RGB")
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+        raise UsageError(
+            f"an image is uint8 RGB of shape (H, W, 3), not {picture.dtype} of {picture.shape}"
+        )
+    return Image.fromarray(picture)

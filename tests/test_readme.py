@@ -9,17 +9,30 @@ from typing import Any
 
 import pytest
 import torch
+from photos import picture
+from small import small_model
 
+import edgewise
 from edgewise.cli.main import VERBS, cli
+from edgewise.weights.folder import save_model
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_python_examples_run() -> None:
-    first, second = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+def test_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, asked, second = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     names: dict[str, Any] = {}
     exec(first, names)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EDGEWISE_CACHE", str(tmp_path / "cache"))
+    Path("photos/daisy").mkdir(parents=True)
+    picture(1).save("photos/daisy/1.jpg")
+    save_model(small_model("mobilenet_v2", ("a", "b", "c"), size=33), Path("model"))
+    edgewise.export("model", output=Path("runs/first/export"))
+    *lines, last = asked.strip().splitlines()
+    exec("\n".join(lines), names)
+    assert len(eval(last, names)[0]) == 3
     network = names["network"]
     assert [m.shape[1] for m in names["maps"]] == [f.channels for f in network.spec.features()]
     assert names["edgewise"].Spec.from_json(network.spec.to_json()) == network.spec

@@ -216,7 +216,7 @@ def test_the_whole_way(here: Path) -> None:
     assert "薔薇" in (here / "runs/first/report.html").read_text(encoding="utf-8")
     assert (here / "runs/first/MODEL_CARD.md").is_file()
     # A broken promise is found out.
-    onnx = here / "runs/first/export/model.onnx"
+    onnx = here / "runs/first/export/onnx-fp32/model.onnx"
     onnx.write_bytes(onnx.read_bytes()[:-1] + b"\x00")
     called = edgewise("verify", "runs/first")
     assert called.status == 1

@@ -64,7 +64,7 @@ def test_non_commercial_weights_say_so() -> None:
     (line,) = (x for x in run("convnext*").splitlines() if x.startswith("convnext_v2_tiny "))
     assert line.endswith("3  CC-BY-NC-4.0")
     shown = run("show", "convnext_v2_tiny")
-    assert "fcmae learned without labels: to start a training from." in shown
+    assert "fcmae learned without labels: it has no classes" in shown
     assert "only taken by their tag" in shown
     assert "pretrained=True" not in shown
     assert not any(weights["default"] for weights in listed("convnext_v2_tiny")[0]["weights"])

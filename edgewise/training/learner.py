@@ -25,6 +25,7 @@ from edgewise.training.mixing import Mixing
 from edgewise.training.optimizer import make_optimizer, set_rate
 from edgewise.training.progressive import at_epoch
 from edgewise.training.recipe import Recipe
+from edgewise.training.rounding import round_network, unrounded
 from edgewise.training.schedule import Schedule
 from edgewise.training.teacher import Teacher
 from edgewise.training.world import World
@@ -72,6 +73,8 @@ class Learner:
             pretrained=bool(recipe.pretrained),
             drop_path=recipe.drop_path,
         )
+        if recipe.qat:
+            round_network(network)
         # Depthwise convolutions are faster in this layout, on CPUs and GPUs alike.
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = moving_average(self.network, recipe.ema_decay)
@@ -231,6 +234,10 @@ class Learner:
     def model(self, labels: tuple[str, ...]) -> Model:
         """The moving average as a model; it shares its weights, which go on moving."""
         return Model(cast(Network, self.average.module), self.preprocess, labels)
+
+    def kept_model(self, labels: tuple[str, ...]) -> Model:
+        """The same as it is kept: its layers don't round, which int8 itself will do."""
+        return Model(unrounded(cast(Network, self.average.module)), self.preprocess, labels)
 
     def state_dict(self) -> dict[str, Any]:
         """All of it, as tensors and plain values."""

@@ -182,7 +182,7 @@ class _Training:
         if self.world.first:
             if is_best:
                 save_model(
-                    cooled(self.learner.model(self.dataset.classes), metrics.temperature),
+                    cooled(self.learner.kept_model(self.dataset.classes), metrics.temperature),
                     self.run.model,
                 )
             write_history(self.run, history)

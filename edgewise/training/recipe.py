@@ -76,6 +76,11 @@ class Recipe:
     precision: Annotated[str, one_of(*PRECISIONS)] = Field(
         "fp32", description="Of the sums: fp32, bf16 or fp16 (on a GPU); weights stay in fp32."
     )
+    qat: bool = Field(
+        False,
+        description="Learn with weights and inputs rounded as in int8 (quantization-aware "
+        "training), after the same network was trained without.",
+    )
     compile: bool = Field(False, description="Compile the network with torch.compile.")
     optimizer: Annotated[str, one_of(*OPTIMIZERS)] = Field(
         "adamw", description=f"One of {', '.join(OPTIMIZERS)} (TensorFlow's, epsilon in the root)."

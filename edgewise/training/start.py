@@ -129,6 +129,8 @@ def resolve(recipe: Recipe, fetch: bool = True) -> Recipe:
     check(recipe)
     if recipe.precision == "fp16" and pick_device(recipe.device).type != "cuda":
         raise UsageError("fp16 needs an NVIDIA GPU; on a CPU use bf16 or fp32.")
+    if recipe.qat and recipe.precision != "fp32":
+        raise UsageError("qat rounds to 8 bits itself, in fp32: leave precision out.")
     if recipe.sync_batch_norm and pick_device(recipe.device).type != "cuda":
         raise UsageError(
             "sync_batch_norm works between NVIDIA GPUs only. Leave it out, or train a network that "

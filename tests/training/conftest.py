@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from edgewise.run_folder import Run
+from edgewise.training.learner import Learner
 from edgewise.training.loop import train
 from edgewise.training.recipe import Recipe
 
@@ -58,3 +62,24 @@ def recipe(digits: Path) -> Recipe:
 def reference(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The run of `recipe` that nothing interrupted."""
     return train(recipe, tmp_path_factory.mktemp("runs") / "reference")
+
+
+@pytest.fixture
+def stop_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """From now on a training is asked to stop in that step of it, counted from 1."""
+    step, steps = Learner.step, []
+    number = 0
+
+    def step_with_signal(self: Learner, *arguments: Any) -> tuple[float, int]:
+        steps.append(arguments)
+        if len(steps) == number:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, *arguments)
+
+    def stop(at: int) -> None:
+        nonlocal number
+        number = at
+        steps.clear()
+        monkeypatch.setattr(Learner, "step", step_with_signal)
+
+    return stop

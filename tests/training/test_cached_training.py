@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import skimage.data
@@ -18,7 +16,6 @@ from edgewise.errors import EdgewiseError, UsageError
 from edgewise.run_folder import Run
 from edgewise.training import loop
 from edgewise.training.interrupt import Stopped
-from edgewise.training.learner import Learner
 from edgewise.training.loop import train
 from edgewise.training.recipe import Recipe
 from edgewise.training.world import World
@@ -49,24 +46,15 @@ def photos(tmp_path: Path) -> Path:
 
 
 def test_resumed_equals_uninterrupted(
-    recipe: Recipe, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: Recipe, photos: Path, tmp_path: Path, stop_at: Callable[[int], None]
 ) -> None:
     cached = replace(recipe, data=str(photos), batch=4, epochs=2, cache="disk")
     whole = train(cached, tmp_path / "whole")
     assert weights(train(replace(cached, cache="ram"), tmp_path / "ram")) == weights(whole)
     plain = train(replace(cached, cache="none"), tmp_path / "none")
     assert weights(plain) != weights(whole)  # crops of a smaller copy are other pixels
-    step, steps = Learner.step, []
-
-    def step_with_signal(self: Learner, *arguments: Any) -> tuple[float, int]:
-        steps.append(arguments)
-        if len(steps) == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(self, *arguments)
-
-    monkeypatch.setattr(Learner, "step", step_with_signal)
     for cache in ("disk", "ram"):
-        steps.clear()
+        stop_at(2)
         with pytest.raises(Stopped):
             train(replace(cached, cache=cache), tmp_path / f"stopped-{cache}")
         resumed = replace(cached, cache=cache)

@@ -1,0 +1,96 @@
+"""Quantization-aware training: a network learns with the rounding that int8 will bring.
+
+The weights of convolutions and linear layers are rounded to 8 bits with a scale for each output
+channel, their inputs to 8 bits with one range, an average of those seen (Jacob et al., arXiv
+1712.05877, section 3); gradients pass the rounding as if it were not there. A batch norm behind a
+convolution scales whole channels, so that folding it in later changes nothing of this.
+"""
+
+from __future__ import annotations
+
+import copy
+from functools import cache
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+N = TypeVar("N", bound=nn.Module)
+
+LEVELS = 255  # of an input: 0 to 255
+LARGEST = 127  # of a weight: -127 to 127
+MOMENTUM = 0.02  # of the newest range in the average
+LOW, HIGH = "int8_low", "int8_high"
+
+
+def round_network(network: nn.Module) -> None:
+    """Makes every convolution and linear layer of `network` round, in place.
+
+    Parameters and their names stay; each layer gets two buffers, the range of its input. They are
+    learned in training mode only, and until then inputs are not rounded.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear) and not isinstance(module, _Rounding):
+            module.register_buffer(LOW, torch.zeros((), device=module.weight.device))
+            module.register_buffer(HIGH, torch.zeros((), device=module.weight.device))
+            module.__class__ = cast(Any, _rounding(cast(Any, type(module))))
+
+
+def unrounded(network: N) -> N:
+    """A copy with the same weights that computes in full; `network` itself if it does so."""
+    if not any(isinstance(module, _Rounding) for module in network.modules()):
+        return network
+    network = copy.deepcopy(network)
+    for module in network.modules():
+        if isinstance(module, _Rounding):
+            module.__class__ = type(module).__mro__[2]
+            for name in (LOW, HIGH):
+                del module._buffers[name]
+    return network
+
+
+class _Rounding(nn.Module):
+    """What comes before a layer's own class."""
+
+    weight: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self._rounded_input(x)
+        parameter = self._parameters["weight"]
+        assert parameter is not None
+        # The layer's own forward, with other weights: they are no parameters, but found as such.
+        self._parameters["weight"] = rounded_weight(parameter)  # type: ignore[assignment]
+        try:
+            out: Tensor = super().forward(x)
+            return out
+        finally:
+            self._parameters["weight"] = parameter
+
+    def _rounded_input(self, x: Tensor) -> Tensor:
+        low, high = self._buffers[LOW], self._buffers[HIGH]
+        assert low is not None and high is not None
+        if self.training:
+            with torch.no_grad():
+                # 0 is always exact: it pads.
+                least, most = x.detach().amin().clamp(max=0), x.detach().amax().clamp(min=0)
+                part = torch.where(high > low, MOMENTUM, 1.0)
+                low.lerp_(least.float(), part)
+                high.lerp_(most.float(), part)
+        scale = (high - low) / LEVELS
+        if not self.training and not scale.any():
+            return x
+        scale = scale.clamp(min=torch.finfo(torch.float32).tiny)
+        zero = (-low / scale).round().to(torch.int32)
+        return torch.fake_quantize_per_tensor_affine(x, scale, zero, 0, LEVELS)
+
+
+def rounded_weight(weight: Tensor) -> Tensor:
+    """(O, ...) -> the same, each output channel rounded to 255 levels around 0."""
+    scale = weight.detach().flatten(1).abs().amax(1).clamp(min=1e-12) / LARGEST
+    zeros = torch.zeros_like(scale, dtype=torch.int32)
+    return torch.fake_quantize_per_channel_affine(weight, scale, zeros, 0, -LARGEST, LARGEST)
+
+
+@cache
+def _rounding(kind: type[nn.Module]) -> type[_Rounding]:
+    return type(f"Rounding{kind.__name__}", (_Rounding, kind), {})

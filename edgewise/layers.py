@@ -77,7 +77,7 @@ class Separated(nn.Module):
     """A dense convolution as a sum of depthwise separable ones: as many as its `rank`.
 
     The input is repeated `rank` times, so that every runtime's kernel for depthwise convolutions
-    fits: one of groups with several outputs each was seen to take up to 2.5 times as long.
+    fits: groups with several outputs each were seen to take up to 2.6 times as long.
 
     (N, in_chans, H, W) -> what `pointwise` gives. `depthwise` has rank * in_chans channels, the
     second copy of the input after the first. `pointwise` has a bias, also where a norm follows: an

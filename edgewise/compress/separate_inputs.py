@@ -27,7 +27,8 @@ class Moments:
         area, channels = math.prod(conv.kernel_size), conv.in_channels
         self.shape = area, channels
         self.count = 0
-        self.sum = conv.weight.new_zeros(area * channels, dtype=torch.float)
+        # In double precision: a mean far from 0 would leave nothing of a variance in single.
+        self.sum = conv.weight.new_zeros(area * channels, dtype=torch.double)
         self.products = self.sum.new_zeros(area * channels, area * channels)
         # The kernel that gives the number at each of its places: the patches, by the same padding.
         self.patches = depthwise_like(conv, area)
@@ -39,21 +40,21 @@ class Moments:
     def add(self, x: Tensor) -> None:
         """The input of one call, (N, in_chans, H, W)."""
         copies = torch.cat([x] * self.shape[0], 1)
-        numbers = self.patches(copies).float().flatten(2)  # (N, K I, H W)
+        numbers = self.patches(copies).flatten(2)  # (N, K I, H W)
         drawn = torch.randperm(numbers.shape[2], generator=self.random)[:PIXELS]
-        rows = numbers[:, :, drawn.to(x.device)].transpose(1, 2).flatten(0, 1)
+        rows = numbers[:, :, drawn.to(x.device)].double().transpose(1, 2).flatten(0, 1)
         self.count += len(rows)
         self.sum += rows.sum(0)
         self.products += rows.T @ rows
 
     def mean(self) -> Tensor:
-        """(K, I), in double precision."""
-        return (self.sum.double() / self.count).reshape(self.shape)
+        """(K, I)."""
+        return (self.sum / self.count).reshape(self.shape)
 
     def covariance(self) -> Tensor:
-        """(K, I, K, I), in double precision."""
+        """(K, I, K, I)."""
         mean = self.mean().flatten()
-        square = self.products.double() / self.count - mean[:, None] * mean
+        square = self.products / self.count - mean[:, None] * mean
         return square.reshape(*self.shape, *self.shape)
 
 

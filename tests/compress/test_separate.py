@@ -148,6 +148,16 @@ def test_the_mean_of_every_output_is_kept() -> None:
     assert 0.01 < float(lost) < 1
 
 
+def test_a_mean_far_from_0_leaves_the_fit_as_it_is() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(8, 16, 3)).double()
+    errors = [
+        separate(model, inputs(16).double() + offset, rank=1)[1].layers[0].errors
+        for offset in (0, 1e5)
+    ]
+    assert errors[1] == pytest.approx(errors[0], rel=1e-3)
+
+
 def test_what_can_not_be_taken_apart_is_left_alone() -> None:
     class Strange(nn.Conv2d):
         def forward(self, x: Tensor) -> Tensor:

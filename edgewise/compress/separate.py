@@ -74,8 +74,9 @@ def separate(
     Args:
         model: any module that takes one batch of images. A `Network` gets the ranks in its `spec`,
             so that it can be saved as a model folder.
-        images: (N, C, H, W) as the model takes them, on its device: the layers are fitted to what
-            they give on these. 64 of a network's training images were enough for digits.
+        images: (N, C, H, W) as the model takes them, on its device (a CPU or a CUDA GPU: the sums
+            are in double precision): the layers are fitted to what they give on these. 64 of a
+            network's training images were enough for digits.
         rank: depthwise kernels for each input channel, the same number in every layer.
         macs: instead of it, the part of the network's MACs that may be left, in (0, 1); layers
             get the ranks that lose least. Half if neither is given.

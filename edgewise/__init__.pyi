@@ -1,3 +1,4 @@
+from .compress.separate import separate as separate
 from .data.dataset import load_dataset as load_dataset
 from .data.doctor import examine as examine
 from .deploy.export import export as export

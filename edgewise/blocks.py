@@ -70,6 +70,7 @@ class InvertedResidual(nn.Module):
         expand: int = 0,
         *,
         expand_kernel: int = 1,
+        expand_rank: int = 0,
         start: int = 0,
         squeeze: int = 0,
         squeeze_act: str = "relu",
@@ -90,7 +91,7 @@ class InvertedResidual(nn.Module):
         of_start, of_expand = (1, 1) if kernel else (stride, 1) if start else (1, stride)
         self.start = Depthwise(in_chans, start, of_start, dilation, act="") if start else none
         self.expand = (
-            ConvNorm(in_chans, wide, expand_kernel, of_expand, dilation, act=act)
+            ConvNorm(in_chans, wide, expand_kernel, of_expand, dilation, rank=expand_rank, act=act)
             if expand
             else none
         )
@@ -261,19 +262,21 @@ class ResidualBlock(nn.Module):
         project: bool = False,
         dilation: int = 1,
         first_dilation: int = 1,
+        first_rank: int = 0,
+        rank: int = 0,
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
         if hidden:
             self.body = nn.Sequential(
                 ConvNorm(in_chans, hidden, 1, act="relu"),
-                ConvNorm(hidden, hidden, 3, stride, first_dilation, act="relu"),
+                ConvNorm(hidden, hidden, 3, stride, first_dilation, rank=first_rank, act="relu"),
                 ConvNorm(hidden, out, 1),
             )
         else:
             self.body = nn.Sequential(
-                ConvNorm(in_chans, out, 3, stride, first_dilation, act="relu"),
-                ConvNorm(out, out, 3, 1, dilation),
+                ConvNorm(in_chans, out, 3, stride, first_dilation, rank=first_rank, act="relu"),
+                ConvNorm(out, out, 3, 1, dilation, rank=rank),
             )
         project = project or stride > 1 or in_chans != out
         self.shortcut = ConvNorm(in_chans, out, 1, stride) if project else nn.Identity()

@@ -23,6 +23,12 @@ BLOCKS = {
     "patches": (lambda: b.Conv2d(8, 12, 2, stride=2), 12, HALF_DOWN),
     "even kernel": (lambda: b.Conv2d(8, 12, 4), 12, SAME),
     "conv norm": (lambda: b.ConvNorm(8, 8, norm="layer", act="gelu", skip=True), 8, SAME),
+    "conv norm, separated": (lambda: b.ConvNorm(8, 12, 3, 2, rank=2, act="relu"), 12, HALF_UP),
+    "separated": (
+        lambda: b.Separated(b.Conv2d(24, 24, 3, groups=24), b.Conv2d(24, 12, bias=True), rank=3),
+        12,
+        SAME,
+    ),
     "depthwise": (lambda: b.Depthwise(8, 5, stride=2), 8, HALF_UP),
     "pointwise": (lambda: b.Pointwise(8, 12), 12, SAME),
     "separable": (lambda: b.DepthwiseSeparable(8, 12, stride=2), 12, HALF_UP),

@@ -89,6 +89,17 @@ def test_only_batch_norm_takes_the_place_of_a_bias() -> None:
     assert biases["layer"] is not None and biases["none"] is not None
 
 
+def test_a_separated_convolution_by_hand() -> None:
+    block = by_hand(ConvNorm(2, 1, 3, rank=2))
+    # The first copy's sums of three and pixels; the second's left and right neighbours.
+    kernels = (1, 1, 1), (0, 1, 0), (1, 0, 0), (0, 0, 1)
+    fill(block.conv.depthwise.weight, *line(*kernels))
+    fill(block.conv.pointwise.weight, 1, 10, -2, 100)
+    fill(block.conv.pointwise.bias, 1)
+    # 3 6 5, 0 1 0, 0 1 2, 1 0 0; weighed, and one more.
+    assert run(block, image([1, 2, 3], [0, 1, 0])) == [[104, 15, 2]]
+
+
 def test_layer_norm_is_over_the_channels_of_a_pixel() -> None:
     # Of two channels, the larger becomes 1 and the smaller -1, whatever their values.
     norm = by_hand(LayerNorm2d(2))

@@ -152,6 +152,12 @@ def _set(*path: Any) -> Any:
         *((_set("head", "hidden", x), r"head.hidden.*: must be") for x in ([0], ["x"], 7)),
         (_set("stages", 3, 1, "stride", 2), r"stages\[3\]\[1\]: stride must be"),
         (_set("stages", 3, 1, "act", "swoosh"), r"stages\[3\]\[1\].act: must be one of .*'swoosh'"),
+        (_set("stem", "rank", 1), "stem: rank must be 0"),
+        (
+            _set("stages", 3, 1, "expand_rank", 1),
+            r"stages\[3\]\[1\]: expand_rank must be at most 0",
+        ),
+        (_set("stages", 3, 1, "expand_rank", -1), r"stages\[3\]\[1\].expand_rank: must be greater"),
         (_set("stages", 3, 1, []), r"stages\[3\]\[1\]: must be an object"),
         (_set("stages", 3, []), "stages: only the first may be empty"),
         (_set("stages", []), "stages: there must be one"),
@@ -169,6 +175,29 @@ def test_nonsense_names_the_row(change: Any, message: str) -> None:
     value = json.loads(json.dumps(variant("mobilenet_v2").spec().to_json()))
     change(value)
     with pytest.raises(UsageError, match=message):
+        Spec.from_json(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "most"),
+    [
+        ("resnet18", "first_rank", 9),
+        ("resnet18", "rank", 9),
+        ("resnet50", "rank", 0),  # its only 3x3 convolution is the first
+        ("vgg16", "rank", 9),
+        ("efficientnet_v2_s", "expand_rank", 9),
+        ("mobilenet_v2", "expand_rank", 0),  # 1x1
+    ],
+)
+def test_a_rank_is_at_most_the_area_of_a_dense_kernel(name: str, field: str, most: int) -> None:
+    value = variant(name).spec().to_json()
+    block = value["stages"][-2][-1]
+    if name == "efficientnet_v2_s":
+        block["expand_kernel"] = 3
+    block[field] = most
+    Spec.from_json(value)
+    block[field] = most + 1
+    with pytest.raises(UsageError, match=f": {field} must be at most {most}"):
         Spec.from_json(value)
 
 

@@ -94,7 +94,7 @@ def _layers(spec: Spec, side: int) -> Iterator[Layer]:
 def _conv(name: str, block: Conv, channels: int, side: int) -> Iterator[Layer]:
     extra = {"batch": NORM, "layer": BIAS + NORM, "none": BIAS}[block.norm]
     side = _out(side, block.kernel, block.stride, block.dilation)
-    yield _layer(name, channels, block.out, side, block.kernel, extra)
+    yield from _dense(name, channels, block.out, side, block.kernel, block.rank, extra)
 
 
 def _pool(name: str, block: Pool, channels: int, side: int) -> Iterator[Layer]:
@@ -108,7 +108,9 @@ def _mbconv(name: str, block: MBConv, channels: int, side: int) -> Iterator[Laye
         yield _layer(f"{name}.start", 1, channels, side, block.start)
     if block.expand:
         side = side if block.kernel or block.start else smaller
-        yield _layer(f"{name}.expand", channels, wide, side, block.expand_kernel)
+        yield from _dense(
+            f"{name}.expand", channels, wide, side, block.expand_kernel, block.expand_rank
+        )
     if block.kernel:
         side = smaller
         yield _layer(f"{name}.depthwise", 1, wide, side, block.kernel)
@@ -157,11 +159,12 @@ def _residual(name: str, block: Residual, channels: int, side: int) -> Iterator[
         yield _layer(f"{name}.shortcut", channels, block.out, smaller)
     if block.hidden:
         yield _layer(f"{name}.body.0", channels, block.hidden, side)
-        yield _layer(f"{name}.body.1", block.hidden, block.hidden, smaller, 3)
+        hidden = block.hidden
+        yield from _dense(f"{name}.body.1", hidden, hidden, smaller, 3, block.first_rank)
         yield _layer(f"{name}.body.2", block.hidden, block.out, smaller)
     else:
-        yield _layer(f"{name}.body.0", channels, block.out, smaller, 3)
-        yield _layer(f"{name}.body.1", block.out, block.out, smaller, 3)
+        yield from _dense(f"{name}.body.0", channels, block.out, smaller, 3, block.first_rank)
+        yield from _dense(f"{name}.body.1", block.out, block.out, smaller, 3, block.rank)
 
 
 def _head(spec: Spec, channels: int, side: int) -> Iterator[Layer]:
@@ -196,6 +199,16 @@ def _out(side: int, kernel: int, stride: int, dilation: int = 1) -> int:
     if kernel % 2 or stride == 1:
         return -(-side // stride)
     return (side - dilation * (kernel - 1) - 1) // stride + 1
+
+
+def _dense(
+    name: str, channels: int, out: int, side: int, kernel: int, rank: int, extra: int = NORM
+) -> Iterator[Layer]:
+    """A dense convolution, or the two layers that stand for it at a rank."""
+    if rank:
+        extra += BIAS if extra == NORM else 0  # a batch norm takes no bias away from it
+        yield _layer(f"{name}.conv.depthwise", 1, rank * channels, side, kernel, extra=0)
+    yield _layer(name, (rank or 1) * channels, out, side, 1 if rank else kernel, extra)
 
 
 def _layer(

@@ -9,6 +9,7 @@ import torch
 from oracles import import_torchvision
 from torch.utils.flop_counter import FlopCounterMode
 
+from edgewise.compress.separate_spec import rank_fields, with_ranks
 from edgewise.errors import UsageError
 from edgewise.families import VARIANTS, variant
 from edgewise.measure.count import Layer, count
@@ -67,6 +68,11 @@ SPECS = {
     "dilated resnet": dilate(FAMILIES["resnet50"], 16),
     "small stem": small_stem(V4),
     "small convnext": small_stem(CONVNEXT),
+    **{
+        f"{name} separated": with_ranks(spec, dict.fromkeys(rank_fields(spec), 2))
+        for name, spec in FAMILIES.items()
+        if rank_fields(spec)
+    },
     "no classes": replace(V4, classes=0),
     "even kernels": replace(FAMILIES["vgg16"], stages=(EVEN,), head=replace(V4.head, grid=2)),
     "even kernel, other stride": replace(CONVNEXT, stem=replace(CONVNEXT.stem, stride=2)),

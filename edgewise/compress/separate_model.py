@@ -1,0 +1,48 @@
+"""A trained model's dense convolutions taken apart: from a run or folder to a model folder."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from edgewise.compress.separate import Report, separate
+from edgewise.deploy.calibration import calibration_pixels
+from edgewise.deploy.predictor import open_model
+from edgewise.run_folder import Run
+from edgewise.weights.folder import save_model
+
+
+def separate_model(
+    source: str | Path,
+    output: Path,
+    rank: int | None = None,
+    macs: float | None = None,
+    calibrate: Path | None = None,
+) -> Report:
+    """Writes the model folder of a network that `edgewise.compress.separate` took apart.
+
+    A run's network is fitted on up to 256 of its own training images, any on those in `calibrate`.
+    Without images the kernels alone are approximated, which loses far more: `Report.images` is 0.
+
+    Args:
+        source: a run, a model folder or a model's name (its ImageNet weights).
+        output: a new or empty folder, or one that holds a model, which is replaced.
+        rank: see `separate`.
+        macs: likewise.
+        calibrate: a folder or file of images.
+
+    Raises:
+        UsageError: what `source`, `output`, `rank` or `macs` names can't be used.
+        EdgewiseError: a number of the network is not finite; the folder can't be written.
+    """
+    model = open_model(source)
+    images = torch.zeros(1, model.network.spec.in_chans, *[model.preprocess.size] * 2)
+    fitted = calibrate is not None or Run.is_run(Path(source))
+    if fitted:
+        pixels = calibration_pixels(source, calibrate, model.preprocess, model.labels)
+        images = model.preprocess.normalise(torch.from_numpy(pixels))
+    network, report = separate(model.network, images, rank, macs, weights_only=not fitted)
+    save_model(replace(model, network=network), output)
+    return report

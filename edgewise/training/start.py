@@ -29,6 +29,7 @@ from edgewise.training.recipe import Recipe
 from edgewise.training.teacher import TIMM, Teacher, load_teacher
 from edgewise.training.trial import RateTrial, find_batch, find_rate, plan_epochs
 from edgewise.training.world import of_torchrun
+from edgewise.weights.folder import load_model
 from edgewise.weights.pretrained import Checkpoint, choose, load_pretrained
 from edgewise.weights.pretrained import resolve as resolve_name
 
@@ -125,7 +126,13 @@ def resolve(recipe: Recipe, fetch: bool = True) -> Recipe:
         UsageError: no such model or device, its weights can't be had, or a package is missing.
         EdgewiseError: the weights can't be downloaded.
     """
-    known = variant(resolve_name(recipe.model).name)
+    if recipe.folder:
+        folder = recipe.folder.resolve()
+        folder = Run(folder).trained().model if Run.is_run(folder) else folder
+        recipe = replace(recipe, model=str(folder))
+        own_size = load_model(folder).preprocess.size
+    else:
+        own_size = variant(resolve_name(recipe.model).name).input_size
     check(recipe)
     if recipe.precision == "fp16" and pick_device(recipe.device).type != "cuda":
         raise UsageError("fp16 needs an NVIDIA GPU; on a CPU use bf16 or fp32.")
@@ -136,26 +143,36 @@ def resolve(recipe: Recipe, fetch: bool = True) -> Recipe:
         )
     if recipe.tensorboard:
         tensorboard.require()
-    pretrained = recipe.pretrained is not False
-    if pretrained:
-        try:
-            checkpoint = starting_point(recipe.model)
-        except UsageError as error:
-            if recipe.pretrained:
-                raise
-            pretrained = False
-            print(f"{recipe.model} starts from nothing, which takes many more images: {error}")
-        else:
-            if fetch:
-                load_pretrained(checkpoint.model, checkpoint.tag, checkpoint.width)
     return replace(
         recipe,
-        pretrained=pretrained,
+        pretrained=_can_start_pretrained(recipe, fetch),
         teacher=_whole_path(recipe.teacher),
-        imgsz=recipe.imgsz or min(known.input_size, LARGEST_DEFAULT_SIZE),
+        imgsz=recipe.imgsz or min(own_size, LARGEST_DEFAULT_SIZE),
         workers=_cores() if recipe.workers is None else recipe.workers,
         device=str(pick_device(recipe.device)),
     )
+
+
+def _can_start_pretrained(recipe: Recipe, fetch: bool) -> bool:
+    """Whether it starts from ImageNet weights, which are then on this machine."""
+    if recipe.folder:
+        if recipe.pretrained:
+            raise UsageError(
+                "pretrained is for a model's name: training goes on from a folder's own weights."
+            )
+        return False
+    if recipe.pretrained is False:
+        return False
+    try:
+        checkpoint = starting_point(recipe.model)
+    except UsageError as error:
+        if recipe.pretrained:
+            raise
+        print(f"{recipe.model} starts from nothing, which takes many more images: {error}")
+        return False
+    if fetch:
+        load_pretrained(checkpoint.model, checkpoint.tag, checkpoint.width)
+    return True
 
 
 def starting_point(model: str) -> Checkpoint:
@@ -172,9 +189,12 @@ def preprocess_of(recipe: Recipe) -> Preprocess:
     """The rule from an image to the input of a resolved recipe's network.
 
     Mean, std and interpolation are those of the pretrained weights. The crop keeps the whole
-    height or width: on a user's photos the object is often near an edge.
+    height or width: on a user's photos the object is often near an edge. A model folder's rule
+    stays as it is, but for the size.
     """
     size = recipe.imgsz or LARGEST_DEFAULT_SIZE
+    if recipe.folder:
+        return replace(load_model(recipe.folder).preprocess, size=size)
     if recipe.pretrained:
         return replace(starting_point(recipe.model).preprocess, size=size, crop=1.0)
     return Preprocess(size, 1.0, "bilinear", IMAGENET_MEAN, IMAGENET_STD)

@@ -1,0 +1,133 @@
+"""Structured pruning: a smaller network of the channels that matter most, with their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from edgewise.compress.groups import channel_groups, resized
+from edgewise.compress.importance import CRITERIA, Batch, importance
+from edgewise.compress.widths import sizes_for, sizes_without
+from edgewise.errors import UsageError
+from edgewise.layers import GRN
+from edgewise.measure.count import count
+from edgewise.model import Model
+from edgewise.network import Network, build
+from edgewise.validation import one_of, record
+
+TARGETS = ("channels", "macs")
+
+
+@record()
+class Pruning:
+    """What is to go.
+
+    Attributes:
+        part: of the target, such as 0.3.
+        target: of what: the channels of each group, or the MACs.
+        criterion: which channels stay: see `importance`.
+        multiple: widths are rounded to one.
+        seed: for the criterion "random".
+
+    Raises:
+        UsageError: a value is out of range.
+    """
+
+    part: Annotated[float, Field(ge=0, lt=1)]
+    target: Annotated[str, one_of(*TARGETS)] = "channels"
+    criterion: Annotated[str, one_of(*CRITERIA)] = "l2"
+    multiple: Annotated[int, Field(ge=1, le=256)] = 8
+    seed: int = 0
+
+
+def prune(model: Model, how: Pruning, batches: Sequence[Batch]) -> Model:
+    """The model without its least important channels, in evaluation mode; `model` is unchanged.
+
+    Its batch norms get the statistics of the batches: those that they had are of other sums. If
+    nothing goes, everything stays as it is.
+
+    Args:
+        model: of any network.
+        how: what is to go.
+        batches: of training images, normalised as the model's are, with their labels.
+
+    Raises:
+        UsageError: a group of channels would be emptied (the message names it), or there are no
+            batches.
+    """
+    spec, size = model.network.spec, model.preprocess.size
+    if not batches:
+        raise UsageError("pruning needs some training images, for the statistics of batch norm.")
+    if how.target == "macs":
+        sizes = sizes_for(spec, how.part, how.multiple, lambda other: count(other, size).macs)
+    else:
+        sizes = sizes_without(spec, how.part, how.multiple)
+    if resized(spec, sizes) == spec:
+        return model
+    scores = importance(model.network, how.criterion, batches, how.seed)
+    kept = {
+        group.name: scores[group.name].topk(sizes[group.places]).indices
+        for group in channel_groups(spec)
+    }
+    network = with_channels(model.network, kept)
+    recalibrate(network, (inputs for inputs, _ in batches))
+    return replace(model, network=network)
+
+
+def with_channels(network: Network, kept: Mapping[str, Tensor]) -> Network:
+    """A network of some of the channels, with their weights, in evaluation mode.
+
+    Where the others were zero, its answers are the same to rounding, but for two layers: a layer
+    norm over fewer channels has another mean. GRN's factor is scaled so that it has not.
+
+    Args:
+        network: of any kind; it is not changed.
+        kept: the indices of the channels that stay, by the group's name, in any order; groups that
+            are not named stay whole. Groups of the same places keep as many.
+
+    Raises:
+        UsageError: a group would be left with none.
+    """
+    state = network.state_dict()
+    sizes = {}
+    for group in channel_groups(network.spec):
+        if group.name not in kept:
+            continue
+        indices = kept[group.name].sort().values
+        if not len(indices):
+            raise UsageError(f"nothing would be left of {group.name}. Keep one channel at least.")
+        sizes[group.places] = len(indices)
+        for part in group.slices:
+            entries = indices[:, None] * part.repeat + torch.arange(part.repeat)
+            state[part.tensor] = state[part.tensor].index_select(part.dim, entries.flatten())
+    for name, module in network.named_modules():
+        if isinstance(module, GRN):  # it divides by the mean of all channels' norms
+            new = state[f"{name}.weight"]
+            state[f"{name}.weight"] = new * (len(module.weight) / len(new))
+    smaller = build(resized(network.spec, sizes))
+    smaller.load_state_dict(state)
+    return smaller.eval()
+
+
+@torch.no_grad()
+def recalibrate(network: Network, batches: Iterable[Tensor]) -> None:
+    """Gives every batch norm the statistics of these inputs (N, C, H, W), each batch counting alike.
+
+    Nothing else changes. The network is left in evaluation mode, without dropout all along.
+    """
+    norms = [module for module in network.eval().modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean of all batches
+        norm.train()
+    if norms:
+        for inputs in batches:
+            network(inputs)
+    for norm in norms:
+        norm.momentum = network.spec.norm_momentum
+        norm.eval()

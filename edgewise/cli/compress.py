@@ -11,12 +11,10 @@ import click
 
 from edgewise.cli.train import RUNS
 from edgewise.cli.words import Part
+from edgewise.compress.pruning import CRITERIA, TARGETS, Pruning
 
 if TYPE_CHECKING:
     from edgewise.run_folder import Run
-
-TARGETS = ("channels", "macs", "latency")
-CRITERIA = ("l1", "l2", "taylor", "random")
 
 
 @click.command(
@@ -78,7 +76,6 @@ def command(
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `edgewise train`
 
-    from edgewise.compress.prune import Pruning
     from edgewise.compress.pruned_run import compress
     from edgewise.run_folder import Run
     from edgewise.training.interrupt import Stopped

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -28,6 +28,7 @@ from edgewise.spec import (
     Spec,
 )
 
+R = TypeVar("R", AnyBlock, Conv, Head)
 Place = tuple[str, str]  # a row of a spec, such as "stem" or "stages.1.0", and a field of it
 
 
@@ -93,23 +94,26 @@ def resized(spec: Spec, sizes: Mapping[tuple[Place, ...], int]) -> Spec:
     Raises:
         UsageError: a number is out of range.
     """
-    new: dict[str, dict[str, int]] = {}
+    new: dict[str, dict[str, Any]] = {}
     for group in channel_groups(spec):
         for row, name in group.places:  # all of them: a ConvNeXt's expand may be left to its out
             new.setdefault(row, {})[name] = sizes.get(group.places, group.size)
     head = new.pop("head", {})
     hidden = tuple(head.pop(f"hidden.{i}") for i in range(len(spec.head.hidden)))
     stages = tuple(
-        tuple(replace(block, **new[f"stages.{s}.{b}"]) for b, block in enumerate(stage))
+        tuple(_with(block, new[f"stages.{s}.{b}"]) for b, block in enumerate(stage))
         for s, stage in enumerate(spec.stages)
     )
-    changes: dict[str, Any] = {"hidden": hidden, **head}
     return replace(
         spec,
-        stem=replace(spec.stem, **new["stem"]),
+        stem=_with(spec.stem, new["stem"]),
         stages=stages,
-        head=replace(spec.head, **changes),
+        head=_with(spec.head, {"hidden": hidden, **head}),
     )
+
+
+def _with(row: R, fields: Mapping[str, Any]) -> R:
+    return replace(row, **fields)
 
 
 def _layer_of(tensor: str, layers: Mapping[str, int]) -> str:

@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgewise.compress.groups import Group, Slice, channel_groups
+from edgewise.compress.pruning import CRITERIA
 from edgewise.errors import UsageError, unknown
 from edgewise.layers import ConvNorm
 from edgewise.network import Network
 
-CRITERIA = ("l1", "l2", "taylor", "random")
 Batch = tuple[Tensor, Tensor]  # float (N, C, H, W) inputs, int64 (N,) labels
 
 

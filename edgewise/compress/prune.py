@@ -4,45 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from edgewise.compress.groups import channel_groups, resized
-from edgewise.compress.importance import CRITERIA, Batch, importance
+from edgewise.compress.importance import Batch, importance
+from edgewise.compress.latency import relative_latency
+from edgewise.compress.pruning import Pruning
 from edgewise.compress.widths import sizes_for, sizes_without
 from edgewise.errors import UsageError
 from edgewise.layers import GRN
 from edgewise.measure.count import count
 from edgewise.model import Model
 from edgewise.network import Network, build
-from edgewise.validation import one_of, record
 
-TARGETS = ("channels", "macs")
-
-
-@record()
-class Pruning:
-    """What is to go.
-
-    Attributes:
-        part: of the target, such as 0.3.
-        target: of what: the channels of each group, or the MACs.
-        criterion: which channels stay: see `importance`.
-        multiple: widths are rounded to one.
-        seed: for the criterion "random".
-
-    Raises:
-        UsageError: a value is out of range.
-    """
-
-    part: Annotated[float, Field(ge=0, lt=1)]
-    target: Annotated[str, one_of(*TARGETS)] = "channels"
-    criterion: Annotated[str, one_of(*CRITERIA)] = "l2"
-    multiple: Annotated[int, Field(ge=1, le=256)] = 8
-    seed: int = 0
+SUFFIX = "_pruned"  # of the network's name: it is no longer the published one
 
 
 def prune(model: Model, how: Pruning, batches: Sequence[Batch]) -> Model:
@@ -63,10 +40,13 @@ def prune(model: Model, how: Pruning, batches: Sequence[Batch]) -> Model:
     spec, size = model.network.spec, model.preprocess.size
     if not batches:
         raise UsageError("pruning needs some training images, for the statistics of batch norm.")
-    if how.target == "macs":
+    if how.target == "channels":
+        sizes = sizes_without(spec, how.part, how.multiple)
+    elif how.target == "macs":
         sizes = sizes_for(spec, how.part, how.multiple, lambda other: count(other, size).macs)
     else:
-        sizes = sizes_without(spec, how.part, how.multiple)
+        relative = relative_latency(model.network, size)
+        sizes = sizes_for(spec, how.part, how.multiple, relative)
     if resized(spec, sizes) == spec:
         return model
     scores = importance(model.network, how.criterion, batches, how.seed)
@@ -76,6 +56,8 @@ def prune(model: Model, how: Pruning, batches: Sequence[Batch]) -> Model:
     }
     network = with_channels(model.network, kept)
     recalibrate(network, (inputs for inputs, _ in batches))
+    name = spec.name.removesuffix(SUFFIX) + SUFFIX
+    network.spec = replace(network.spec, name=name)
     return replace(model, network=network)
 
 
@@ -116,9 +98,10 @@ def with_channels(network: Network, kept: Mapping[str, Tensor]) -> Network:
 
 @torch.no_grad()
 def recalibrate(network: Network, batches: Iterable[Tensor]) -> None:
-    """Gives every batch norm the statistics of these inputs (N, C, H, W), each batch counting alike.
+    """Gives every batch norm the statistics of these inputs (N, C, H, W).
 
-    Nothing else changes. The network is left in evaluation mode, without dropout all along.
+    All batches count alike, and nothing else changes. The network is left in evaluation mode; it
+    is in it all along, without dropout.
     """
     norms = [module for module in network.eval().modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:

@@ -10,11 +10,12 @@ import numpy as np
 
 from edgewise.compress.groups import channel_groups
 from edgewise.compress.importance import Batch
-from edgewise.compress.prune import Pruning, prune
+from edgewise.compress.prune import prune
+from edgewise.compress.pruning import Pruning
 from edgewise.compress.retrain import check_unused, retrain
 from edgewise.data.dataset import read_dataset
 from edgewise.data.loader import evaluation_batches
-from edgewise.files import sha256_file, write_json
+from edgewise.files import sha256_file
 from edgewise.measure.count import count
 from edgewise.model import Model
 from edgewise.run_folder import Run

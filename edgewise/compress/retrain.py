@@ -14,13 +14,11 @@ from edgewise.run_folder import Run
 from edgewise.training.defaults import fit
 from edgewise.training.loop import train
 from edgewise.training.recipe import Recipe
-from edgewise.training.start import environment, resolve
+from edgewise.training.start import environment, resolve, weights_licence
 from edgewise.weights.folder import save_model
 
 
-def retrain(
-    model: Model, original: Run, root: Path, facts: dict[str, Any], epochs: int = 0
-) -> Run:
+def retrain(model: Model, original: Run, root: Path, facts: dict[str, Any], epochs: int = 0) -> Run:
     """Makes the run `root` and trains `model` in it, with the original's model as its teacher.
 
     Data, split and settings are the original run's. Everything learns from the first epoch on, at
@@ -56,7 +54,7 @@ def retrain(
     )
     recipe = fit(resolve(recipe), dataset)
     write_dataset(dataset, new)
-    write_json(new.compression, facts)
+    write_json(new.compression, {**facts, "weights_licence": weights_licence(original, old)})
     write_json(new.environment, environment(recipe))
     recipe.write(new.recipe)  # last: it makes the folder a run
     return train(recipe, root, resume=True)

@@ -27,9 +27,9 @@ def sizes_without(spec: Spec, part: float, multiple: int) -> Sizes:
     steps = [step for step in _steps(spec, multiple) if step.part < part]
     if empty := next((step.group for step in steps if not step.size), None):
         raise UsageError(
-            f"taking {part:.0%} of the channels out would empty {empty.name}: of its {empty.size}, "
-            f"{empty.size * (1 - part):.3g} would be left, and widths are multiples of {multiple}. "
-            "Take less out, or round to a smaller multiple."
+            f"taking {100 * part:.4g}% of the channels out would empty {empty.name}: of its "
+            f"{empty.size}, {empty.size * (1 - part):.3g} would be left, and widths are multiples "
+            f"of {multiple}. Take less out, or round to a smaller multiple."
         )
     return _after(spec, steps)
 
@@ -58,8 +58,8 @@ def sizes_for(spec: Spec, part: float, multiple: int, cost: Callable[[Spec], flo
     if part and (most := gone(len(steps))) < part:
         empty = every[len(steps)].group.name if every else "every layer"
         raise UsageError(
-            f"{part:.0%} less would empty {empty}: the most that can go is {most:.0%}, with widths "
-            f"that are multiples of {multiple}. Take less out, or round to a smaller multiple."
+            f"{100 * part:.4g}% less would empty {empty}: {100 * most:.3g}% is the most, with "
+            f"widths that are multiples of {multiple}. Take less out, or round to a smaller one."
         )
     fewest = bisect_left(range(len(steps)), part, key=gone) if part else 0
     return _after(spec, steps[:fewest])

@@ -17,7 +17,7 @@ from edgewise.data.cache import ImageCache
 from edgewise.data.dataset import Dataset, describe, load_dataset, read_dataset, write_dataset
 from edgewise.errors import UsageError
 from edgewise.families import variant
-from edgewise.files import remove_halves, write_json
+from edgewise.files import read_json, remove_halves, write_json
 from edgewise.measure.latency import machine
 from edgewise.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from edgewise.run_folder import Run
@@ -183,6 +183,19 @@ def starting_point(model: str) -> Checkpoint:
     """
     name, width, _, tag = resolve_name(model)
     return choose(name, tag, width)
+
+
+def weights_licence(run: Run, recipe: Recipe) -> str | None:
+    """The licence of the published weights that a run's are made of, as an SPDX identifier.
+
+    None where it started from fresh ones, or from a folder of which nobody said it.
+    """
+    if recipe.pretrained:
+        return starting_point(recipe.model).licence
+    made_of: dict[str, str | None] = {}
+    if run.compression.is_file():
+        made_of = read_json(run.compression)
+    return made_of.get("weights_licence")
 
 
 def preprocess_of(recipe: Recipe) -> Preprocess:

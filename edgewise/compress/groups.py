@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import torch
@@ -75,6 +76,7 @@ class Group:
         return sum(layers[name] for name in touched)
 
 
+@lru_cache(maxsize=16)  # it is asked again and again while widths are looked for
 def channel_groups(spec: Spec) -> tuple[Group, ...]:
     """All groups of a network, from the stem to the head.
 

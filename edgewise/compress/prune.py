@@ -12,7 +12,7 @@ from edgewise.compress.groups import channel_groups, resized
 from edgewise.compress.importance import Batch, importance
 from edgewise.compress.latency import relative_latency
 from edgewise.compress.pruning import Pruning
-from edgewise.compress.widths import sizes_for, sizes_without
+from edgewise.compress.widths import Sizes, sizes_for, sizes_without
 from edgewise.errors import UsageError
 from edgewise.layers import GRN
 from edgewise.measure.count import count
@@ -73,17 +73,21 @@ def with_channels(network: Network, kept: Mapping[str, Tensor]) -> Network:
             are not named stay whole. Groups of the same places keep as many.
 
     Raises:
-        UsageError: a group would be left with none.
+        UsageError: a group would be left with none, or with another number than one of the same
+            places.
     """
     state = network.state_dict()
-    sizes = {}
+    sizes: Sizes = {}
     for group in channel_groups(network.spec):
-        if group.name not in kept:
-            continue
-        indices = kept[group.name].sort().values
-        if not len(indices):
+        indices = kept.get(group.name, torch.arange(group.size)).sort().values
+        size = sizes.setdefault(group.places, len(indices))
+        if not size:
             raise UsageError(f"nothing would be left of {group.name}. Keep one channel at least.")
-        sizes[group.places] = len(indices)
+        if size != len(indices):
+            raise UsageError(
+                f"{group.name} keeps {len(indices)} channels, and must keep {size}: it shares a "
+                "number of the spec with another group."
+            )
         for part in group.slices:
             entries = indices[:, None] * part.repeat + torch.arange(part.repeat)
             state[part.tensor] = state[part.tensor].index_select(part.dim, entries.flatten())

@@ -81,7 +81,7 @@ def _steps(spec: Spec, multiple: int) -> list[_Step]:
         step = multiple // math.gcd(multiple, group.each)
         if group.size > step:
             steps += [
-                _Step(1 - (size + step / 2) / group.size, group, size)
+                _Step(max(0.0, 1 - (size + step / 2) / group.size), group, size)
                 for size in range(0, group.size, step)
             ]
     return sorted(steps, key=lambda step: step.part)

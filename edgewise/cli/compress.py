@@ -76,7 +76,7 @@ def command(
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `edgewise train`
 
-    from edgewise.compress.pruned_run import compress
+    from edgewise.compress.pruned_run import prune_run
     from edgewise.run_folder import Run
     from edgewise.training.interrupt import Stopped
     from edgewise.training.start import default_root
@@ -86,7 +86,7 @@ def command(
     original = Run.open(run)
     root = RUNS / name if name else default_root(f"{run.resolve().name}-pruned", RUNS)
     try:
-        made = compress(original, root, Pruning(part, target, criterion, multiple), epochs or 0)
+        made = prune_run(original, root, Pruning(part, target, criterion, multiple), epochs or 0)
     except Stopped as stop:
         click.echo(str(stop), err=True)
         sys.exit(stop.exit_status)

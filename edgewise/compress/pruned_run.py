@@ -25,7 +25,7 @@ IMAGES = 256  # of training, for the criterion and for batch norm
 BATCH = 32
 
 
-def compress(run: Run, root: Path, how: Pruning, epochs: int = 0) -> Run:
+def prune_run(run: Run, root: Path, how: Pruning, epochs: int = 0) -> Run:
     """Prunes a run's model and trains it again; see `prune` and `retrain`.
 
     `root/start` is the pruned model before it was trained, `root/compress.json` says what was done.

@@ -64,8 +64,9 @@ def prune(model: Model, how: Pruning, batches: Sequence[Batch]) -> Model:
 def with_channels(network: Network, kept: Mapping[str, Tensor]) -> Network:
     """A network of some of the channels, with their weights, in evaluation mode.
 
-    Where the others were zero, its answers are the same to rounding, but for two layers: a layer
-    norm over fewer channels has another mean. GRN's factor is scaled so that it has not.
+    Where the others were zero, its answers are the same to rounding, unless a layer norm counted
+    them: over fewer channels its mean is another. So is GRN's, whose factor is scaled to make up
+    for it.
 
     Args:
         network: of any kind; it is not changed.

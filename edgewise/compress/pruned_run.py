@@ -15,6 +15,7 @@ from edgewise.compress.pruning import Pruning
 from edgewise.compress.retrain import check_unused, retrain
 from edgewise.data.dataset import read_dataset
 from edgewise.data.loader import evaluation_batches
+from edgewise.errors import UsageError
 from edgewise.files import sha256_file
 from edgewise.measure.count import count
 from edgewise.model import Model
@@ -37,13 +38,19 @@ def prune_run(run: Run, root: Path, how: Pruning, epochs: int = 0) -> Run:
         epochs: how many; 0 for as many as the run had.
 
     Raises:
-        UsageError: the run has no model or no images any more, `root` is in use, or a group of
-            channels would be emptied (the message names it). Nothing was written.
+        UsageError: the run has no model or no images any more, `root` is in use, a group of
+            channels would be emptied (the message names it), or none would lose any. Nothing was
+            written.
         Stopped, Diverged, EdgewiseError: see `train`.
     """
     check_unused(root)
     model = load_model(run.trained().model)
     smaller = prune(model, how, training_batches(run, model))
+    if smaller is model:
+        raise UsageError(
+            f"nothing would go: {100 * how.part:.4g}% is less than what widths are rounded by. Take "
+            "more out, or round to a smaller multiple."
+        )
     size = model.preprocess.size
     before, after = (count(m.network.spec, size) for m in (model, smaller))
     old, new = (channel_groups(m.network.spec) for m in (model, smaller))

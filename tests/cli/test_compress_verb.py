@@ -77,6 +77,7 @@ def test_it_has_the_same_split_and_learned_from_the_old_one(made: Path, small: R
     assert not torch.equal(*kernels)  # it has learned
 
 
+@pytest.mark.slow
 def test_it_is_a_run_like_any_other(
     made: Path, small: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,6 +104,7 @@ def test_bad_calls(made: Path, small: Run, monkeypatch: pytest.MonkeyPatch) -> N
         (("runs/first", "--prune", "30%", "--name", "small"), 2, "Choose another --name"),
         (("runs/first", "--prune", "30%", "--name", "a/b"), 2, "without a path"),
         (("runs/first", "--prune", "99%", "--name", "x"), 2, "would empty stem"),
+        (("runs/first", "--prune", "1%", "--round", 32, "--name", "x"), 2, "nothing would go: 1%"),
         (("runs/first", "--prune", "99.9%", "--target", "macs", "--name", "x"), 2, "would empty"),
     ):
         call = edgewise("compress", *arguments)

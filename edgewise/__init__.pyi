@@ -1,3 +1,6 @@
+from .compress.prune import prune as prune
+from .compress.pruned_run import prune_run as prune_run
+from .compress.pruning import Pruning as Pruning
 from .compress.separate import separate as separate
 from .data.dataset import load_dataset as load_dataset
 from .data.doctor import examine as examine

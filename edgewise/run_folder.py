@@ -55,6 +55,16 @@ class Run:
         return self.root / "checkpoints"
 
     @property
+    def start(self) -> Path:
+        """The model folder that training began with, if it was made of another run's (compress)."""
+        return self.root / "start"
+
+    @property
+    def compression(self) -> Path:
+        """What was done to the other run's model, and what it cost before and after (compress)."""
+        return self.root / "compress.json"
+
+    @property
     def model(self) -> Path:
         """The best weights so far, as a model folder (train)."""
         return self.root / "model"

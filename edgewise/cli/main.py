@@ -21,6 +21,7 @@ VERBS = {
     "data": "Pack images into shards; show them as a network sees them.",
     "train": "Train a model on a folder of labelled images.",
     "eval": "Measure a run's accuracy on images that it has not seen.",
+    "compress": "Make a smaller model of a trained one.",
     "export": "Write a model as one file for another runtime.",
     "verify": "Check that the exported file gives the model's own answers.",
     "predict": "Name what is in images.",

@@ -51,6 +51,22 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
         return minutes
 
 
+class Part(click.ParamType):  # type: ignore[type-arg]
+    """30% or 0.3, as a number above 0 and below 1."""
+
+    name = "part"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The part."""
+        match = re.fullmatch(r"(\d*\.?\d+)( *%)?", str(value).strip())
+        part = float(match[1]) / (100 if match[2] else 1) if match else 0.0
+        if not 0 < part < 1:
+            self.fail(f"'{value}' is not a part such as 30% or 0.3", param, ctx)
+        return part
+
+
 class Bytes(click.ParamType):  # type: ignore[type-arg]
     """256MB or 1.5GB, as bytes."""
 

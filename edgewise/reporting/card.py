@@ -9,7 +9,7 @@ import re
 from edgewise.reporting.numbers import percent, plural
 from edgewise.reporting.record import Record
 from edgewise.reporting.views import SPLIT_NAMES, Accuracy, class_counts, confused_pairs
-from edgewise.training.start import starting_point
+from edgewise.training.start import weights_licence
 
 FEW_IMAGES = 20  # of a class; below, neither its training nor its recall says much
 
@@ -26,7 +26,7 @@ def yaml(text: object) -> str:
 
 def licence(record: Record) -> str | None:
     """The licence of the weights that training started from, as an SPDX identifier."""
-    return starting_point(record.recipe.model).licence if record.recipe.pretrained else None
+    return weights_licence(record.run, record.recipe)
 
 
 def split_totals(record: Record) -> dict[str, int]:

@@ -60,6 +60,19 @@ class Record:
         """The run folder, quoted for a shell."""
         return shlex.quote(str(self.run.root))
 
+    @property
+    def network(self) -> str:
+        """What it is called, by its recipe or by the folder that it started from."""
+        folder = self.recipe.folder
+        return self.spec["name"] if folder and self.spec else self.recipe.model
+
+    @property
+    def origin(self) -> str:
+        """Where its first weights are from."""
+        if self.recipe.pretrained:
+            return "fine-tuned from ImageNet weights"
+        return "trained on from another model" if self.recipe.folder else "trained from scratch"
+
     def command(self, verb: str) -> str:
         """The command line that runs `verb` on this run."""
         return f"edgewise {verb} {self.folder}"

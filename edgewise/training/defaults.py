@@ -8,6 +8,7 @@ from dataclasses import replace
 from edgewise.data.dataset import Dataset
 from edgewise.errors import UsageError
 from edgewise.training.recipe import Recipe
+from edgewise.weights.folder import load_model
 from edgewise.weights.pretrained import resolve as resolve_name
 
 EPOCHS = 10
@@ -52,12 +53,12 @@ def fit(recipe: Recipe, dataset: Dataset, processes: int = 1) -> Recipe:
         )
     steps = math.ceil(images / batch)
     epochs = recipe.epochs or max(EPOCHS, math.ceil(LEAST_STEPS / steps), recipe.stages)
-    pretrained, size = bool(recipe.pretrained), recipe.imgsz or 0
+    pretrained, size = bool(recipe.pretrained) or recipe.folder is not None, recipe.imgsz or 0
     freeze = pretrained and batch < NORM_NEEDS * recipe.accumulate * processes
     uneven = max(counts) > UNEVEN * min(counts)
     balance = uneven if recipe.balance is None else recipe.balance
     light = LIGHT_MAGNITUDE if images < FEW_IMAGES else MAGNITUDE
-    convnext = resolve_name(recipe.model).name.startswith("convnext")
+    convnext = _network(recipe).startswith("convnext")
     chosen = replace(
         recipe,
         batch=batch,
@@ -89,6 +90,13 @@ def check(recipe: Recipe) -> None:
             f"a batch of {recipe.batch} can't be computed in {recipe.accumulate} parts: batch norm "
             "needs two images or more in each"
         )
+
+
+def _network(recipe: Recipe) -> str:
+    """The name of the network."""
+    if recipe.folder:
+        return load_model(recipe.folder).network.spec.name
+    return resolve_name(recipe.model).name
 
 
 def _batch(images: int) -> int:

@@ -32,7 +32,10 @@ class Recipe:
     """
 
     data: str = Field(description="Folder or file of labelled images.")
-    model: str = Field("efficientnet_lite0", description="Network to train; see `edgewise models`.")
+    model: str = Field(
+        "efficientnet_lite0",
+        description="Network to train, see `edgewise models`; or a model folder to go on from.",
+    )
     pretrained: bool | None = Field(
         None, description="Start from ImageNet weights. Default: if the model has them."
     )
@@ -231,6 +234,12 @@ class Recipe:
         description="Processes that decode images; 0 is none. Default: one a core, at most 8.",
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 or mps.")
+
+    @property
+    def folder(self) -> Path | None:
+        """The model folder that training starts from; None where `model` is a network's name."""
+        path = Path(self.model)
+        return path if path.is_dir() or path.is_absolute() else None
 
     def write(self, path: Path) -> None:
         """Writes the recipe as JSON."""

@@ -17,7 +17,7 @@ from edgewise.data.cache import ImageCache
 from edgewise.data.dataset import Dataset, describe, load_dataset, read_dataset, write_dataset
 from edgewise.errors import UsageError
 from edgewise.families import variant
-from edgewise.files import remove_halves, write_json
+from edgewise.files import read_json, remove_halves, write_json
 from edgewise.measure.latency import machine
 from edgewise.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from edgewise.run_folder import Run
@@ -29,6 +29,7 @@ from edgewise.training.recipe import Recipe
 from edgewise.training.teacher import TIMM, Teacher, load_teacher
 from edgewise.training.trial import RateTrial, find_batch, find_rate, plan_epochs
 from edgewise.training.world import of_torchrun
+from edgewise.weights.folder import load_model
 from edgewise.weights.pretrained import Checkpoint, choose, load_pretrained
 from edgewise.weights.pretrained import resolve as resolve_name
 
@@ -125,7 +126,13 @@ def resolve(recipe: Recipe, fetch: bool = True) -> Recipe:
         UsageError: no such model or device, its weights can't be had, or a package is missing.
         EdgewiseError: the weights can't be downloaded.
     """
-    known = variant(resolve_name(recipe.model).name)
+    if recipe.folder:
+        folder = recipe.folder.resolve()
+        folder = Run(folder).trained().model if Run.is_run(folder) else folder
+        recipe = replace(recipe, model=str(folder))
+        own_size = load_model(folder).preprocess.size
+    else:
+        own_size = variant(resolve_name(recipe.model).name).input_size
     check(recipe)
     if recipe.precision == "fp16" and pick_device(recipe.device).type != "cuda":
         raise UsageError("fp16 needs an NVIDIA GPU; on a CPU use bf16 or fp32.")
@@ -138,26 +145,36 @@ def resolve(recipe: Recipe, fetch: bool = True) -> Recipe:
         )
     if recipe.tensorboard:
         tensorboard.require()
-    pretrained = recipe.pretrained is not False
-    if pretrained:
-        try:
-            checkpoint = starting_point(recipe.model)
-        except UsageError as error:
-            if recipe.pretrained:
-                raise
-            pretrained = False
-            print(f"{recipe.model} starts from nothing, which takes many more images: {error}")
-        else:
-            if fetch:
-                load_pretrained(checkpoint.model, checkpoint.tag, checkpoint.width)
     return replace(
         recipe,
-        pretrained=pretrained,
+        pretrained=_can_start_pretrained(recipe, fetch),
         teacher=_whole_path(recipe.teacher),
-        imgsz=recipe.imgsz or min(known.input_size, LARGEST_DEFAULT_SIZE),
+        imgsz=recipe.imgsz or min(own_size, LARGEST_DEFAULT_SIZE),
         workers=_cores() if recipe.workers is None else recipe.workers,
         device=str(pick_device(recipe.device)),
     )
+
+
+def _can_start_pretrained(recipe: Recipe, fetch: bool) -> bool:
+    """Whether it starts from ImageNet weights, which are then on this machine."""
+    if recipe.folder:
+        if recipe.pretrained:
+            raise UsageError(
+                "pretrained is for a model's name: training goes on from a folder's own weights."
+            )
+        return False
+    if recipe.pretrained is False:
+        return False
+    try:
+        checkpoint = starting_point(recipe.model)
+    except UsageError as error:
+        if recipe.pretrained:
+            raise
+        print(f"{recipe.model} starts from nothing, which takes many more images: {error}")
+        return False
+    if fetch:
+        load_pretrained(checkpoint.model, checkpoint.tag, checkpoint.width)
+    return True
 
 
 def starting_point(model: str) -> Checkpoint:
@@ -170,13 +187,29 @@ def starting_point(model: str) -> Checkpoint:
     return choose(name, tag, width)
 
 
+def weights_licence(run: Run, recipe: Recipe) -> str | None:
+    """The licence of the published weights that a run's are made of, as an SPDX identifier.
+
+    None where it started from fresh ones, or from a folder of which nobody said it.
+    """
+    if recipe.pretrained:
+        return starting_point(recipe.model).licence
+    made_of: dict[str, str | None] = {}
+    if run.compression.is_file():
+        made_of = read_json(run.compression)
+    return made_of.get("weights_licence")
+
+
 def preprocess_of(recipe: Recipe) -> Preprocess:
     """The rule from an image to the input of a resolved recipe's network.
 
     Mean, std and interpolation are those of the pretrained weights. The crop keeps the whole
-    height or width: on a user's photos the object is often near an edge.
+    height or width: on a user's photos the object is often near an edge. A model folder's rule
+    stays as it is, but for the size.
     """
     size = recipe.imgsz or LARGEST_DEFAULT_SIZE
+    if recipe.folder:
+        return replace(load_model(recipe.folder).preprocess, size=size)
     if recipe.pretrained:
         return replace(starting_point(recipe.model).preprocess, size=size, crop=1.0)
     return Preprocess(size, 1.0, "bilinear", IMAGENET_MEAN, IMAGENET_STD)

@@ -1,0 +1,70 @@
+"""A run of a model that was made of another run's: the same data, learned from the old answers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from edgewise.data.dataset import read_dataset, write_dataset
+from edgewise.errors import UsageError
+from edgewise.files import write_json
+from edgewise.model import Model
+from edgewise.run_folder import Run
+from edgewise.training.defaults import fit
+from edgewise.training.loop import train
+from edgewise.training.recipe import Recipe
+from edgewise.training.start import environment, resolve, weights_licence
+from edgewise.weights.folder import save_model
+
+
+def retrain(model: Model, original: Run, root: Path, facts: dict[str, Any], epochs: int = 0) -> Run:
+    """Makes the run `root` and trains `model` in it, with the original's model as its teacher.
+
+    Data, split and settings are the original run's. Everything learns from the first epoch on, at
+    one size of image. What was stopped goes on with `edgewise train --resume`, as any run.
+
+    Args:
+        model: to begin with; kept as `Run.start`.
+        original: the run that it was made of.
+        root: of the new run.
+        facts: plain values for `Run.compression`: what was done to the model.
+        epochs: how many; 0 for as many as the original had.
+
+    Raises:
+        UsageError: `root` is in use, or the original run has no model or no images any more.
+        Stopped, Diverged, EdgewiseError: see `train`.
+    """
+    new = Run(root)
+    check_unused(root)
+    dataset = read_dataset(original.trained())
+    old = Recipe.read(original.recipe)
+    save_model(model, new.start)
+    recipe = replace(
+        old,
+        model=str(new.start),
+        pretrained=False,
+        teacher=str(original.root),
+        epochs=epochs or old.epochs,
+        minutes=None,
+        head_epochs=0,
+        stages=1,
+        find_batch=False,
+        find_lr=False,
+    )
+    recipe = fit(resolve(recipe), dataset)
+    write_dataset(dataset, new)
+    write_json(new.compression, {**facts, "weights_licence": weights_licence(original, old)})
+    write_json(new.environment, environment(recipe))
+    recipe.write(new.recipe)  # last: it makes the folder a run
+    return train(recipe, root, resume=True)
+
+
+def check_unused(root: Path) -> None:
+    """Whether a run can be made in `root`: it is no file, and nothing is in it.
+
+    Raises:
+        UsageError: it can't.
+    """
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise UsageError(f"{root} holds something already. Choose another --name.")

@@ -1,0 +1,140 @@
+"""`edgewise compress` from a small run to one that evaluates and exports like any other."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from commandline import edgewise
+from photos import write_photos
+from small import small_model
+
+from edgewise.data.dataset import load_dataset, read_dataset, write_dataset
+from edgewise.deploy.export import export
+from edgewise.deploy.verify import verify
+from edgewise.files import sha256_file
+from edgewise.measure.count import count
+from edgewise.run_folder import Run
+from edgewise.training.recipe import Recipe
+from edgewise.weights.folder import load_model, save_model
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with runs/first and its pruned runs/small; not to be changed."""
+    root = tmp_path_factory.mktemp("compress")
+    dataset = load_dataset(write_photos(root / "photos", {"a": 20, "b": 16}), workers=1)
+    run = Run(root / "runs" / "first")
+    run.root.mkdir(parents=True)
+    Recipe(
+        data="photos", model="mobilenet_v3_small", pretrained=False, imgsz=32, epochs=3, batch=8,
+        workers=0, flip=False, dropout=0.1, stages=2, first_imgsz=24,
+    ).write(run.recipe)  # fmt: skip
+    write_dataset(dataset, run)
+    save_model(small_model("mobilenet_v3_small", dataset.classes, size=32), run.model)
+    return root
+
+
+@pytest.fixture(scope="module")
+def small(made: Path) -> Run:
+    before = {path: sha256_file(path) for path in made.rglob("*") if path.is_file()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(made)
+        call = edgewise(
+            "compress", "runs/first", "--prune", "30%", "--epochs", 1, "--name", "small"
+        )
+    assert call.status == 0, call.errors
+    assert "VAL ACCURACY" in call.output and "edgewise eval runs/small" in call.output
+    assert {path: sha256_file(path) for path in before} == before  # nothing of the old run moved
+    return Run(made / "runs" / "small")
+
+
+def test_the_new_run_is_smaller_and_says_what_was_done(made: Path, small: Run) -> None:
+    old, new = (load_model(run.model) for run in (Run(made / "runs" / "first"), small))
+    facts = json.loads(small.compression.read_text())
+    costs = [count(model.network.spec, 32) for model in (old, new)]
+    assert facts["params"] == [cost.params for cost in costs]
+    assert facts["macs"] == [cost.macs for cost in costs]
+    assert costs[1].macs < 0.75 * costs[0].macs
+    assert facts["pruning"]["criterion"] == "l2"
+    assert facts["weights_licence"] is None
+    assert (new.labels, new.preprocess) == (old.labels, old.preprocess)
+
+
+def test_it_has_the_same_split_and_learned_from_the_old_one(made: Path, small: Run) -> None:
+    old = Run(made / "runs" / "first")
+    assert read_dataset(small).splits == read_dataset(old).splits
+    recipe = Recipe.read(small.recipe)
+    assert recipe.teacher == str(old.root)
+    assert recipe.model == str(small.start)
+    assert (recipe.epochs, recipe.head_epochs, recipe.stages) == (1, 0, 1)
+    start, end = (load_model(folder).network for folder in (small.start, small.model))
+    assert start.spec == end.spec
+    kernels = (network.stem.conv.weight for network in (start, end))
+    assert not torch.equal(*kernels)  # it has learned
+
+
+@pytest.mark.slow
+def test_it_is_a_run_like_any_other(
+    made: Path, small: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.chdir(made)
+    assert "nothing left to do" in edgewise("train", "--resume", "runs/small").output
+    assert edgewise("eval", "runs/small").status == 0
+    call = edgewise("report", "runs/small")
+    assert call.status == 0, call.errors
+    card = small.model_card.read_text()
+    assert "mobilenet\\_v3\\_small\\_0.25\\_pruned, trained on from another model" in card
+    assert str(made) not in card  # no path of this machine
+    export(small.root)
+    assert all(not seen.failures for seen in verify(small).artifacts)
+
+
+def test_bad_calls(made: Path, small: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(made)
+    for arguments, status, words in (
+        (("runs/none", "--prune", "30%"), 2, "no such run"),
+        (("runs/first", "--prune", "0"), 2, "'0' is not a part such as 30% or 0.3"),
+        (("runs/first", "--prune", "120%"), 2, "not a part"),
+        (("runs/first",), 2, "--prune"),
+        (("runs/first", "--prune", "30%", "--name", "small"), 2, "Choose another --name"),
+        (("runs/first", "--prune", "30%", "--name", "a/b"), 2, "without a path"),
+        (("runs/first", "--prune", "99%", "--name", "x"), 2, "would empty stem"),
+        (("runs/first", "--prune", "1%", "--round", 256, "--name", "x"), 2, "nothing would go: 1%"),
+        (("runs/first", "--prune", "99.9%", "--target", "macs", "--name", "x"), 2, "would empty"),
+    ):
+        call = edgewise("compress", *arguments)
+        assert (call.status, words in call.errors) == (status, True), call.errors
+    assert not (made / "runs" / "x").exists()
+
+
+def test_images_that_are_gone(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(made / "runs" / "first", tmp_path / "runs" / "first")
+    data = tmp_path / "runs" / "first" / "data.json"
+    data.write_text(data.read_text().replace(str(made), "/gone"))
+    monkeypatch.chdir(tmp_path)
+    call = edgewise("compress", "runs/first", "--prune", "30%")
+    assert call.status == 2 and "the images of this run are gone" in call.errors
+
+
+def test_a_run_without_a_model(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(made / "runs" / "first", tmp_path / "runs" / "first")
+    shutil.rmtree(tmp_path / "runs" / "first" / "model")
+    monkeypatch.chdir(tmp_path)
+    call = edgewise("compress", "runs/first", "--prune", "30%")
+    assert call.status == 2 and "no trained model yet" in call.errors
+
+
+@pytest.mark.slow
+def test_part_of_the_latency(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.chdir(made)
+    options = ("--prune", "20%", "--target", "latency", "--epochs", 1, "--name", "fast")
+    call = edgewise("compress", "runs/first", *options)
+    assert call.status == 0, call.errors
+    facts = json.loads(Run(made / "runs" / "fast").compression.read_text())
+    assert facts["macs"][1] < facts["macs"][0]

@@ -14,6 +14,7 @@ from edgewise.cli.words import Part
 from edgewise.compress.pruning import CRITERIA, TARGETS, Pruning
 
 if TYPE_CHECKING:
+    from edgewise.compress.separate import Report
     from edgewise.run_folder import Run
 
 
@@ -23,10 +24,19 @@ if TYPE_CHECKING:
     Examples:
       edgewise compress runs/first --prune 30%
       edgewise compress runs/first --prune 50% --target macs --criterion taylor --name half
+      edgewise compress runs/resnet --separate --macs 40%
+      edgewise compress runs/first --qat --epochs 3
+      edgewise compress resnet18 --separate --calibrate photos/ --name resnet18-separated
     """
 )
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--prune", "part", type=Part(), required=True, help="How much goes, such as 30%.")
+@click.argument("source", metavar="RUN|MODEL")
+@click.option("--prune", "part", type=Part(), help="Take channels out: how much goes, as in 30%.")
+@click.option(
+    "--separate", is_flag=True, help="Take dense convolutions apart into depthwise and pointwise."
+)
+@click.option(
+    "--qat", is_flag=True, help="Keep the network, and train it with the rounding of int8."
+)
 @click.option(
     "--target",
     type=click.Choice(TARGETS),
@@ -52,45 +62,124 @@ if TYPE_CHECKING:
     help="Widths are multiples of this, which runtimes like.",
 )
 @click.option(
+    "--macs",
+    type=Part(),
+    help="With --separate: the part of the MACs that is left.  [default: 50%]",
+)
+@click.option(
+    "--rank",
+    type=click.IntRange(min=1),
+    help="With --separate, instead: how many separable convolutions for each dense one.",
+)
+@click.option(
+    "--calibrate",
+    type=click.Path(path_type=Path),
+    metavar="IMAGES",
+    help="With --separate and a MODEL that is no run: images to fit the parts on.",
+)
+@click.option(
     "--epochs",
     type=click.IntRange(min=1),
     help="Passes over the training images afterwards.  [default: as many as RUN had]",
 )
-@click.option("--name", help="Name of the new run, a folder in runs/.  [default: RUN-pruned-1 ...]")
+@click.option(
+    "--name",
+    help="Name of the new run, a folder in runs/; of a MODEL's, a folder here.  "
+    "[default: RUN-pruned-1 ...]",
+)
 def command(
-    run: Path,
-    part: float,
+    source: str,
+    part: float | None,
+    separate: bool,
+    qat: bool,
     target: str,
     criterion: str,
     multiple: int,
+    macs: float | None,
+    rank: int | None,
+    calibrate: Path | None,
     epochs: int | None,
     name: str | None,
 ) -> None:
-    """Make a smaller model of RUN's, in a new run that evaluates and exports like any other.
+    """Make a smaller model of a run's, in a new run that evaluates and exports like any other.
 
-    Channels go where the network would miss them least, and all that hangs on them goes with them.
-    Batch norm then gets new statistics, and the network learns again, from the same images and
-    from the answers of RUN's model. RUN itself is not changed.
+    --prune takes channels out where the network would miss them least. --separate takes dense
+    convolutions (of a ResNet or VGG, say) apart. --qat makes the network used to int8. It then
+    learns again, from the same images and from the answers of RUN's model. RUN is not changed.
+
+    A MODEL that is no run, a folder or a name, can be separated only, and is not trained.
 
     Ctrl-C saves and stops; go on with `edgewise train --resume`.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `edgewise train`
 
-    from edgewise.compress.pruned_run import prune_run
     from edgewise.run_folder import Run
+
+    if (part is not None) + separate + qat != 1:
+        raise click.UsageError("say what to do: one of --prune 30%, --separate and --qat.")
+    if not separate and (macs or rank or calibrate):
+        raise click.UsageError("--macs, --rank and --calibrate are for --separate.")
+    if name and Path(name).name != name:
+        raise click.UsageError(f"--name must be a folder's name without a path, not '{name}'.")
+    if separate and not Run.is_run(Path(source)):
+        _separate_model(
+            source, Path(name or f"{Path(source).name}-separated"), rank, macs, calibrate
+        )
+        return
+    how = None if part is None else Pruning(part, target, criterion, multiple)
+    _make_run(Run.open(Path(source)), how, qat, rank, macs, epochs or 0, name)
+
+
+def _separate_model(
+    source: str, folder: Path, rank: int | None, macs: float | None, calibrate: Path | None
+) -> None:
+    from edgewise.compress.separate_model import separate_model
+
+    report = separate_model(source, folder, rank, macs, calibrate)
+    _tell(report)
+    if not report.images:
+        click.echo(
+            "warning: without --calibrate only the kernels were fitted, not what they give on "
+            "images: train it before you use it.",
+            err=True,
+        )
+    click.echo(f"next:  edgewise train photos/ --model {folder}")
+
+
+def _make_run(
+    original: Run,
+    how: Pruning | None,
+    qat: bool,
+    rank: int | None,
+    macs: float | None,
+    epochs: int,
+    name: str | None,
+) -> None:
+    from edgewise.compress.other_runs import round_run, separate_run
+    from edgewise.compress.pruned_run import prune_run
     from edgewise.training.interrupt import Stopped
     from edgewise.training.start import default_root
 
-    if name and Path(name).name != name:
-        raise click.UsageError(f"--name must be a folder's name without a path, not '{name}'.")
-    original = Run.open(run)
-    root = RUNS / name if name else default_root(f"{run.resolve().name}-pruned", RUNS)
+    done = "pruned" if how else "int8" if qat else "separated"
+    root = RUNS / name if name else default_root(f"{original.root.resolve().name}-{done}", RUNS)
     try:
-        made = prune_run(original, root, Pruning(part, target, criterion, multiple), epochs or 0)
+        if how:
+            made = prune_run(original, root, how, epochs)
+        elif qat:
+            made = round_run(original, root, epochs)
+        else:
+            made, report = separate_run(original, root, rank, macs, epochs)
+            _tell(report)
     except Stopped as stop:
         click.echo(str(stop), err=True)
         sys.exit(stop.exit_status)
     click.echo(_summary(original, made))
+
+
+def _tell(report: Report) -> None:
+    from edgewise.reporting.columns import columns
+
+    click.echo(columns(report.lines(), "<>>>>>"))
 
 
 def _summary(original: Run, made: Run) -> str:
@@ -110,5 +199,5 @@ def _summary(original: Run, made: Run) -> str:
     return (
         f"{columns(lines, '<>>>')}\n"
         f"next:  edgewise eval {made.root}\n"
-        f"       edgewise export {made.root} --format onnx"
+        f"       edgewise export {made.root} --precision fp32,int8"
     )

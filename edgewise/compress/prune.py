@@ -18,6 +18,7 @@ from edgewise.layers import GRN
 from edgewise.measure.count import count
 from edgewise.model import Model
 from edgewise.network import Network, build
+from edgewise.spec import dense_kernels
 
 SUFFIX = "_pruned"  # of the network's name: it is no longer the published one
 
@@ -34,10 +35,16 @@ def prune(model: Model, how: Pruning, batches: Sequence[Batch]) -> Model:
         batches: of training images, normalised as the model's are, with their labels.
 
     Raises:
-        UsageError: a group of channels would be emptied (the message names it), or there are no
-            batches.
+        UsageError: a group of channels would be emptied (the message names it), there are no
+            batches, or the network's convolutions were taken apart.
     """
     spec, size = model.network.spec, model.preprocess.size
+    rows = [spec.stem, *(row for stage in spec.stages for row in stage)]
+    if any(getattr(row, field) for row in rows for field in dense_kernels(row)):
+        raise UsageError(
+            "channels can't be taken out of convolutions that were taken apart: prune first, then "
+            "separate."
+        )
     if not batches:
         raise UsageError("pruning needs some training images, for the statistics of batch norm.")
     if how.target == "channels":

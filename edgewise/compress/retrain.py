@@ -17,8 +17,17 @@ from edgewise.training.recipe import Recipe
 from edgewise.training.start import environment, resolve, weights_licence
 from edgewise.weights.folder import save_model
 
+QAT_RATE = 0.1  # of the original run's: it has only to get used to the rounding
 
-def retrain(model: Model, original: Run, root: Path, facts: dict[str, Any], epochs: int = 0) -> Run:
+
+def retrain(
+    model: Model,
+    original: Run,
+    root: Path,
+    facts: dict[str, Any],
+    epochs: int = 0,
+    qat: bool = False,
+) -> Run:
     """Makes the run `root` and trains `model` in it, with the original's model as its teacher.
 
     Data, split and settings are the original run's. Everything learns from the first epoch on, at
@@ -30,6 +39,7 @@ def retrain(model: Model, original: Run, root: Path, facts: dict[str, Any], epoc
         root: of the new run.
         facts: plain values for `Run.compression`: what was done to the model.
         epochs: how many; 0 for as many as the original had.
+        qat: whether it learns with weights and inputs rounded as in int8.
 
     Raises:
         UsageError: `root` is in use, or the original run has no model or no images any more.
@@ -52,6 +62,8 @@ def retrain(model: Model, original: Run, root: Path, facts: dict[str, Any], epoc
         find_batch=False,
         find_lr=False,
     )
+    if qat:
+        recipe = replace(recipe, qat=True, precision="fp32", lr=QAT_RATE * old.lr, freeze_norm=True)
     recipe = fit(resolve(recipe), dataset)
     write_dataset(dataset, new)
     write_json(new.compression, {**facts, "weights_licence": weights_licence(original, old)})

@@ -14,12 +14,13 @@ from edgewise.layers import LayerScale
 from edgewise.model import Model
 from edgewise.network import build
 from edgewise.preprocess import Preprocess
+from edgewise.spec import Block
 
 
 def small_model(name: str, labels: tuple[str, ...], size: int, width: float = 0.25) -> Model:
-    """One block of each stage, with weights that make unlike answers to unlike pictures."""
+    """One block of each kind of each stage, with weights that give unlike pictures unlike answers."""
     spec = variant(name).spec(width, classes=len(labels))
-    spec = replace(spec, stages=tuple(stage[:1] for stage in spec.stages))
+    spec = replace(spec, stages=tuple(map(_firsts, spec.stages)))
     torch.manual_seed(0)
     network = build(spec)
     for module in network.modules():
@@ -37,3 +38,9 @@ def small_model(name: str, labels: tuple[str, ...], size: int, width: float = 0.
         network.head.classifier.weight.mul_(factor[:, None])
         network.head.classifier.bias.copy_(-logits.mean(0) * factor)
     return Model(network, preprocess, labels)
+
+
+def _firsts(stage: tuple[Block, ...]) -> tuple[Block, ...]:
+    """The first block of each kind, so that a hybrid keeps its attention."""
+    kinds = [type(block) for block in stage]
+    return tuple(block for i, block in enumerate(stage) if kinds.index(type(block)) == i)

@@ -44,9 +44,7 @@ def write(job: Job) -> None:
     write_bytes(job.path, layers)
 
 
-def to_ncnn(
-    network: nn.Module, shape: tuple[int, ...], half: bool = False
-) -> tuple[bytes, bytes]:
+def to_ncnn(network: nn.Module, shape: tuple[int, ...], half: bool = False) -> tuple[bytes, bytes]:
     """What ncnn's two files hold, layers and weights.
 
     Args:

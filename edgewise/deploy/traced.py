@@ -20,4 +20,5 @@ def traced(network: nn.Module, shape: tuple[int, ...]) -> Any:
 
     with quiet(), torch.no_grad():  # it warns of each number that it makes a constant
         module = copy.deepcopy(network).eval()
-        return torch.jit.trace(module, torch.zeros(shape), check_trace=False)
+        trace: Any = torch.jit.trace  # untyped
+        return trace(module, torch.zeros(shape), check_trace=False)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from photos import picture
 from torch import nn
 
@@ -16,9 +17,24 @@ from edgewise.network import build
 from edgewise.preprocess import Preprocess
 from edgewise.spec import Block
 
+# One of each family, and of each kind of block.
+FAMILIES = (
+    "mobilenet_v1",
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+    "mobilenet_v4_conv_small",
+    "mobilenet_v4_hybrid_medium",
+    "efficientnet_b0",
+    "efficientnet_lite0",
+    "efficientnet_v2_b0",
+    "convnext_atto",
+    "convnext_v2_atto",
+    "resnet18",
+)
+
 
 def small_model(name: str, labels: tuple[str, ...], size: int, width: float = 0.25) -> Model:
-    """One block of each kind of each stage, with weights that give unlike pictures unlike answers."""
+    """One block of each kind of each stage, with weights that make its answers differ."""
     spec = variant(name).spec(width, classes=len(labels))
     spec = replace(spec, stages=tuple(map(_firsts, spec.stages)))
     torch.manual_seed(0)
@@ -31,13 +47,18 @@ def small_model(name: str, labels: tuple[str, ...], size: int, width: float = 0.
         elif isinstance(module, LayerScale):  # 1e-5 at first, which hides what comes before it
             nn.init.uniform_(module.weight, 0.1, 1.0)
     preprocess = Preprocess(size, 0.9, "bicubic", (127.0,) * 3, (64.0,) * 3)
-    pixels = np.stack([preprocess.pixels(picture(seed)) for seed in range(16)])
+    pixels = pictures(Model(network, preprocess, labels), 16)
     with torch.no_grad():  # logits of mean 0 and standard deviation 2 over these pictures
         logits = network.eval()(preprocess.normalise(torch.from_numpy(pixels)))
         factor = 2 / logits.std(0)
         network.head.classifier.weight.mul_(factor[:, None])
         network.head.classifier.bias.copy_(-logits.mean(0) * factor)
     return Model(network, preprocess, labels)
+
+
+def pictures(model: Model, count: int = 4) -> NDArray[np.uint8]:
+    """Inputs of the model, uint8 (count, size, size, 3)."""
+    return np.stack([model.preprocess.pixels(picture(seed)) for seed in range(count)])
 
 
 def _firsts(stage: tuple[Block, ...]) -> tuple[Block, ...]:

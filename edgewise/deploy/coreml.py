@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
 from collections import Counter
-from contextlib import redirect_stderr
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from typing import TYPE_CHECKING, Any
 
 from edgewise.deploy.onnx import metadata_of, quiet
@@ -54,8 +56,7 @@ def _check_labels(labels: tuple[str, ...]) -> None:
 
 def _converted(model: Model, precision: str) -> Any:
     """A `coremltools.models.MLModel`."""
-    said = io.StringIO()  # progress bars, and the layer that it stumbled over
-    with quiet(), redirect_stderr(said):
+    with quiet(), _listening() as said:
         import coremltools as ct
 
         size = model.preprocess.size
@@ -75,6 +76,19 @@ def _converted(model: Model, precision: str) -> Any:
             found = re.search(r"converting '(.*?)' op \(located at: '(.*?)'\)", said.getvalue())
             where = f": the operator {found[1]} of the layer {found[2]}" if found else ""
             raise EdgewiseError(f"Core ML can't take it{where} ({error})") from error
+
+
+@contextmanager
+def _listening() -> Iterator[io.StringIO]:
+    """What coremltools says on the way: progress bars, and the layer that it stumbled over."""
+    said = io.StringIO()
+    logger, handler = logging.getLogger("coremltools"), logging.StreamHandler(said)
+    logger.addHandler(handler)
+    try:
+        with redirect_stderr(said):
+            yield said
+    finally:
+        logger.removeHandler(handler)
 
 
 def _of_image(model: Model) -> nn.Module:

@@ -188,7 +188,7 @@ class MobileMQA(nn.Module):
             *(t.transpose(2, 3).contiguous() for t in (query, key, value))
         )
         sides = [int(n) for n in x.shape[2:]]  # plain numbers, which every tracing converter takes
-        y = self.project(y.transpose(2, 3).flatten(1, 2).unflatten(2, sides))
+        y = self.project(y.transpose(2, 3).reshape(-1, self.project.in_channels, *sides))
         total: Tensor = x + self.drop_path(self.layer_scale(y))
         return total
 

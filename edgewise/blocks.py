@@ -182,13 +182,14 @@ class MobileMQA(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.norm(x)
-        query = self.query(y).reshape(x.shape[0], self.heads, -1, x.shape[2] * x.shape[3])
+        query = self.query(y).flatten(2).unflatten(1, (self.heads, -1))
         key, value = (part(y).flatten(2).unsqueeze(1) for part in (self.key, self.value))
         # (N, heads, H W, dim) on (N, 1, h w, dim): one key and one value for all heads.
         y = F.scaled_dot_product_attention(
             *(t.transpose(2, 3).contiguous() for t in (query, key, value))
         )
-        y = self.project(y.transpose(2, 3).reshape(x.shape[0], -1, *x.shape[2:]))
+        sides = [int(n) for n in x.shape[2:]]  # plain numbers, which every tracing converter takes
+        y = self.project(y.transpose(2, 3).reshape(-1, self.project.in_channels, *sides))
         total: Tensor = x + self.drop_path(self.layer_scale(y))
         return total
 

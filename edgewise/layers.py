@@ -65,7 +65,10 @@ class Conv2d(nn.Conv2d):
         if not odd and stride == 1:
             x = F.pad(x, (0, reach, 0, reach))
         elif odd and stride > 1 and self.same:
-            total = [max((-(-n // stride) - 1) * stride + reach + 1 - n, 0) for n in x.shape[2:]]
+            # Plain numbers: a traced graph would hold this arithmetic, and pnnx, which works it out
+            # there, rounds -15 // 2 up.
+            sides = (int(n) for n in x.shape[2:])
+            total = [max((-(-n // stride) - 1) * stride + reach + 1 - n, 0) for n in sides]
             top, left = total[0] // 2, total[1] // 2
             x = F.pad(x, (left, total[1] - left, top, total[0] - top))
         else:

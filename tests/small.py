@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from photos import picture
 from torch import nn
 
@@ -15,12 +16,21 @@ from edgewise.layers import LayerScale
 from edgewise.model import Model
 from edgewise.network import build
 from edgewise.preprocess import Preprocess
+from edgewise.spec import AnyBlock
+
+
+def first_of_each_kind(stage: tuple[AnyBlock, ...]) -> tuple[AnyBlock, ...]:
+    """Such as the convolutional block and the attention of a hybrid's stage."""
+    kinds: dict[type, AnyBlock] = {}
+    for block in stage:
+        kinds.setdefault(type(block), block)
+    return tuple(kinds.values())
 
 
 def small_model(name: str, labels: tuple[str, ...], size: int, width: float = 0.25) -> Model:
-    """One block of each stage, with weights that make unlike answers to unlike pictures."""
+    """The first block of each kind in each stage; unlike pictures have unlike answers."""
     spec = variant(name).spec(width, classes=len(labels))
-    spec = replace(spec, stages=tuple(stage[:1] for stage in spec.stages))
+    spec = replace(spec, stages=tuple(first_of_each_kind(stage) for stage in spec.stages))
     torch.manual_seed(0)
     network = build(spec)
     for module in network.modules():
@@ -45,3 +55,24 @@ def write_onnx(model: Model, path: Path) -> None:
     from edgewise.deploy.onnx import graph_of, to_bytes
 
     path.write_bytes(to_bytes(graph_of(model)))
+
+
+# One of each family, and of each kind of block.
+FAMILIES = (
+    "mobilenet_v1",
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+    "mobilenet_v4_conv_small",
+    "mobilenet_v4_hybrid_medium",
+    "efficientnet_b0",
+    "efficientnet_lite0",
+    "efficientnet_v2_b0",
+    "convnext_atto",
+    "convnext_v2_atto",
+    "resnet18",
+)
+
+
+def pictures(model: Model, count: int = 4) -> NDArray[np.uint8]:
+    """Inputs of the model, uint8 (count, size, size, 3)."""
+    return np.stack([model.preprocess.pixels(picture(seed)) for seed in range(count)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from fractions import Fraction
 
 import pytest
@@ -202,3 +203,15 @@ def test_drop_path_takes_any_number_of_axes(shape: tuple[int, ...]) -> None:
     dropped = DropPath(0.5).train()(torch.ones(shape))
     assert dropped.shape == shape
     assert {tuple(sample.unique().tolist()) for sample in dropped} == {(0.0,), (2.0,)}
+
+
+def test_a_trace_holds_the_same_paddings_numbers_and_not_their_arithmetic() -> None:
+    """pnnx works out what is in a trace, and rounds -15 // 2 up: 1 line less on each side."""
+    conv = Conv2d(1, 1, 5, 2)
+    conv.same = True
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the numbers that become constants
+        trace = torch.jit.trace(conv, torch.zeros(1, 1, 15, 15), check_trace=False)
+    kinds = {node.kind() for node in trace.graph.nodes()}
+    assert not kinds & {"aten::floor_divide", "aten::neg", "aten::size"}
+    assert trace(torch.zeros(1, 1, 15, 15)).shape == (1, 1, 8, 8)

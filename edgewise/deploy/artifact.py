@@ -27,7 +27,8 @@ from edgewise.preprocess import Preprocess
 from edgewise.validation import from_plain, record
 
 INFO, PREPROCESS, LABELS, GOLDEN = "artifact.json", "preprocess.json", "labels.txt", "golden.npz"
-OURS = (INFO, PREPROCESS, LABELS, GOLDEN, MANIFEST)
+README, BUILD = "README.md", "build.py"  # of a format that is finished on the device
+OURS = (INFO, PREPROCESS, LABELS, GOLDEN, README, BUILD, MANIFEST)
 MAIN = "onnx-fp32"  # the artefact that stands for a run where one is wanted
 PIXELS, NORMALISED = "pixels", "normalised"
 PROBABILITIES, LOGITS = "probabilities", "logits"

@@ -8,7 +8,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgewise.deploy.artifact import PIXELS, PROBABILITIES
+from edgewise.deploy.artifact import NORMALISED, PIXELS, PROBABILITIES
 from edgewise.errors import UsageError, missing_package, unknown
 
 if TYPE_CHECKING:
@@ -176,6 +176,37 @@ FORMATS = {
             "openvino",
             (OPENVINO,),
         ),
+        Format(
+            "ncnn",
+            "model.ncnn.param",
+            "ncnn, on phones and small boards; its float32 input is normalised by whoever runs it",
+            "ncnn",
+            ("pnnx",),
+            ("fp32", "fp16", "bf16"),
+            "ncnn",
+            (Reader("ncnn", "ncnn", "ncnn", "ncnn"),),
+            input=NORMALISED,
+            batch=1,
+        ),
+        Format(
+            "coreml",
+            "model.mlpackage",
+            "Core ML, on iPhones and Macs; converted anywhere, run only there",
+            "coreml",
+            ("coremltools",),
+            ("fp32", "fp16"),
+            "coreml",
+            batch=1,
+        ),
+        Format(
+            "tensorrt",
+            "model.trt.onnx",
+            "TensorRT, on NVIDIA's GPUs; its engine is built there, by the build.py beside it",
+            "onnx",
+            ONNX_PACKAGES,
+            ("fp32", "fp16"),
+            "tensorrt",
+        ),
     )
 }
 
@@ -197,11 +228,19 @@ def format_of(path: Path) -> Format:
     Raises:
         UsageError: no format has this suffix.
     """
-    for format in FORMATS.values():
-        if path.name.lower().endswith(format.suffix):
-            return format
+    if fit := _fitting(path):
+        return max(fit, key=lambda format: len(format.suffix))  # .trt.onnx ends in .onnx too
     suffixes = ", ".join(format.suffix for format in FORMATS.values())
     raise UsageError(
         f"{path} is not an exported model: its name should end in {suffixes}. "
         "Give a model name, a run folder, a model folder or an exported file."
     )
+
+
+def is_exported(path: Path) -> bool:
+    """Whether a name has the suffix of a format."""
+    return bool(_fitting(path))
+
+
+def _fitting(path: Path) -> list[Format]:
+    return [format for format in FORMATS.values() if path.name.lower().endswith(format.suffix)]

@@ -57,7 +57,7 @@ def graph_of(model: Model) -> Any:
     example = torch.zeros(2, size, size, 3, dtype=torch.uint8)  # 1 would fix N at 1
     proto = to_onnx(Classifier(model).eval(), (example,), INPUT, OUTPUT, any_batch=True)
     _strip_traces(proto.graph)
-    onnx.helper.set_model_props(proto, _metadata(model))
+    onnx.helper.set_model_props(proto, metadata_of(model))
     onnx.checker.check_model(proto, full_check=True)
     return proto
 
@@ -90,7 +90,8 @@ def to_onnx(
     return program.model_proto
 
 
-def _metadata(model: Model) -> dict[str, str]:
+def metadata_of(model: Model) -> dict[str, str]:
+    """What a file says of itself: text for each name, as `write` has it."""
     ours = {
         "version": __version__,
         "spec": model.network.spec.name,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from edgewise.deploy.artifact import MAIN, Artifact, Info
 from edgewise.deploy.engine import EnginePredictor
-from edgewise.deploy.formats import Reader, format_of
+from edgewise.deploy.formats import Reader, format_of, is_exported
 from edgewise.errors import UsageError, missing_package
 from edgewise.files import read_json, sha256_file
 from edgewise.run_folder import Run
@@ -80,7 +80,7 @@ def ways(source: str | Path) -> dict[str, Way]:
     path = Path(source)
     if Artifact.is_artifact(path):
         path = Artifact.read(path).path
-    if path.is_file():
+    if path.is_file() or (path.is_dir() and is_exported(path)):  # an .mlpackage is a folder
         return _of_file(path)
     of_run = verified_artifact(Run(path)) if Run.is_run(path) else None
     torch = Way(metadata.version("torch"), lambda: _in_pytorch(source))

@@ -109,9 +109,11 @@ def range_of(values: NDArray[np.float32]) -> Range:
     """The range with 256 steps that moves these values least, by the squares; it holds 0."""
     low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
     some = values[:: max(1, len(values) // FEWER)]
-    tried = [_range(float(share) * low, float(share) * high) for share in SHARES]
-    errors = [float(np.square(_as_bytes(some, each) - some).sum()) for each in tried]
-    return tried[int(np.argmin(errors))]
+    for moved in ((1, 1), (0, 1), (1, 0)):  # both ends, then each alone
+        ways = [np.where(moved, share, 1.0) * (low, high) for share in SHARES]
+        errors = [np.square(_as_bytes(some, _range(*way)) - some).sum() for way in ways]
+        low, high = map(float, ways[int(np.argmin(errors))])
+    return _range(low, high)
 
 
 def _range(low: float, high: float) -> Range:
@@ -144,7 +146,7 @@ class _Writer:
         import onnx
 
         products = [layer for layer in self.chosen.values() if not layer.is_conv]
-        shifts = {layer.bias: layer for layer in products if layer.bias}
+        shifts = {layer.adder: layer for layer in products if layer.bias}
         for name in (item.name for item in self.calibrated.proto.graph.input):
             self._bytes_of(name)
         for old in self.calibrated.proto.graph.node:
@@ -154,8 +156,9 @@ class _Writer:
             for at, name in enumerate(old.input):
                 if name in self.back and (layer or name in self.ends):
                     node.input[at] = self.back[name]
-                if name in shifts:
-                    node.input[at] = self._shifted(shifts[name])
+                adds = shifts.get(old.output[0])
+                if adds and name == adds.bias:
+                    node.input[at] = self._shifted(adds)
             if layer:
                 self._int8(node, layer)
             self.nodes.append(node)

@@ -85,7 +85,9 @@ def streams(proto: Any) -> list[Stream]:
         nodes = [n for name in maps for n in takers.get(name, []) if n.output[0] not in maps]
         readers = [layers.get(node.output[0]) for node in nodes]
         pure = all(r and r.input in maps and _plain(r) for r in readers)
-        if readers and pure and all(writers) and not _is_output(proto, maps):
+        touched = [w for w in writers if w] + [r for r in readers if r]
+        shared = any(len(takers[n]) > 1 for w in touched for n in (w.weight, w.bias) if n)
+        if readers and pure and all(writers) and not shared and not _is_output(proto, maps):
             found.append(
                 Stream(maps, tuple(w for w in writers if w), tuple(r for r in readers if r))
             )

@@ -25,6 +25,7 @@ class Layer:
         rows: float32 (out, terms): for each output channel the weights of its sum.
         shape: of the graph's weight.
         bias: the name of the initialiser that is added to the sums; "" if there is none.
+        adder: the output of the node that adds it: the layer's own, or an Add behind a product.
         end: the tensor behind it: its own output, or that of the ReLU which follows.
     """
 
@@ -33,6 +34,7 @@ class Layer:
     rows: NDArray[np.float32]
     shape: tuple[int, ...]
     bias: str
+    adder: str
     end: str
 
     @property
@@ -114,10 +116,11 @@ def layers_of(proto: Any) -> list[Layer]:
         if node.op_type not in ("Conv", "Gemm", "MatMul") or node.input[1] not in values:
             continue
         weight, bias, end = values[node.input[1]], "", node.output[0]
+        adder = end
         if node.op_type == "MatMul":
             if weight.ndim != 2:
                 continue
-            bias = _added(takers.get(end, []), values)
+            bias, adder = _added(takers.get(end, []), values)
         elif len(node.input) > 2:
             bias = node.input[2]
         rows = weight if node.op_type == "Conv" or attribute(node, "transB", 0) else weight.T
@@ -125,8 +128,10 @@ def layers_of(proto: Any) -> list[Layer]:
         after = takers.get(end, [])
         if len(after) == 1 and after[0].op_type in CLIPS and end not in outputs:
             end = after[0].output[0]
-        name = _module(node.input[1], bias, node.name)
-        found.append(Layer(name, node, rows.astype(np.float32), weight.shape, bias, end))
+        # A bias of zeros may be one for several modules, and then has the name of any of them.
+        own = bias if len(takers.get(bias, [])) == 1 else ""
+        name = _module(node.input[1], own, node.name)
+        found.append(Layer(name, node, rows.astype(np.float32), weight.shape, bias, adder, end))
     return found
 
 
@@ -145,11 +150,11 @@ def named(layers: Sequence[Layer], names: Sequence[str]) -> tuple[str, ...]:
     return tuple(item.name for item in layers if item.name in chosen)
 
 
-def _added(takers: Sequence[Any], values: dict[str, NDArray[Any]]) -> str:
-    """The constant that the only taker of a product adds to it."""
+def _added(takers: Sequence[Any], values: dict[str, NDArray[Any]]) -> tuple[str, str]:
+    """The constant that the only taker of a product adds to it, and the sum."""
     if len(takers) != 1 or takers[0].op_type != "Add":
-        return ""
-    return next((name for name in takers[0].input if name in values), "")
+        return "", ""
+    return next((name for name in takers[0].input if name in values), ""), takers[0].output[0]
 
 
 def _module(weight: str, bias: str, node: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -67,6 +68,11 @@ def answers(proto: Any, pixels: NDArray[Any]) -> NDArray[np.float32]:
 @pytest.fixture(scope="module", params=FAMILIES)
 def made(request: pytest.FixtureRequest) -> tuple[Model, Any, Calibrated]:
     model = small_model(request.param, LABELS, SIZE)
+    torch.manual_seed(0)
+    with torch.no_grad():  # the exporter makes one constant of all that are 0
+        for name, parameter in model.network.named_parameters():
+            if name.endswith("bias") and request.param == "convnext_atto":
+                parameter.add_(0.01 * torch.randn_like(parameter))
     proto = graph_of(model)
     return model, proto, calibrate(proto, batches(pixels_of(model, 24)))
 
@@ -112,10 +118,10 @@ def test_int8_is_nearer_to_float_than_onnxruntimes_own(
         op_types_to_quantize=["Conv", "Gemm", "MatMul", "Add", "Clip", "Relu"],
     )
     pixels = pixels_of(model, 40, first=1000)
-    exact = np.log(answers(proto, pixels))
-    ours = np.log(answers(calibrated.quantized(), pixels)) - exact
-    theirs = np.log(answers(onnx.load(tmp_path / "theirs.onnx"), pixels)) - exact
-    assert 1e-5 < np.square(ours).mean() < 0.9 * np.square(theirs).mean()
+    exact = answers(proto, pixels)
+    ours = answers(calibrated.quantized(), pixels) - exact
+    theirs = answers(onnx.load(tmp_path / "theirs.onnx"), pixels) - exact
+    assert 1e-8 < np.square(ours).mean() < 0.9 * np.square(theirs).mean()
 
 
 def test_openvino_answers_so_too(made: tuple[Model, Any, Calibrated], tmp_path: Path) -> None:
@@ -126,8 +132,10 @@ def test_openvino_answers_so_too(made: tuple[Model, Any, Calibrated], tmp_path: 
     settings = {"INFERENCE_PRECISION_HINT": "f32"}
     compiled = openvino.Core().compile_model(tmp_path / "m.onnx", "CPU", settings)
     pixels = pixels_of(model, 40, first=1000)
-    exact, short = answers(proto, pixels), np.array(compiled(pixels)[0])
-    assert np.corrcoef(exact.ravel(), short.ravel())[0, 1] > 0.97
+    exact = answers(proto, pixels)
+    in_onnxruntime = np.square(answers(calibrated.quantized(), pixels) - exact).mean()
+    in_openvino = np.square(np.array(compiled(pixels)[0]) - exact).mean()
+    assert 0 < in_openvino < 2 * in_onnxruntime
 
 
 def test_every_convolution_computes_in_integers(
@@ -177,6 +185,16 @@ def test_weights_are_integers_of_so_many_bits(
         assert layer.weight not in values  # nor are the floats shipped
 
 
+def test_a_constant_that_several_layers_share_is_changed_for_each_alone() -> None:
+    model = small_model("convnext_atto", LABELS, SIZE)  # its new biases are all 0
+    proto, pixels = graph_of(model), pixels_of(model, 24)
+    layers = layers_of(proto)
+    assert len({layer.name for layer in layers}) == len(layers)
+    exact = np.log(answers(proto, pixels))
+    short = np.log(answers(calibrate(proto, batches(pixels)).quantized(), pixels))
+    assert np.corrcoef(exact.ravel(), short.ravel())[0, 1] > 0.98
+
+
 def test_named_layers_and_modules_stay_in_float(lite: tuple[Model, Any, Calibrated]) -> None:
     _, _, calibrated = lite
     graph = calibrated.quantized(["stem", "stages.1.0.expand"])
@@ -188,20 +206,24 @@ def test_named_layers_and_modules_stay_in_float(lite: tuple[Model, Any, Calibrat
         calibrated.quantized(["stages.1.0.expnd"])
 
 
-def test_a_range_moves_its_values_no_more_than_torch_does_with_theirs() -> None:
-    values = np.random.default_rng(0).normal(0, 1, 50_000).astype(np.float32)
-    found = range_of(np.concatenate([values, np.float32([40.0])]))
-    assert found.scale < 0.1  # one stray value is cut off, not all others made coarse
+def test_a_range_moves_its_values_hardly_more_than_the_best_of_many() -> None:
+    random = np.random.default_rng(0)
+    values = np.maximum(random.laplace(-0.5, 0.5, 20_000), -1).astype(np.float32)
+    x = torch.from_numpy(values)
 
-    def error(range: Range) -> float:
-        x = torch.from_numpy(values)
-        moved = torch.fake_quantize_per_tensor_affine(
-            x, float(range.scale), int(range.zero), 0, 255
-        )
-        return float((moved - x).square().mean())
+    def error(low: float, high: float) -> float:
+        scale = (high - low) / 255
+        zero = round(-low / scale)
+        moved = torch.fake_quantize_per_tensor_affine(x, scale, zero, 0, 255)
+        return float((moved - x).square().sum())
 
-    whole = Range(np.float32((40 - values.min()) / 255), np.uint8(255 * 4 / 44))
-    assert error(found) < error(whole) / 4
+    found = range_of(values)
+    low = -float(found.zero) * float(found.scale)
+    ours = error(low, low + 255 * float(found.scale))
+    lows, highs = np.linspace(-1.0, -0.3, 15), np.linspace(0.5, float(values.max()), 40)
+    best = min(error(low, high) for low in lows for high in highs)
+    assert ours < 1.2 * best
+    assert ours < 0.8 * error(float(values.min()), float(values.max()))
 
 
 def test_a_range_holds_zero_exactly_and_a_map_of_zeros_has_one() -> None:
@@ -301,20 +323,12 @@ def test_nothing_is_equalised_across_a_bound_or_a_norm() -> None:
 
 def test_the_block_that_int8_spoils_is_the_dearest_and_stays_in_float() -> None:
     model = small_model("efficientnet_lite0", LABELS, SIZE)
-    with torch.no_grad():  # one channel a thousand times as loud as those that matter
-        conv = model.network.stages[2][0].expand  # type: ignore[index, union-attr]
-        conv.norm.bias[0] = 0.0
-        before = model.network.stages[1][0].project  # type: ignore[index, union-attr]
-        before.norm.weight[0] *= 3000.0
-        conv.conv.weight[:, 0] /= 3000.0
     proto, pixels = graph_of(model), pixels_of(model, 24)
     calibrated = calibrate(proto, batches(pixels))
-    spoiled = Calibrated(
-        calibrated.proto,
-        calibrated.layers,
-        calibrated.ranges | {_input(calibrated, "stages.3.0.expand.conv"): _coarse()},
-        calibrated.rounded,
-        calibrated.images,
+    coarse = Range(np.float32(3.0), np.uint8(0))  # two steps from 0 to 6
+    spoiled = replace(
+        calibrated,
+        ranges=calibrated.ranges | {_input(calibrated, "stages.3.0.depthwise.conv"): coarse},
     )
     costs = sensitivity(spoiled, batches(pixels))
     assert costs[0].block == "stages.3.0"
@@ -378,7 +392,3 @@ def _spread(proto: Any, pixels: NDArray[np.uint8]) -> float:
 
 def _input(calibrated: Calibrated, name: str) -> str:
     return next(layer.input for layer in calibrated.layers if layer.name == name)
-
-
-def _coarse() -> Range:
-    return Range(np.float32(20.0), np.uint8(128))

@@ -52,6 +52,13 @@ def _formats_help() -> str:
     help="A folder of images that int8's ranges are measured on.  [default: a run's own]",
 )
 @click.option(
+    "--keep-float",
+    metavar="auto|LAYER,...|none",
+    default="auto",
+    show_default=True,
+    help="Layers, or modules of them, that int8 leaves in float; auto: few, to keep the answers.",
+)
+@click.option(
     "--output",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
@@ -62,6 +69,7 @@ def command(
     formats: tuple[str, ...],
     precisions: tuple[str, ...],
     calibrate: Path | None,
+    keep_float: str,
     output: Path | None,
 ) -> None:
     """Write SOURCE as files for other runtimes, which take uint8 RGB pixels.
@@ -84,11 +92,12 @@ def command(
     if not pairs:
         for format in formats:
             FORMATS[format].check(precisions[0])
+    kept = {"auto": None, "none": ()}.get(keep_float, tuple(keep_float.split(",")))
     made, failed = [], []
     for format, precision in pairs:
         click.echo(f"exporting {format}-{precision}", err=True)
         try:
-            made.append(export(source, format, precision, output, calibrate))
+            made.append(export(source, format, precision, output, calibrate, kept))
         except EdgewiseError as error:
             if len(pairs) == 1:
                 raise

@@ -33,6 +33,7 @@ def export(
     precision: str = "fp32",
     output: Path | None = None,
     calibrate: Path | None = None,
+    keep_float: tuple[str, ...] | None = None,
 ) -> Artifact:
     """Exports a run, a model folder or a model name (its ImageNet weights).
 
@@ -43,6 +44,8 @@ def export(
         output: the folder in which "FORMAT-PRECISION" is made; None for a run's own export folder,
             and for NAME-export in the current one.
         calibrate: images for int8; a run's own training images if None.
+        keep_float: layers, or modules of layers, that int8 leaves in float; None: as few as keep
+            the answers.
 
     Raises:
         UsageError: an unknown format, precision or source; a package is missing; there are no
@@ -60,9 +63,9 @@ def export(
             pixels = Path(temporary, "calibration.npy")
             _write_calibration(source, calibrate, pixels)
         if format in TRUSTED:
-            _export(source, format, precision, folder, pixels)
+            _export(source, format, precision, folder, pixels, keep_float)
         else:
-            isolated(_export, source, format, precision, folder, pixels)
+            isolated(_export, source, format, precision, folder, pixels, keep_float)
     return Artifact.read(folder)
 
 
@@ -81,14 +84,19 @@ def _write_calibration(source: str | Path, data: Path | None, path: Path) -> Non
 
 
 def _export(
-    source: str | Path, format: str, precision: str, folder: Path, calibration: Path | None
+    source: str | Path,
+    format: str,
+    precision: str,
+    folder: Path,
+    calibration: Path | None,
+    keep_float: tuple[str, ...] | None,
 ) -> None:
     from edgewise.deploy.pytorch import TorchPredictor
 
     model, chosen = open_model(source), format_named(format)
     pixels = None if calibration is None else np.load(calibration)
     with making(folder) as staging:
-        job = Job(model, precision, staging / chosen.file, pixels)
+        job = Job(model, precision, staging / chosen.file, pixels, keep_float)
         in_float = chosen.write(job)
         info = _info(model, chosen, precision, in_float, 0 if pixels is None else len(pixels))
         info.write(staging)

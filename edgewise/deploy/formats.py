@@ -31,12 +31,15 @@ class Job:
         precision: one of the format's.
         path: of the file that the runtime loads; others may go beside it.
         calibration: uint8 (N, size, size, 3) of training images, for int8; else None.
+        keep_float: layers, or modules of layers, that int8 leaves in float; None: those that it
+            would cost too much, as far as the format can tell.
     """
 
     model: Model
     precision: str
     path: Path
     calibration: NDArray[np.uint8] | None = None
+    keep_float: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -32,18 +32,33 @@ LONGEST_REASON = 160  # characters of ONNX Runtime's own words in our error
 METADATA = "edgewise"  # the metadata_props entry that makes a file ours
 
 
-def write(job: Job) -> None:
+def write(job: Job) -> tuple[str, ...]:
     """Writes `Classifier(job.model)`: the same bytes for the same model and versions.
 
     The graph takes "pixels", uint8 RGB (N, size, size, 3) with any N, normalises them itself and
     gives "probabilities", float32 (N, classes). The file's metadata holds the JSON object
     "edgewise" (version, spec, labels, preprocess) and, for other tools, the JSON list "labels".
-    Leaves the network in eval mode.
+    Leaves the network in eval mode. Returns the layers of an int8 file that compute in float.
 
     Raises:
-        EdgewiseError: the file can't be written; what was there before is unchanged.
+        UsageError: a layer to keep in float that the network has not.
+        EdgewiseError: the file can't be written; what was there before is unchanged. For int8:
+            there are no images to calibrate on, or the network gives no finite numbers on them.
     """
-    write_bytes(job.path, to_bytes(graph_of(job.model)))
+    proto, kept = job_graph(job)
+    write_bytes(job.path, to_bytes(proto))
+    return kept
+
+
+def job_graph(job: Job, bits: int = 8) -> tuple[Any, tuple[str, ...]]:
+    """The graph for a job, with weights of so many bits if in int8; and its layers in float."""
+    proto = graph_of(job.model)
+    if job.precision != "int8":
+        return proto, ()
+    from edgewise.deploy.quantize_keep import int8_graph
+
+    assert job.calibration is not None  # `export` sees to it
+    return int8_graph(proto, job.calibration, job.keep_float, bits)
 
 
 def graph_of(model: Model) -> Any:

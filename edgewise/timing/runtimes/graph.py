@@ -6,13 +6,12 @@ import copy
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise.deploy.onnx import quiet, to_onnx
+from edgewise.deploy.onnx import to_bytes, to_onnx
 from edgewise.files import write_bytes
 from edgewise.timing.runtimes.runtime import Shape, random_images
 
@@ -50,43 +49,22 @@ def onnx_file(network: nn.Module, shape: Shape, folder: Path) -> Path:
     return path
 
 
-def int8_file(network: nn.Module, shape: Shape, folder: Path) -> Path:
-    """The graph with quantise and dequantise operators (QDQ), by ONNX Runtime; made once.
+def int8_file(network: nn.Module, shape: Shape, folder: Path, bits: int = 8) -> Path:
+    """The graph in int8, as `edgewise.deploy.quantize` writes it; made once.
 
-    Static, weights symmetric and with a scale for each output channel, maps with a scale each.
+    Args:
+        network: what to write.
+        shape: of its input.
+        folder: where to.
+        bits: of the weights: 8, or 7 for kernels that add two products in 16 bits.
     """
-    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
-    from onnxruntime.quantization.shape_inference import quant_pre_process
+    import onnx
+
+    from edgewise.deploy.quantize import calibrate
 
     plain = onnx_file(network, shape, folder)
-    path = plain.with_suffix(".int8.onnx")
-    if path.is_file():
-        return path
-    with TemporaryDirectory() as temporary, quiet():
-        folded, quantized = Path(temporary, "folded.onnx"), Path(temporary, "quantized.onnx")
-        quant_pre_process(plain, folded, skip_symbolic_shape=True)
-        quantize_static(
-            folded,
-            quantized,
-            _Reader(shape),
-            quant_format=QuantFormat.QDQ,
-            # There is no int8 kernel for layer norm: it would only lose precision.
-            op_types_to_quantize={*QDQRegistry, *QLinearOpsRegistry} - {"LayerNormalization"},
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-        )
-        write_bytes(path, quantized.read_bytes())
+    path = plain.with_suffix(f".qdq{bits}.onnx")
+    if not path.is_file():
+        quantized = calibrate(onnx.load(plain), list(calibration(shape)), bits).quantized()
+        write_bytes(path, to_bytes(quantized))
     return path
-
-
-class _Reader:
-    """ONNX Runtime's `CalibrationDataReader`: a batch at each call, then None."""
-
-    def __init__(self, shape: Shape) -> None:
-        self.batches = calibration(shape)
-
-    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        images = next(self.batches, None)
-        return None if images is None else {INPUT: images}

@@ -1,0 +1,164 @@
+"""What int8 needs to know of a network's maps, seen while it computes real images in float."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewise.deploy.quantize_layers import Layer, attribute
+from edgewise.errors import EdgewiseError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SAMPLES = 1 << 19  # of each map, from all images together
+PATCHES = 4096  # of each layer, from one batch
+
+Batches = Sequence[NDArray[Any]]
+
+
+@dataclass
+class Moments:
+    """Of the inputs of a layer's sums, over images and places.
+
+    Attributes:
+        second: the mean of x xᵀ, float64 (groups, terms, terms).
+        first: the mean of x, float64 (groups, terms).
+        count: of the inputs seen.
+    """
+
+    second: Tensor
+    first: Tensor
+    count: int = 0
+
+    @classmethod
+    def of(cls, layer: Layer) -> Moments:
+        """Before anything was seen."""
+        import torch
+
+        terms = layer.rows.shape[1]
+        second = torch.zeros(layer.groups, terms, terms, dtype=torch.float64)
+        return cls(second, torch.zeros(layer.groups, terms, dtype=torch.float64))
+
+    def add(self, inputs: Tensor) -> None:
+        """Takes (groups, many, terms) into account."""
+        import torch
+
+        new = inputs.shape[1]
+        share = new / (self.count + new)
+        # Few terms are cheap enough to sum in float64; products of many are summed in float32.
+        inputs = inputs.double() if inputs.shape[2] <= 64 else inputs
+        second = torch.bmm(inputs.transpose(1, 2), inputs).double() / new
+        self.second = self.second * (1 - share) + second * share
+        self.first = self.first * (1 - share) + inputs.double().mean(1) * share
+        self.count += new
+
+    def centred(self) -> Tensor:
+        """The covariance (groups, terms, terms): a bias takes up what the mean does."""
+        return self.second - self.first[:, :, None] * self.first[:, None, :]
+
+
+@dataclass
+class Observed:
+    """Seen on the calibration images.
+
+    Attributes:
+        values: numbers drawn from each map.
+        moments: by the layer's name.
+    """
+
+    values: dict[str, list[NDArray[np.float32]]] = field(default_factory=dict)
+    moments: dict[str, Moments] = field(default_factory=dict)
+
+
+def observe(proto: Any, layers: Sequence[Layer], batches: Batches) -> Observed:
+    """Runs the float graph on all batches; the same batches give the same.
+
+    Raises:
+        EdgewiseError: there are none, or a map is not finite.
+    """
+    observed = Observed(moments={layer.name: Moments.of(layer) for layer in layers})
+    names = list(dict.fromkeys(name for layer in layers for name in (layer.input, layer.end)))
+    each = SAMPLES // max(1, len(batches))
+    random = np.random.default_rng(0)
+    for maps in run_maps(proto, names, batches):
+        for name, values in maps.items():
+            flat = values.ravel()
+            drawn = flat if flat.size <= each else flat[random.integers(0, flat.size, each)]
+            # The ends are the one thing that a sample could miss.
+            ends = np.array([flat.min(), flat.max()], np.float32)
+            if not np.isfinite(ends).all():
+                raise EdgewiseError(
+                    f"the map '{name}' is not finite on the calibration images, so it has no int8 "
+                    "range: the network has diverged"
+                )
+            observed.values.setdefault(name, []).append(np.concatenate([drawn, ends]))
+        for layer in layers:
+            observed.moments[layer.name].add(_terms(layer, maps[layer.input]))
+    return observed
+
+
+def run_maps(
+    proto: Any, names: Sequence[str], batches: Batches
+) -> Iterator[dict[str, NDArray[np.float32]]]:
+    """The named tensors of a graph for each batch, from ONNX Runtime.
+
+    Raises:
+        EdgewiseError: there are no batches, or the disk is full.
+    """
+    import onnx
+    import onnxruntime
+
+    if not sum(len(batch) for batch in batches):
+        raise EdgewiseError("int8 needs images to measure its ranges on, and saw none")
+    wider = onnx.ModelProto()
+    wider.CopyFrom(proto)
+    there = {item.name for item in wider.graph.output}
+    for name in names:
+        if name not in there:
+            wider.graph.output.append(onnx.ValueInfoProto(name=name))
+    session = onnxruntime.InferenceSession(
+        wider.SerializeToString(), _options(), providers=["CPUExecutionProvider"]
+    )
+    feed = session.get_inputs()[0].name
+    for batch in batches:
+        yield dict(zip(names, session.run(list(names), {feed: batch}), strict=True))
+
+
+def _terms(layer: Layer, values: NDArray[np.float32]) -> Tensor:
+    """Inputs of a layer's sums: float32 (groups, many, terms), evenly spread over the places."""
+    import torch
+    from torch.nn import functional
+
+    x, groups, terms = torch.from_numpy(values), layer.groups, layer.rows.shape[1]
+    if not layer.is_conv:
+        return _thinned(x.reshape(1, -1, terms))
+    top, left, bottom, right = attribute(layer.node, "pads", [0, 0, 0, 0])
+    kernel = layer.shape[2:]
+    patches = functional.unfold(
+        functional.pad(x, (left, right, top, bottom)),
+        kernel,
+        dilation=attribute(layer.node, "dilations", [1, 1]),
+        stride=attribute(layer.node, "strides", [1, 1]),
+    )  # (N, channels * places of the kernel, places)
+    images, _, places = patches.shape
+    step = max(1, images * places // PATCHES)
+    patches = patches[:, :, ::step].reshape(images, groups, terms, -1)
+    return patches.permute(1, 0, 3, 2).reshape(groups, -1, terms)
+
+
+def _thinned(rows: Tensor) -> Tensor:
+    return rows[:, :: max(1, rows.shape[1] // PATCHES)]
+
+
+def _options() -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what goes wrong is raised as well
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    return options

@@ -14,12 +14,21 @@ from edgewise.layers import LayerScale
 from edgewise.model import Model
 from edgewise.network import build
 from edgewise.preprocess import Preprocess
+from edgewise.spec import AnyBlock
+
+
+def first_of_each_kind(stage: tuple[AnyBlock, ...]) -> tuple[AnyBlock, ...]:
+    """Such as the convolutional block and the attention of a hybrid's stage."""
+    kinds: dict[type, AnyBlock] = {}
+    for block in stage:
+        kinds.setdefault(type(block), block)
+    return tuple(kinds.values())
 
 
 def small_model(name: str, labels: tuple[str, ...], size: int, width: float = 0.25) -> Model:
-    """One block of each stage, with weights that make unlike answers to unlike pictures."""
+    """The first block of each kind in each stage; unlike pictures have unlike answers."""
     spec = variant(name).spec(width, classes=len(labels))
-    spec = replace(spec, stages=tuple(stage[:1] for stage in spec.stages))
+    spec = replace(spec, stages=tuple(first_of_each_kind(stage) for stage in spec.stages))
     torch.manual_seed(0)
     network = build(spec)
     for module in network.modules():

@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from edgewise.deploy.artifact import PIXELS, PROBABILITIES
+from edgewise.deploy.artifact import INFO, PIXELS, PROBABILITIES
+from edgewise.errors import UsageError
+from edgewise.files import MANIFEST
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from edgewise.deploy.artifact import Info
@@ -28,6 +32,20 @@ class Engine(Protocol):
 
     def run(self, inputs: NDArray[Any]) -> NDArray[Any]:
         """As many inputs as `info.batch` allows, as `info.input` says -> (N, classes)."""
+
+
+def described(path: Path, info: Info | None) -> Info:
+    """`info`, which a file can't do without that doesn't say itself what it is.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if info is None:
+        raise UsageError(
+            f"{path} doesn't say what its labels and preprocessing are: keep it in the folder that "
+            f"edgewise export made for it, beside {INFO} and {MANIFEST}"
+        )
+    return info
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,7 @@ def _quantized(graph: Any, calibration: Iterable[Tensor]) -> Any:
 
 
 def outside_of_delegate(program: ExportedProgram) -> list[str]:
-    """The operators on the input's way that no delegate computes, with the layers they are of."""
+    """The operators on the input's way that no delegate computes, and where the first ones are."""
     fed = set(program.graph_signature.user_inputs)
     found: dict[str, list[str]] = {}
     for node in program.graph.nodes:
@@ -133,7 +133,11 @@ def outside_of_delegate(program: ExportedProgram) -> list[str]:
         *_, name = str(node.target.__name__).removesuffix(".default").split(".", 1)
         if name not in FREE:
             found.setdefault(name, []).append(layer_of(node))
-    return [f"{name} ({', '.join(dict.fromkeys(layers))})" for name, layers in found.items()]
+    return [
+        f"{len(layers)} x {name} ({', '.join(dict.fromkeys(layers[:2]))}"
+        f"{' ...' if len(layers) > 2 else ''})"
+        for name, layers in found.items()
+    ]
 
 
 class ExecuTorchEngine:

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewise.deploy.converting import converting, layer_of, silent
-from edgewise.deploy.engine import described
-from edgewise.errors import UsageError, shortened
+from edgewise.deploy.engine import described, unreadable
 from edgewise.files import write_bytes
 
 if TYPE_CHECKING:
@@ -133,11 +132,12 @@ def outside_of_delegate(program: ExportedProgram) -> list[str]:
         *_, name = str(node.target.__name__).removesuffix(".default").split(".", 1)
         if name not in FREE:
             found.setdefault(name, []).append(layer_of(node))
-    return [
-        f"{len(layers)} x {name} ({', '.join(dict.fromkeys(layers[:2]))}"
-        f"{' ...' if len(layers) > 2 else ''})"
-        for name, layers in found.items()
-    ]
+    return [f"{len(layers)} x {name} ({_first(layers)})" for name, layers in found.items()]
+
+
+def _first(layers: list[str]) -> str:
+    different = list(dict.fromkeys(layers))
+    return ", ".join(different[:2]) + (" ..." if different[2:] else "")
 
 
 class ExecuTorchEngine:
@@ -151,10 +151,7 @@ class ExecuTorchEngine:
 
                 self.method: Any = Runtime.get().load_program(path).load_method("forward")
         except Exception as error:
-            raise UsageError(
-                f"{path} can't be read by ExecuTorch: it is cut off, or of a version that this one "
-                f"doesn't know. Export it again. ({shortened(error)})"
-            ) from error
+            raise unreadable(path, "ExecuTorch", error) from error
         self.runtime = f"executorch {metadata.version('executorch')}"
 
     def run(self, inputs: NDArray[Any]) -> NDArray[Any]:

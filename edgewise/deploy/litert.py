@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from edgewise.deploy.converting import converting, silent
-from edgewise.deploy.engine import described
-from edgewise.errors import UsageError, shortened
+from edgewise.deploy.engine import described, unreadable
 from edgewise.files import write_bytes
 
 if TYPE_CHECKING:
@@ -119,10 +118,7 @@ class LiteRtEngine:
                 self.interpreter: Any = Interpreter(str(path), num_threads=os.cpu_count())
                 self.interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            raise UsageError(
-                f"{path} can't be read by LiteRT: it is cut off, or of a version that this one "
-                f"doesn't know. Export it again. ({shortened(error)})"
-            ) from error
+            raise unreadable(path, "LiteRT", error) from error
         (self.input,), (self.output,) = (
             [item["index"] for item in details]
             for details in (

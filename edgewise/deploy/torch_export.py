@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewise.deploy.converting import converting
-from edgewise.deploy.engine import described
+from edgewise.deploy.engine import described, unreadable
 from edgewise.deploy.onnx import quiet
-from edgewise.errors import UsageError, shortened
 from edgewise.files import write_bytes
 
 if TYPE_CHECKING:
@@ -80,10 +79,7 @@ class TorchExportEngine:
             with quiet():
                 self.module = torch.export.load(path).module()
         except Exception as error:  # a zip file's, JSON's, or its own
-            raise UsageError(
-                f"{path} can't be read by torch.export: it is cut off, or of a version that torch "
-                f"{torch.__version__} doesn't know. Export it again. ({shortened(error)})"
-            ) from error
+            raise unreadable(path, "torch.export", error) from error
         self.runtime = f"torch {torch.__version__}"
 
     def run(self, inputs: NDArray[Any]) -> NDArray[Any]:

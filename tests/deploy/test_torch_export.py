@@ -10,12 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commandline import edgewise
-from in_format import NETWORKS, job_of, model_of, opened, pictures, right_answer, written
+from in_format import NETWORKS, job_of, model_of, pictures, right_answer, written
 
 from edgewise.deploy.formats import FORMATS
-from edgewise.errors import EdgewiseError, UsageError
-from edgewise.run_folder import Run
+from edgewise.errors import EdgewiseError
 
 FORMAT = "torch-export"
 ALONE = """
@@ -78,15 +76,6 @@ def test_the_file_is_the_same_each_time_and_names_no_path(tmp_path: Path) -> Non
     assert not any(root in part or b".py" in part for part in parts)
 
 
-def test_a_damaged_file_and_one_without_its_folder_are_refused(tmp_path: Path) -> None:
-    job, _ = written("mobilenet_v2", FORMAT, "fp32", tmp_path)
-    with pytest.raises(UsageError, match=r"model\.pt2 doesn't say .* keep it in the folder"):
-        FORMATS[FORMAT].readers[0].open(job.path, None)
-    job.path.write_bytes(job.path.read_bytes()[:-2000])
-    with pytest.raises(UsageError, match=r"model\.pt2 can't be read by torch\.export"):
-        opened(job, FORMAT)
-
-
 class Fork(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x if x.sum() > 0 else -x
@@ -99,12 +88,3 @@ def test_a_network_whose_way_depends_on_the_pixels_is_refused(tmp_path: Path) ->
     with pytest.raises(EdgewiseError, match=r"torch-export can't express this network: .*guard"):
         FORMATS[FORMAT].write(job)
     assert not job.path.exists()
-
-
-@pytest.mark.slow
-def test_it_is_exported_and_verified_on_the_command_line(run: Run) -> None:
-    done = edgewise("export", run.root, "--format", FORMAT, "--precision", "fp32,bf16")
-    assert done.status == 0, done.errors
-    done = edgewise("verify", run.root / "export" / f"{FORMAT}-bf16")
-    assert done.status == 0, done.errors
-    assert "PASS" in done.output

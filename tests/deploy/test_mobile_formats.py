@@ -10,8 +10,10 @@ import torch
 from commandline import edgewise
 from in_format import job_of, model_of, opened
 
+from edgewise.deploy import onnx
 from edgewise.deploy.artifact import Artifact
-from edgewise.deploy.formats import FORMATS
+from edgewise.deploy.export import export
+from edgewise.deploy.formats import FORMATS, Job
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.run_folder import Run
 
@@ -77,3 +79,17 @@ def test_a_missing_package_is_named_with_its_extra(
     package = FORMATS[name].packages[0]
     with pytest.raises(UsageError, match=rf"'{package}'.*'edgewise\[{name}\]'"):
         FORMATS[name].write(job)
+
+
+def test_what_a_format_notes_is_printed_and_recorded(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def write(job: Job) -> None:
+        real(job)
+        job.notes.append("one operator is slow")
+
+    real = onnx.write
+    monkeypatch.setattr(onnx, "write", write)
+    made = export(run.root)
+    assert made.info.notes == ("one operator is slow",)
+    assert "note: onnx-fp32: one operator is slow" in capsys.readouterr().err

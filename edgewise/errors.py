@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LONGEST_REASON = 200  # characters of a library's own words in our error
+
 
 class EdgewiseError(Exception):
     """The work failed. The command line prints the message and exits with status 1."""
@@ -35,3 +37,13 @@ def missing_package(package: str, extra: str) -> UsageError:
     return UsageError(
         f"this needs the package '{package}'. Install it with: pip install 'edgewise[{extra}]'"
     )
+
+
+def shortened(error: BaseException) -> str:
+    """The kind of the error that began it all, and the first line of its words."""
+    while error.__cause__:
+        error = error.__cause__
+    line = str(error).strip().partition("\n")[0]
+    if len(line) > LONGEST_REASON:
+        line = f"{line[:LONGEST_REASON]} ..."
+    return f"{type(error).__name__}: {line}"

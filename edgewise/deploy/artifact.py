@@ -52,6 +52,7 @@ class Info:
         made_with: the distributions that made the file, with their versions.
         float_layers: layers that an int8 file computes in float.
         calibrated_on: images that an int8 file was calibrated on.
+        notes: sentences on what the file does otherwise than one may think.
     """
 
     file: str
@@ -66,6 +67,7 @@ class Info:
     made_with: tuple[str, ...] = ()
     float_layers: tuple[str, ...] = ()
     calibrated_on: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

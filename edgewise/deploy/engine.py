@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from edgewise.deploy.artifact import INFO, PIXELS, PROBABILITIES
-from edgewise.errors import UsageError
+from edgewise.errors import UsageError, shortened
 from edgewise.files import MANIFEST
 
 if TYPE_CHECKING:
@@ -46,6 +46,14 @@ def described(path: Path, info: Info | None) -> Info:
             f"edgewise export made for it, beside {INFO} and {MANIFEST}"
         )
     return info
+
+
+def unreadable(path: Path, runtime: str, error: Exception) -> UsageError:
+    """An error for a file that a runtime failed to load with an error of its own."""
+    return UsageError(
+        f"{path} can't be read by {runtime}: it is cut off, or of a version that this one doesn't "
+        f"know. Export it again. ({shortened(error)})"
+    )
 
 
 @dataclass(frozen=True)

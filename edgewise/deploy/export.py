@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,9 +20,6 @@ from edgewise.deploy.isolated import isolated
 from edgewise.deploy.predictor import open_model
 from edgewise.errors import UsageError, missing_package
 from edgewise.run_folder import Run
-
-if TYPE_CHECKING:
-    from edgewise.model import Model
 
 TRUSTED = ("onnx",)  # it never crashed; the others convert in a process of their own
 
@@ -98,8 +95,10 @@ def _export(
     with making(folder) as staging:
         job = Job(model, precision, staging / chosen.file, pixels, keep_float)
         in_float = chosen.write(job)
-        info = _info(model, chosen, precision, in_float, 0 if pixels is None else len(pixels))
+        info = _info(job, chosen, in_float)
         info.write(staging)
+        for note in job.notes:
+            print(f"note: {info.name}: {note}", file=sys.stderr)
         reader = chosen.readers[0] if chosen.readers else None
         here = reader if reader and reader.version() else None
         exported = EnginePredictor(here.open(job.path, info)) if here else None
@@ -107,24 +106,23 @@ def _export(
         write_golden(TorchPredictor(model), exported, images, staging / GOLDEN)
 
 
-def _info(
-    model: Model, chosen: Format, precision: str, in_float: Sequence[str], calibrated_on: int
-) -> Info:
+def _info(job: Job, chosen: Format, in_float: Sequence[str]) -> Info:
     versions = {"edgewise": __version__}
     versions |= {package: metadata.version(package) for package in ("torch", *chosen.packages)}
     return Info(
         file=chosen.file,
         format=chosen.name,
-        precision=precision,
-        labels=model.labels,
-        preprocess=model.preprocess,
+        precision=job.precision,
+        labels=job.model.labels,
+        preprocess=job.model.preprocess,
         input=chosen.input,
         output=chosen.output,
         batch=chosen.batch,
-        spec=model.network.spec.name,
+        spec=job.model.network.spec.name,
         made_with=tuple(f"{package} {version}" for package, version in versions.items()),
         float_layers=tuple(in_float),
-        calibrated_on=calibrated_on,
+        calibrated_on=0 if job.calibration is None else len(job.calibration),
+        notes=tuple(job.notes),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +33,7 @@ class Job:
         calibration: uint8 (N, size, size, 3) of training images, for int8; else None.
         keep_float: layers, or modules of layers, that int8 leaves in float; None: those that it
             would cost too much, as far as the format can tell.
+        notes: what a person should know of the file that was written; `write` adds to it.
     """
 
     model: Model
@@ -40,6 +41,7 @@ class Job:
     path: Path
     calibration: NDArray[np.uint8] | None = None
     keep_float: tuple[str, ...] | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,7 @@ class Format:
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 ONNX_RUNTIME = Reader("onnxruntime", "onnx", "onnxruntime", "onnx")
 OPENVINO = Reader("openvino", "openvino", "openvino", "openvino")
+LITERT_PACKAGES = ("litert-torch", "ai-edge-litert", "ai-edge-quantizer")
 
 FORMATS = {
     format.name: format
@@ -209,6 +212,38 @@ FORMATS = {
             ONNX_PACKAGES,
             ("fp32", "fp16"),
             "tensorrt",
+        ),
+        Format(
+            "litert",
+            "model.tflite",
+            "LiteRT (TensorFlow Lite), on phones, boards and browsers",
+            "litert",
+            LITERT_PACKAGES,
+            ("fp32", "fp16", "int8"),
+            "litert",
+            (Reader("litert", "litert", "ai-edge-litert", "litert"),),
+            batch=1,
+        ),
+        Format(
+            "executorch",
+            "model.pte",
+            "ExecuTorch with XNNPACK, on phones and boards",
+            "executorch",
+            ("executorch", "torchao"),
+            ("fp32", "int8"),
+            "executorch",
+            (Reader("executorch", "executorch", "executorch", "executorch"),),
+            batch=1,
+        ),
+        Format(
+            "torch-export",
+            "model.pt2",
+            "PyTorch's own graph, for PyTorch without this package and for its compilers",
+            "",
+            (),
+            ("fp32", "bf16"),
+            "torch_export",
+            (Reader("torch", "", "torch", "torch_export"),),
         ),
     )
 }

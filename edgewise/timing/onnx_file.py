@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgewise.errors import EdgewiseError, UsageError, missing_package
+from edgewise.errors import EdgewiseError, UsageError, missing_package, shortened
 from edgewise.files import sha256_file
 from edgewise.measure.onnx_shapes import read_graph
 from edgewise.measure.store import fingerprint
-from edgewise.timing.runtimes.runtime import shortened
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

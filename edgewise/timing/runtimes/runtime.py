@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise.errors import EdgewiseError, UsageError, missing_package, unknown
+from edgewise.errors import EdgewiseError, UsageError, missing_package, shortened, unknown
 from edgewise.measure.latency import time_ms
 
 if TYPE_CHECKING:
     from torch import nn
 
 Shape = tuple[int, int, int, int]
-LONGEST_REASON = 200  # characters of a runtime's own words in our error
 
 
 class Prepared(ABC):
@@ -162,13 +161,3 @@ def random_images(shape: Shape, count: int = 1, seed: int = 0) -> list[NDArray[n
     """`count` inputs of that shape, of normally distributed values: like normalised pixels."""
     generator = np.random.default_rng(seed)
     return [generator.standard_normal(shape, dtype=np.float32) for _ in range(count)]
-
-
-def shortened(error: BaseException) -> str:
-    """The kind of the error that began it all, and the first line of its words."""
-    while error.__cause__:
-        error = error.__cause__
-    line = str(error).strip().partition("\n")[0]
-    if len(line) > LONGEST_REASON:
-        line = f"{line[:LONGEST_REASON]} ..."
-    return f"{type(error).__name__}: {line}"

@@ -10,7 +10,7 @@ import click
 
 # Small enough for two cores and six minutes. Digits are no longer digits when mirrored.
 TRAIN = "--model efficientnet_lite0 --imgsz 48 --epochs 6 --lr 0.002 --no-flip"
-STAGES = ("eval", "export", "verify", "report")
+STAGES = ("eval {run}", "export {run} --precision fp32,int8", "report {run}")
 
 
 @click.command(epilog="Example: edgewise demo")
@@ -31,8 +31,8 @@ def command() -> None:
         _step(f"train --resume {run.root}")
     else:
         _step(f"train {photos} {TRAIN} --name {run.root.name}")
-    for verb in STAGES:
-        _step(f"{verb} {run.root}")
+    for stage in STAGES:
+        _step(stage.format(run=run.root))
     click.echo(f"\nDone in {time.monotonic() - started:.0f} s. Open the report: {run.report}")
 
 

@@ -18,9 +18,10 @@ from edgewise.deploy.formats import Format, Job, format_named
 from edgewise.deploy.golden import write_golden
 from edgewise.deploy.isolated import isolated
 from edgewise.deploy.predictor import open_model
-from edgewise.errors import UsageError, missing_package
+from edgewise.errors import EdgewiseError, UsageError, missing_package
 from edgewise.run_folder import Run
 
+WRONG = 0.01  # more than rounding can do to a probability; `verify` is stricter
 TRUSTED = ("onnx",)  # it never crashed; the others convert in a process of their own
 
 
@@ -47,7 +48,8 @@ def export(
     Raises:
         UsageError: an unknown format, precision or source; a package is missing; there are no
             images to calibrate on.
-        EdgewiseError: the network can't be expressed in that format, or a file can't be written.
+        EdgewiseError: the network can't be expressed in that format, the file's answers are not the
+            model's, or it can't be written.
     """
     chosen = format_named(format)
     chosen.check(precision)
@@ -103,7 +105,13 @@ def _export(
         here = reader if reader and reader.version() else None
         exported = EnginePredictor(here.open(job.path, info)) if here else None
         images = _validation_images(source)
-        write_golden(TorchPredictor(model), exported, images, staging / GOLDEN)
+        distance = write_golden(TorchPredictor(model), exported, images, staging / GOLDEN)
+        if precision == "fp32" and not distance <= WRONG:
+            raise EdgewiseError(
+                f"{info.name} does not give the model's answers: a probability is off by "
+                f"{distance:.2g} on its golden inputs, so it was not kept. This is a fault of the "
+                "converter or of ours; try another format."
+            )
 
 
 def _info(job: Job, chosen: Format, in_float: Sequence[str]) -> Info:

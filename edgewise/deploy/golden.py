@@ -45,10 +45,13 @@ class Golden:
 
 def write_golden(
     model: Predictor, exported: Predictor | None, images: Sequence[Path], path: Path
-) -> None:
+) -> float:
     """Writes `COUNT` inputs and both answers to them: images drawn from `images`, then noise.
 
     Noise fills up where there are too few readable images. The same images give the same bytes.
+
+    Returns:
+        The largest difference of a probability between the two; 0 if nothing here can run the file.
 
     Raises:
         EdgewiseError: the file can't be written.
@@ -70,6 +73,7 @@ def write_golden(
         buffer, allow_pickle=False, pixels=inputs, probabilities=probabilities, **answers
     )
     write_bytes(path, buffer.getvalue())
+    return max((float(np.abs(own - probabilities).max()) for own in answers.values()), default=0.0)
 
 
 def read_golden(path: Path) -> Golden:

@@ -106,6 +106,19 @@ def test_a_format_whose_package_is_missing_lets_the_others_go_on(
     assert {path.name for path in run.exports.iterdir()} == {MAIN}
 
 
+def test_a_file_that_answers_otherwise_is_not_kept(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = EnginePredictor.probabilities
+    monkeypatch.setattr(
+        EnginePredictor, "probabilities", lambda self, pixels: right(self, pixels)[:, ::-1]
+    )
+    said = edgewise("export", run.root)
+    assert said.status == 1 and "onnx-fp32 does not give the model's answers" in said.errors
+    monkeypatch.undo()
+    assert changed_files(run.exports / MAIN) == []  # the one that was there
+
+
 def no_space(*args: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 

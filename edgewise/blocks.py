@@ -22,6 +22,7 @@ from edgewise.layers import (
     Linear,
     Pointwise,
     SqueezeExcite,
+    shape_of,
 )
 
 
@@ -182,14 +183,15 @@ class MobileMQA(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.norm(x)
-        query = self.query(y).flatten(2).unflatten(1, (self.heads, -1))
+        count, _, height, width = shape_of(x)
+        query = self.query(y).reshape(count, self.heads, -1, height * width)
         key, value = (part(y).flatten(2).unsqueeze(1) for part in (self.key, self.value))
         # (N, heads, H W, dim) on (N, 1, h w, dim): one key and one value for all heads.
         y = F.scaled_dot_product_attention(
             *(t.transpose(2, 3).contiguous() for t in (query, key, value))
         )
-        sides = [int(n) for n in x.shape[2:]]  # plain numbers, which every tracing converter takes
-        y = self.project(y.transpose(2, 3).reshape(-1, self.project.in_channels, *sides))
+        wide = self.project.in_channels
+        y = self.project(y.transpose(2, 3).reshape(-1, wide, height, width))
         total: Tensor = x + self.drop_path(self.layer_scale(y))
         return total
 

@@ -65,10 +65,9 @@ class Conv2d(nn.Conv2d):
         if not odd and stride == 1:
             x = F.pad(x, (0, reach, 0, reach))
         elif odd and stride > 1 and self.same:
-            # Plain numbers: a traced graph would hold this arithmetic, and pnnx, which works it out
-            # there, rounds -15 // 2 up.
-            sides = (int(n) for n in x.shape[2:])
-            total = [max((-(-n // stride) - 1) * stride + reach + 1 - n, 0) for n in sides]
+            total = [
+                max((-(-n // stride) - 1) * stride + reach + 1 - n, 0) for n in shape_of(x)[2:]
+            ]
             top, left = total[0] // 2, total[1] // 2
             x = F.pad(x, (left, total[1] - left, top, total[0] - top))
         else:
@@ -95,6 +94,16 @@ class Separated(nn.Module):
         copies = torch.cat([x] * self.rank, 1) if self.rank > 1 else x
         y: Tensor = self.pointwise(self.depthwise(copies))
         return y
+
+
+def shape_of(x: Tensor) -> list[int]:
+    """The lengths of (N, C, H, W); in a traced graph, the plain numbers of this input.
+
+    There arithmetic with them would become a part of the graph, which not all converters can work
+    out: pnnx rounds -15 // 2 up.
+    """
+    tracing: bool = torch._C._get_tracing_state() is not None
+    return [int(side) if tracing else side for side in x.shape]
 
 
 class Linear(nn.Linear):

@@ -235,7 +235,7 @@ EXPORTS = [
     "mobilenet_v1",
     "mobilenet_v2",
     "mobilenet_v3_large",
-    "mobilenet_v4_hybrid_medium",
+    "mobilenet_v4_conv_small",
     "efficientnet_b0",
     "efficientnet_v2_s",
     "convnext_atto",

@@ -1,8 +1,9 @@
-"""Other libraries of networks, brought in where they are installed."""
+"""Other libraries: whether they are installed, and two that need help to be imported."""
 
 from __future__ import annotations
 
-from importlib import import_module
+from collections.abc import Iterable
+from importlib import import_module, metadata
 from types import ModuleType
 from typing import Any
 
@@ -31,3 +32,13 @@ def import_library(library: str) -> ModuleType:
         return torchvision if library == "torchvision" else import_module(library)
     except ImportError as error:
         raise missing_package(error.name or library, "bench") from error
+
+
+def first_missing(packages: Iterable[str]) -> str:
+    """The first of some distributions that is not installed; "" if all are."""
+    for package in packages:
+        try:
+            metadata.version(package)
+        except metadata.PackageNotFoundError:
+            return package
+    return ""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from edgewise.deploy.artifact import NORMALISED, PIXELS, PROBABILITIES
 from edgewise.errors import UsageError, missing_package, unknown
+from edgewise.libraries import first_missing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -118,12 +119,7 @@ class Format:
 
     def missing(self) -> str:
         """The first of its packages that is not installed; "" if all are."""
-        for package in self.packages:
-            try:
-                metadata.version(package)
-            except metadata.PackageNotFoundError:
-                return package
-        return ""
+        return first_missing(self.packages)
 
     def write(self, job: Job) -> tuple[str, ...]:
         """Writes a file; returns the layers of an int8 one that were left in float.

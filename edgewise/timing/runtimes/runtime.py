@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewise.errors import EdgewiseError, UsageError, missing_package, shortened, unknown
+from edgewise.libraries import first_missing
 from edgewise.measure.latency import time_ms
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class Runtime:
 
     def version(self) -> str | None:
         """As installed; None if one of its packages is missing, or what it runs on."""
-        if self._missing() or not self.usable():
+        if first_missing(self.packages) or not self.usable():
             return None
         return metadata.version(self.packages[0])
 
@@ -115,7 +116,7 @@ class Runtime:
             UsageError: the runtime is not installed, can't run here or has no such precision.
             EdgewiseError: the runtime can't take the network; the message says why.
         """
-        if missing := self._missing():
+        if missing := first_missing(self.packages):
             raise missing_package(missing, self.extra)
         if not self.usable():
             raise UsageError(f"{self.name} can't run on this machine.")
@@ -132,7 +133,7 @@ class Runtime:
             UsageError: the runtime is not installed or reads no ONNX files.
             EdgewiseError: it can't take this one; the message says why.
         """
-        if missing := self._missing():
+        if missing := first_missing(self.packages):
             raise missing_package(missing, self.extra)
         read = self.read
         if not read:
@@ -146,15 +147,6 @@ class Runtime:
             raise
         except Exception as error:  # every runtime has its own kinds
             raise EdgewiseError(f"{self.name} can't take it: {shortened(error)}") from error
-
-    def _missing(self) -> str:
-        """The first of its packages that is not installed; "" if all are."""
-        for package in self.packages:
-            try:
-                metadata.version(package)
-            except metadata.PackageNotFoundError:
-                return package
-        return ""
 
 
 def random_images(shape: Shape, count: int = 1, seed: int = 0) -> list[NDArray[np.float32]]:

@@ -183,8 +183,8 @@ class MobileMQA(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.norm(x)
-        count, _, height, width = shape_of(x)
-        query = self.query(y).reshape(count, self.heads, -1, height * width)
+        height, width = shape_of(x)[2:]
+        query = self.query(y).flatten(2).unflatten(1, (self.heads, -1))
         key, value = (part(y).flatten(2).unsqueeze(1) for part in (self.key, self.value))
         # (N, heads, H W, dim) on (N, 1, h w, dim): one key and one value for all heads.
         y = F.scaled_dot_product_attention(

@@ -15,6 +15,7 @@ ROOMS = (
     {"deploy"},
     {"timing"},
     {"compress"},
+    {"search"},
     {"reporting"},
     {"lessons"},
     {"cli"},

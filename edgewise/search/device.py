@@ -99,3 +99,12 @@ class Device(Protocol):
         Raises:
             EdgewiseError: the device went away and did not come back.
         """
+
+
+def open_device(text: str, threads: int = 1) -> Device:
+    """The device that a user names.
+
+    Raises:
+        UsageError: there is no such kind of device.
+    """
+    raise NotImplementedError

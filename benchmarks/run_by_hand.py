@@ -122,7 +122,8 @@ def quantise(path: Path, images: Sequence[np.ndarray]) -> Path:
 def pictures_of(
     folder: Path, imgsz: int, config: dict[str, Any]
 ) -> tuple[list[np.ndarray], list[int]]:
-    """Normalised float32 (1, 3, imgsz, imgsz) pictures of a folder of classes, with their labels."""
+    """Normalised float32 (1, 3, imgsz, imgsz) pictures of a folder of classes; their labels."""
+    side = (imgsz, imgsz)
     mean, std = (np.array(config[name], np.float32) for name in ("mean", "std"))
     images, labels = [], []
     for label, own in enumerate(sorted(folder.iterdir())):

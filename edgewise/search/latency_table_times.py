@@ -119,8 +119,12 @@ class DeviceTimes:
         """The part as the runtime reads it. torch's own random state is left as it was."""
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(0)
-            path = WRITERS[self.precision](part.module(), part.shape, folder)
-        return TimedFile(part.graph, path, self.runtime, part.shape)
+            module = part.module()
+            mixes = any(weights.ndim > 1 for weights in module.parameters())
+            # A pooling, or an empty call, has nothing that could compute in int8.
+            write = WRITERS[self.precision if mixes else "fp32"]
+            path = write(module, part.shape, folder)
+        return TimedFile(part.graph, path, self.runtime, shape=part.shape)
 
     def _row(self, session: str, part: Part, side: int) -> Row:
         facts = self.facts

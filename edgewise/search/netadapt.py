@@ -23,7 +23,7 @@ from edgewise.search.latency_table import LatencyTable, Places
 from edgewise.search.netadapt_steps import Journal, Proposal, Step, begun_with
 from edgewise.weights.folder import load_model
 
-FIRST_STEP = 0.025  # of the initial latency (section 4.1 of the paper has 0.5 to 3 %) ...
+FIRST_STEP = 0.025  # of the initial latency is to be saved, ...
 DECAY = 0.96  # ... and by this factor less in each further step
 SUFFIX = "_netadapt"  # of the network's name: it is no longer the published one
 LEAST_GAIN = 1e-9  # of the time: what saves nothing is the last choice

@@ -18,7 +18,7 @@ from edgewise.layers import GRN
 from edgewise.measure.count import count
 from edgewise.model import Model
 from edgewise.network import Network, build
-from edgewise.spec import dense_kernels
+from edgewise.spec import Spec, dense_kernels
 
 SUFFIX = "_pruned"  # of the network's name: it is no longer the published one
 
@@ -39,12 +39,7 @@ def prune(model: Model, how: Pruning, batches: Sequence[Batch]) -> Model:
             batches, or the network's convolutions were taken apart.
     """
     spec, size = model.network.spec, model.preprocess.size
-    rows = [spec.stem, *(row for stage in spec.stages for row in stage)]
-    if any(getattr(row, field) for row in rows for field in dense_kernels(row)):
-        raise UsageError(
-            "channels can't be taken out of convolutions that were taken apart: prune first, then "
-            "separate."
-        )
+    check_prunable(spec)
     if not batches:
         raise UsageError("pruning needs some training images, for the statistics of batch norm.")
     if how.target == "channels":
@@ -66,6 +61,20 @@ def prune(model: Model, how: Pruning, batches: Sequence[Batch]) -> Model:
     name = spec.name.removesuffix(SUFFIX) + SUFFIX
     network.spec = replace(network.spec, name=name)
     return replace(model, network=network)
+
+
+def check_prunable(spec: Spec) -> None:
+    """Whether channels can be taken out of a network.
+
+    Raises:
+        UsageError: its convolutions were taken apart.
+    """
+    rows = [spec.stem, *(row for stage in spec.stages for row in stage)]
+    if any(getattr(row, field) for row in rows for field in dense_kernels(row)):
+        raise UsageError(
+            "channels can't be taken out of convolutions that were taken apart: prune first, then "
+            "separate."
+        )
 
 
 def with_channels(network: Network, kept: Mapping[str, Tensor]) -> Network:

@@ -263,8 +263,8 @@ def work(answer: Callable[..., None]) -> None:
         else:
             times = [milliseconds(call) for _ in range(request["calls"])]
             most = resident(peak=True)
-            known = before is not None and most is not None
-            answer(times=times, bytes=max(0, most - before) if known else None)
+            grown = None if before is None or most is None else max(0, most - before)
+            answer(times=times, bytes=grown)
 
 
 def main() -> None:

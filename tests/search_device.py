@@ -38,9 +38,13 @@ class FormulaDevice:
         files: Sequence[TimedFile],
         seconds: float = 2.0,
         on_step: Callable[[str], None] = lambda what: None,
+        on_measured: Callable[[str, Measured], None] = lambda key, measured: None,
     ) -> dict[str, Measured]:
         self.asked += files
-        return {file.key: self._measured(file) for file in files}
+        seen = {file.key: self._measured(file) for file in files}
+        for key, measured in seen.items():
+            on_measured(key, measured)
+        return seen
 
     def _measured(self, file: TimedFile) -> Measured:
         if self.broken and self.broken in str(file.path):

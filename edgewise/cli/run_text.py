@@ -69,6 +69,17 @@ def _round(step: str, numbers: Numbers) -> str:
     return f"{step}: kept {', '.join(numbers['kept'])}"
 
 
+def _narrow(step: str, numbers: Numbers) -> str:
+    first, last = numbers["steps"][0], numbers["steps"][-1]
+    fits = "fits" if numbers["fits"] else "there was no time to go on until it fits"
+    return (
+        f"narrow: {plural(len(numbers['steps']) - 1, 'step')} from {first['latency_ms']:.3g} to "
+        f"{last['latency_ms']:.3g} ms, {percent(first['accuracy'])} to "
+        f"{percent(last['accuracy'])}: {fits} (the sum of its rows is off by "
+        f"{100 * numbers['additivity']:+.1f} %)"
+    )
+
+
 def _files(step: str, numbers: Numbers) -> str:
     lines: list[Sequence[str]] = [
         ("FILE", "RUNTIME", "SIZE", "MEDIAN", "P90", "ACCURACY", "95 %", "FITS")
@@ -126,6 +137,8 @@ TEXTS: dict[str, Callable[[str, Numbers], str]] = {
     "distil": _trained,
     "lower": _trained,
     "qat": _trained,
+    "narrow": _narrow,
+    "narrowed": _trained,
     "files": _files,
     "test": _test,
 }

@@ -21,6 +21,8 @@ from edgewise.weights.create import create_model
 from edgewise.weights.hub import cache_folder
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from edgewise.network import Network
 
 FOLDER = "graphs"  # in the cache
@@ -61,19 +63,33 @@ def timing_graph(model: str, classes: int, imgsz: int, precision: str) -> Path:
     return wanted
 
 
-def _write(network: Network, imgsz: int, precision: str, path: Path) -> None:
+def write_graph(model: Model, precision: str, path: Path) -> None:
+    """A model's ONNX file to be timed: in int8 its ranges are those of random images.
+
+    Args:
+        model: of any network.
+        precision: "fp32" or "int8".
+        path: of the file.
+    """
     from edgewise.deploy.quantize_keep import int8_graph
 
-    random = np.random.default_rng(0)
-    pixels = random.integers(0, 256, (CALIBRATION, imgsz, imgsz, 3), dtype=np.uint8)
+    proto = graph_of(model)
+    if precision == "int8":
+        proto, _ = int8_graph(proto, _noise(model.preprocess.size), keep_float=(), bits=8)
+    _store(proto, path)
+
+
+def _write(network: Network, imgsz: int, precision: str, path: Path) -> None:
     preprocess = Preprocess(imgsz, 1.0, "bilinear", IMAGENET_MEAN, IMAGENET_STD)
     with torch.no_grad():
-        randomise(network, preprocess.normalise(torch.from_numpy(pixels)))
+        randomise(network, preprocess.normalise(torch.from_numpy(_noise(imgsz))))
     labels = tuple(str(number) for number in range(network.spec.classes))
-    proto = graph_of(Model(network, preprocess, labels))
-    if precision == "int8":
-        proto, _ = int8_graph(proto, pixels, keep_float=(), bits=8)
-    _store(proto, path)
+    write_graph(Model(network, preprocess, labels), precision, path)
+
+
+def _noise(imgsz: int) -> NDArray[np.uint8]:
+    random = np.random.default_rng(0)
+    return random.integers(0, 256, (CALIBRATION, imgsz, imgsz, 3), dtype=np.uint8)
 
 
 def _resize(source: Path, imgsz: int, path: Path) -> bool:

@@ -7,7 +7,8 @@
 5. train     the best one, for as long as there is time; again from a better one's answers
 6. files     exported, timed on the device; a smaller image, or training with int8's rounding,
              where that is needed
-7. test      the chosen file, timed afresh, on images that no decision has seen
+7. narrow    a better network that is a little too dear, narrowed by NetAdapt until it fits
+8. test      the chosen file, timed afresh, on images that no decision has seen
 
 Each rung's numbers are a line in the log of decisions. A search that was stopped goes on with the
 first rung that is not in it.
@@ -43,7 +44,8 @@ from edgewise.training.trial import TooLittleTime
 
 SECOND_ROUND = 3  # trials in it
 # Parts of the time that is left after the survey.
-FIRST_SHARE, SECOND_SHARE, TRAIN_SHARE, DISTIL_SHARE, REPAIR_SHARE = 0.12, 0.18, 0.35, 0.1, 0.12
+FIRST_SHARE, SECOND_SHARE, TRAIN_SHARE = 0.12, 0.18, 0.3
+DISTIL_SHARE, REPAIR_SHARE, NARROW_SHARE = 0.08, 0.08, 0.12
 QAT_EPOCHS = 3
 MOST_LOST = 0.01  # of the accuracy, by int8, above which training with its rounding is tried
 LOWERED = 3  # sizes of image that are tried below the chosen one, at most
@@ -141,7 +143,7 @@ class _Search:
         kept = self._round(1, trials, FIRST_SHARE, SECOND_ROUND)
         kept = self._round(2, kept, SECOND_SHARE, len(kept))
         final = self._train(kept)
-        files = self._files(final)
+        files = [*self._files(final), *self._narrow(kept, final)]
         self._decide("test", lambda: self._test(files))
 
     def _decide(self, step: str, work: Callable[[], Numbers]) -> Numbers:
@@ -313,7 +315,7 @@ class _Search:
         chosen = best_file(files) or nearest(files)
         folder, runtime = Path(chosen["folder"]), chosen["runtime"]
         artifact = Artifact.read(folder)
-        timed = TimedFile("chosen", artifact.path, runtime)
+        timed = TimedFile.of(artifact, "chosen", runtime)
         seen = self.device.measure([timed], TESTED_AGAIN * SECONDS)["chosen"]
         here = runtime if runtime in READERS else ""
         tested = accuracy_on(folder, here, self.dataset.splits["test"], self.request.workers or 0)

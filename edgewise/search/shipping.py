@@ -46,7 +46,7 @@ def ship(
     artifacts = {precision: export(run.root, FORMAT, precision) for precision in precisions}
     seen = {item.precision: item for item in verify(run).artifacts}
     files = [
-        TimedFile(f"{precision} {runtime}", artifact.path, runtime)
+        TimedFile.of(artifact, f"{precision} {runtime}", runtime)
         for precision, artifact in artifacts.items()
         for runtime in READERS
         if runtime in runtimes

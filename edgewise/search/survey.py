@@ -95,11 +95,16 @@ class Survey:
             )
         new = [c for c in wanted if self._key(c, files[c]) not in known]
         if new:
-            timed = [TimedFile(str(c), files[c], c.runtime) for c in new]
-            seen = self.device.measure(timed, seconds, self.tell)
-            rows = [self._row(c, files[c], seen[str(c)]) for c in new]
-            self.store.add(rows)
-            known |= {self._key(c, files[c]): row for c, row in zip(new, rows, strict=True)}
+            by_key = {str(c): c for c in new}
+            timed = [TimedFile(key, files[c], c.runtime) for key, c in by_key.items()]
+
+            def keep(key: str, seen: Measured) -> None:
+                candidate = by_key[key]
+                row = self._row(candidate, files[candidate], seen)
+                self.store.add([row])
+                known[self._key(candidate, files[candidate])] = row
+
+            self.device.measure(timed, seconds, self.tell, keep)
         return [_cost(c, known[self._key(c, files[c])], files[c]) for c in wanted]
 
     def _rows(self) -> list[Row]:

@@ -135,7 +135,8 @@ def _stored(root: Path) -> Request:
 
 def _search(request: Request, root: Path) -> None:
     from edgewise.cli.run_text import told
-    from edgewise.search.ladder import Watch, run
+    from edgewise.search.ladder import run
+    from edgewise.search.state import Watch
     from edgewise.training.interrupt import Stopped
 
     def decided(step: str, numbers: Numbers) -> None:

@@ -16,55 +16,35 @@ first rung that is not in it.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-from edgewise.compress.other_runs import round_run
-from edgewise.data.dataset import Dataset, load_dataset
 from edgewise.data.doctor import examine
-from edgewise.deploy.artifact import Artifact
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.run_folder import Run
 from edgewise.search.budget import Budget, Spent
 from edgewise.search.choice import Trial, choose_trials
-from edgewise.search.decisions import Decisions, Numbers
-from edgewise.search.device import Device, DeviceFacts, TimedFile, open_device
-from edgewise.search.entrants import SIZES, Entrant, entrants
+from edgewise.search.decisions import Numbers
+from edgewise.search.device import open_device
+from edgewise.search.entrants import Entrant, entrants
+from edgewise.search.finishing import files_of, narrowed_files, tested
 from edgewise.search.request import Request, SearchFolder
-from edgewise.search.shipping import SECONDS, accuracy_on, best_file, costs, ship
-from edgewise.search.survey import READERS, Candidate, Cost, Survey, open_store, survey
-from edgewise.search.trials import Trainer, outcome, with_test
+from edgewise.search.state import (
+    DISTILLING,
+    FIRST_ROUND,
+    LONG_TRAINING,
+    SECOND_ROUND,
+    State,
+    Watch,
+)
+from edgewise.search.survey import Candidate, Cost, Survey, open_store, survey
+from edgewise.search.trials import outcome
 from edgewise.training.interrupt import Stopped
-from edgewise.training.loop import train
-from edgewise.training.recipe import Recipe
 from edgewise.training.trial import TooLittleTime
 
-SECOND_ROUND = 3  # trials in it
-# Parts of the time that is left after the survey.
-FIRST_SHARE, SECOND_SHARE, TRAIN_SHARE = 0.12, 0.18, 0.3
-DISTIL_SHARE, REPAIR_SHARE, NARROW_SHARE = 0.08, 0.08, 0.12
-QAT_EPOCHS = 3
-MOST_LOST = 0.01  # of the accuracy, by int8, above which training with its rounding is tried
-LOWERED = 3  # sizes of image that are tried below the chosen one, at most
-LEAST_MINUTES = 0.1  # of the long training
-LEAST_TRIAL = 0.3  # minutes of a short one
-TESTED_AGAIN = 2.0  # times as many seconds as other files get
-
-
-@dataclass(frozen=True)
-class Watch:
-    """Who is told of a search while it works.
-
-    Attributes:
-        tell: called with a sentence.
-        decided: called with each decision's step and numbers, old ones first on resume.
-    """
-
-    tell: Callable[[str], None] = lambda what: None
-    decided: Callable[[str, Numbers], None] = lambda step, numbers: None
+SURVIVORS = 3  # of the first round
+LEAST_TRIAL = 0.3  # minutes of a short training
 
 
 class NothingFits(EdgewiseError):
@@ -101,9 +81,9 @@ def run(request: Request, root: Path, watch: Watch | None = None) -> SearchFolde
             )
     elif root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise UsageError(f"{root} holds something else already. Choose another --name.")
-    search = _Search(request, folder, watch or Watch())
+    device = open_device(request.device, request.threads)
     try:
-        search.climb()
+        climb(State(request, folder, device, watch or Watch()))
     except Stopped as stop:
         raise Stopped(
             f"stopped; go on with: edgewise run --resume {root}", stop.exit_status - 128
@@ -111,245 +91,125 @@ def run(request: Request, root: Path, watch: Watch | None = None) -> SearchFolde
     return folder
 
 
-class _Search:
-    """One search: the ladder, and what its rungs share."""
+def climb(search: State) -> None:
+    """All rungs."""
+    facts = {"device": search.request.device, **asdict(search.facts)}
+    search.decide("device", lambda: facts)
+    search.decide("doctor", lambda: _doctor(search))
+    known, found = _survey(search)
+    trials = _choose(search, known, found)
+    search.started = search.log.seconds  # what follows shares the time that is left
+    kept = _round(search, 1, trials, FIRST_ROUND, SURVIVORS)
+    kept = _round(search, 2, kept, SECOND_ROUND, len(kept))
+    final = _train(search, kept)
+    files = [*files_of(search, final), *narrowed_files(search, kept, final)]
+    search.decide("test", lambda: tested(search, files))
 
-    def __init__(self, request: Request, folder: SearchFolder, watch: Watch) -> None:
-        self.request, self.folder, self.watch = request, folder, watch
-        self.budget = Budget.parse(request.budget)
-        self.device: Device = open_device(request.device, request.threads)
-        self.facts: DeviceFacts = self.device.facts()
-        if not any(name in self.facts.runtimes for name in READERS):
-            raise EdgewiseError(
-                f"{request.device} has none of the runtimes {', '.join(READERS)}. Install one "
-                "there: pip install onnxruntime"
-            )
-        self.dataset: Dataset = with_test(load_dataset(Path(request.data), workers=1))
-        folder.root.mkdir(parents=True, exist_ok=True)
-        if not SearchFolder.is_search(folder.root):
-            request.write(folder.request)
-        self.log = Decisions(folder.decisions)
-        settings = () if request.flip else (("flip", False),)
-        self.trainer = Trainer(
-            self.dataset, request.seed, request.train_device, request.workers, settings
+
+def _doctor(search: State) -> Numbers:
+    data = search.request.data
+    seen = examine(Path(data))
+    if not seen.sound:
+        errors = " ".join(f.text for f in seen.findings if f.severity == "error")
+        raise EdgewiseError(
+            f"training on {data} would not be sound: {errors} Look closer with: "
+            f"edgewise doctor {data}"
         )
+    return {
+        "images": seen.usable,
+        "classes": list(search.dataset.classes),
+        "splits": {split: len(own) for split, own in search.dataset.splits.items()},
+        "warnings": [f.text for f in seen.findings if f.severity == "warning"],
+    }
 
-    def climb(self) -> None:
-        """All rungs."""
-        self._decide("device", lambda: {"device": self.request.device, **asdict(self.facts)})
-        self._decide("doctor", self._doctor)
-        trials = self._choose(self._survey())
-        self.started = self.log.seconds  # what follows shares the time that is left
-        kept = self._round(1, trials, FIRST_SHARE, SECOND_ROUND)
-        kept = self._round(2, kept, SECOND_SHARE, len(kept))
-        final = self._train(kept)
-        files = [*self._files(final), *self._narrow(kept, final)]
-        self._decide("test", lambda: self._test(files))
 
-    def _decide(self, step: str, work: Callable[[], Numbers]) -> Numbers:
-        if step not in self.log.made:
-            self.watch.tell(step)
-        numbers = self.log.decide(step, work)
-        self.watch.decided(step, numbers)
-        return numbers
+def _survey(search: State) -> tuple[tuple[Entrant, ...], list[Cost]]:
+    request, classes = search.request, len(search.dataset.classes)
 
-    def _doctor(self) -> Numbers:
-        seen = examine(Path(self.request.data))
-        errors = [finding.text for finding in seen.findings if finding.severity == "error"]
-        if not seen.sound:
-            raise EdgewiseError(
-                f"training on {self.request.data} would not be sound: {' '.join(errors)} "
-                f"Look closer with: edgewise doctor {self.request.data}"
-            )
+    def measure() -> Numbers:
+        some = entrants(request.models)
+        work = Survey(search.device, search.facts, classes, open_store(), search.watch.tell)
+        found = survey(some, request.precisions, search.budget, work)
         return {
-            "images": seen.usable,
-            "classes": list(self.dataset.classes),
-            "splits": {split: len(own) for split, own in self.dataset.splits.items()},
-            "warnings": [f.text for f in seen.findings if f.severity == "warning"],
+            "entrants": [asdict(entrant) for entrant in some],
+            "costs": [asdict(cost) for cost in found],
         }
 
-    def _survey(self) -> list[Cost]:
-        classes = len(self.dataset.classes)
-        work = Survey(self.device, self.facts, classes, open_store(), self.watch.tell)
-        self.entrants = entrants(self.request.models)
+    numbers = search.decide("survey", measure)
+    known = tuple(Entrant(**entrant) for entrant in numbers["entrants"])
+    return known, [_cost(cost) for cost in numbers["costs"]]
 
-        def measure() -> Numbers:
-            found = survey(self.entrants, self.request.precisions, self.budget, work)
-            return {
-                "entrants": [asdict(entrant) for entrant in self.entrants],
-                "costs": [asdict(cost) for cost in found],
-            }
 
-        numbers = self._decide("survey", measure)
-        self.entrants = tuple(Entrant(**entrant) for entrant in numbers["entrants"])
-        return [_cost(cost) for cost in numbers["costs"]]
+def _choose(search: State, known: Sequence[Entrant], found: Sequence[Cost]) -> list[Trial]:
+    images = len(search.dataset.splits["train"])
+    trials = choose_trials(known, found, search.budget, images)
+    if not trials:
+        raise NothingFits(nothing_fits(found, search.budget))
+    search.decide("choose", lambda: {"trials": [_plain(trial) for trial in trials]})
+    return trials
 
-    def _choose(self, found: Sequence[Cost]) -> list[Trial]:
-        images = len(self.dataset.splits["train"])
-        trials = choose_trials(self.entrants, found, self.budget, images)
-        if not trials:
-            raise NothingFits(nothing_fits(found, self.budget))
-        self._decide("choose", lambda: {"trials": [_plain(trial) for trial in trials]})
-        return trials
 
-    def _round(
-        self, number: int, trials: Sequence[Trial], share: float, survivors: int
-    ) -> list[Trial]:
-        """Trains each trial for its share of the time; returns the best, the best first.
+def _round(
+    search: State, number: int, trials: Sequence[Trial], share: float, survivors: int
+) -> list[Trial]:
+    """Trains each trial for its part of the time; returns the best, the best first.
 
-        Where there is little time, only the most promising are tried, or none: a training of a few
-        seconds tells nothing.
-        """
-        fewer = trials[: int(self._share(share) / LEAST_TRIAL)]
-        if len(fewer) < 2:
-            return list(trials[:survivors])
-        minutes = self._share(share) / len(fewer)
+    Where there is little time, only the most promising are tried, or none: a training of a few
+    seconds tells nothing.
+    """
+    fewer = trials[: int(search.minutes(share) / LEAST_TRIAL)]
+    if len(fewer) < 2:
+        return list(trials[:survivors])
+    minutes = search.minutes(share) / len(fewer)
+    scores = {}
+    for trial in fewer:
+        root = search.folder.trials / f"{number}-{trial.name}"
 
-        def one(trial: Trial) -> Numbers:
-            root = self.folder.trials / f"{number}-{trial.name}"
+        def work(trial: Trial = trial, root: Path = root) -> Numbers:
             try:
-                return outcome(self._trained(trial, minutes, root))
+                return outcome(_trained(search, trial, minutes, root))
             except TooLittleTime as error:
                 return {"score": 0.0, "failure": str(error)}
 
-        results = {}
-        for trial in fewer:
-            step = f"round {number}: {trial.name}"
-            results[trial.name] = self._decide(step, partial(one, trial))
-        ranked = sorted(
-            fewer, key=lambda trial: (-results[trial.name]["score"], -trial.prior, trial.name)
-        )
-        kept = ranked[:survivors]
-        if all(trial.above for trial in kept):  # something must fit without compression
-            kept = [*kept[:-1], *[trial for trial in ranked if not trial.above][:1]] or kept
-        self._decide(f"round {number}", lambda: {"kept": [trial.name for trial in kept]})
-        return kept
-
-    def _trained(self, trial: Trial, minutes: float, root: Path, **settings: object) -> Run:
-        pretrained = trial.entrant.pretrained
-        return self.trainer.train(
-            trial.entrant.model, trial.imgsz, minutes, root, pretrained=pretrained, **settings
-        )
-
-    def _share(self, share: float) -> float:
-        """Minutes of the time that was left after the survey."""
-        left = self.request.minutes - self.started / 60
-        if left * TRAIN_SHARE < LEAST_MINUTES:
-            least = math.ceil(self.started / 60 + LEAST_MINUTES / TRAIN_SHARE)
-            raise UsageError(
-                f"{self.request.minutes:g} minutes are too short to train anything: measuring took "
-                f"{self.started / 60:.1f} of them. Give at least --time {least}m under another "
-                "--name; what was measured is kept, and is not measured again."
-            )
-        return left * share
-
-    def _train(self, trials: Sequence[Trial]) -> Run:
-        """The best that fits, trained for long, and again with a better one as its teacher."""
-        best = next((trial for trial in trials if not trial.above), trials[0])
-        teacher = next((trial for trial in trials if trial is not best), None)
-        root = self.folder.final
-        minutes = self._share(TRAIN_SHARE)
-        first = self._decide(
-            "train",
-            lambda: {"trial": best.name, **outcome(self._trained(best, minutes, root))},
-        )
-        if teacher is None:
-            return Run(root)
-        known = self.log.made.get(f"round 2: {teacher.name}", {})
-        if known.get("score", 0.0) <= first["score"]:
-            return Run(root)
-        second = self.folder.root / "distilled"
-
-        def distil() -> Numbers:
-            minutes = self._share(DISTIL_SHARE)
-            made = self._go_on(Run(root), best.imgsz, minutes, second, teacher=known["run"])
-            return {"teacher": teacher.name, **made}
-
-        again = self._decide("distil", distil)
-        return Run(second if again["score"] > first["score"] else root)
-
-    def _go_on(
-        self, made: Run, imgsz: int, minutes: float, root: Path, **settings: object
-    ) -> Numbers:
-        """Trains a run's model on, all of it from the first epoch."""
-        model = str(made.model)
-        return outcome(self.trainer.train(model, imgsz, minutes, root, head_epochs=0, **settings))
-
-    def _files(self, final: Run) -> list[Numbers]:
-        """The files of the trained network; with smaller images, or int8's rounding, if needed."""
-        files = self._ship("files", final)
-        run, imgsz = final, _imgsz(final)
-        for lowered in reversed([size for size in SIZES if size < imgsz][-LOWERED:]):
-            if best_file(files):
-                break
-            root = self.folder.shrunk / f"{lowered}"
-            minutes = self._share(REPAIR_SHARE) / LOWERED
-            self._decide(f"lower: {lowered} px", partial(self._go_on, run, lowered, minutes, root))
-            run = Run(root)
-            files += self._ship(f"files: {lowered} px", run)
-        if needs_qat(files):
-            root = self.folder.shrunk / "qat"
-
-            def round_it() -> Numbers:
-                if not Run.is_run(root):
-                    return outcome(round_run(run, root, QAT_EPOCHS))
-                return outcome(train(Recipe.read(Run(root).recipe), root, resume=True))
-
-            self._decide("qat", round_it)
-            files += self._ship("files: qat", Run(root), ("int8",))
-        return files
-
-    def _ship(self, step: str, made: Run, precisions: Sequence[str] | None = None) -> list[Numbers]:
-        wanted = precisions or self.request.precisions
-        numbers = self._decide(
-            step,
-            lambda: {
-                "files": ship(made, wanted, self.device, list(self.facts.runtimes), self.budget)
-            },
-        )
-        files: list[Numbers] = numbers["files"]
-        return files
-
-    def _test(self, files: Sequence[Numbers]) -> Numbers:
-        """The chosen file, or else the nearest one, measured afresh and on unseen images."""
-        chosen = best_file(files) or nearest(files)
-        folder, runtime = Path(chosen["folder"]), chosen["runtime"]
-        artifact = Artifact.read(folder)
-        timed = TimedFile.of(artifact, "chosen", runtime)
-        seen = self.device.measure([timed], TESTED_AGAIN * SECONDS)["chosen"]
-        here = runtime if runtime in READERS else ""
-        tested = accuracy_on(folder, here, self.dataset.splits["test"], self.request.workers or 0)
-        return {
-            "folder": str(folder),
-            "precision": chosen["precision"],
-            "runtime": runtime,
-            "selected_by": {name: chosen[name] for name in ("accuracy", "low", "high", "images")},
-            **costs(seen, artifact, self.budget),
-            **tested,
-        }
+        scores[trial.name] = search.decide(f"round {number}: {trial.name}", work)["score"]
+    ranked = sorted(fewer, key=lambda trial: (-scores[trial.name], -trial.prior, trial.name))
+    kept = ranked[:survivors]
+    fitting = [trial for trial in ranked if not trial.above]
+    if fitting and fitting[0] not in kept:  # one at least must fit without compression
+        kept[-1] = fitting[0]
+    search.decide(f"round {number}", lambda: {"kept": [trial.name for trial in kept]})
+    return kept
 
 
-def needs_qat(files: Sequence[Numbers]) -> bool:
-    """Whether int8 loses more than a point of the accuracy, and float does not fit."""
-    if any(file["fits"] and file["precision"] == "fp32" for file in files):
-        return False
-    rounded = [file for file in files if file["precision"] == "int8" and not file["failure"]]
-    return bool(rounded) and all(
-        file["accuracy_model"] - file["accuracy"] > MOST_LOST for file in rounded
+def _trained(search: State, trial: Trial, minutes: float, root: Path) -> Run:
+    return search.trainer.train(
+        trial.entrant.model, trial.imgsz, minutes, root, pretrained=trial.entrant.pretrained
     )
 
 
-def nearest(files: Sequence[Numbers]) -> Numbers:
-    """The file that exceeds the budget by least.
+def _train(search: State, trials: Sequence[Trial]) -> Run:
+    """The best that fits, trained for long, and again with a better one as its teacher."""
+    best = next((trial for trial in trials if not trial.above), trials[0])
+    root, second = search.folder.final, search.folder.root / "distilled"
 
-    Raises:
-        EdgewiseError: not one can be run.
-    """
-    able = [file for file in files if "spent" in file and not file["failure"]]
-    if not able:
-        reasons = "; ".join(sorted({str(file["failure"]) for file in files}))
-        raise EdgewiseError(f"none of the exported files can be shipped: {reasons}")
-    return min(able, key=lambda file: max(file["used"].values()))
+    def work() -> Numbers:
+        made = _trained(search, best, search.minutes(LONG_TRAINING), root)
+        return {"trial": best.name, **outcome(made)}
+
+    first = search.decide("train", work)
+    taught = [(search.log.made.get(f"round 2: {t.name}"), t) for t in trials if t is not best]
+    better = [(own, t) for own, t in taught if own and own["score"] > first["score"]]
+    if not better:
+        return Run(root)
+    known, teacher = max(better, key=lambda pair: pair[0]["score"])
+
+    def distil() -> Numbers:
+        minutes = search.minutes(DISTILLING)
+        made = search.go_on(Run(root), best.imgsz, minutes, second, teacher=known["run"])
+        return {"teacher": teacher.name, **made}
+
+    again = search.decide("distil", distil)
+    return Run(second if again["score"] > first["score"] else root)
 
 
 def nothing_fits(found: Sequence[Cost], budget: Budget) -> str:
@@ -370,10 +230,6 @@ def nothing_fits(found: Sequence[Cost], budget: Budget) -> str:
 def _spent(cost: Cost) -> Spent:
     assert cost.spent
     return cost.spent
-
-
-def _imgsz(made: Run) -> int:
-    return Recipe.read(made.recipe).imgsz or SIZES[-1]
 
 
 def _plain(trial: Trial) -> Numbers:

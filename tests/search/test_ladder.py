@@ -15,8 +15,9 @@ from edgewise.errors import EdgewiseError, UsageError
 from edgewise.run_folder import Run
 from edgewise.search import ladder
 from edgewise.search.decisions import Decisions
-from edgewise.search.ladder import NothingFits, Watch, run
+from edgewise.search.ladder import NothingFits, run
 from edgewise.search.request import Request, SearchFolder
+from edgewise.search.state import Watch
 from edgewise.training.evaluate import evaluate
 from edgewise.training.history import read_history
 

@@ -68,6 +68,16 @@ def test_files_are_timed_there(board: Board, files: list[TimedFile]) -> None:
     assert {"small is loaded", "round 20 of 20"} <= set(steps)
 
 
+def test_nothing_else_is_left_there(board: Board, files: list[TimedFile]) -> None:
+    """Neither by us nor by a runtime that keeps an identity for its maker."""
+    open_device(board.device).measure(files[:1], 0.1)
+    cache = board.home / ".cache"
+    assert [path.name for path in cache.iterdir()] == ["edgewise-device"]
+    (scripts,) = cache.glob("*/scripts-*")
+    left = {path.name for path in scripts.iterdir()}
+    assert left == {"device_facts.py", "device_runner.py", "device_worker.py"}
+
+
 def test_a_file_that_is_there_is_not_sent_again(board: Board, files: list[TimedFile]) -> None:
     device = open_device(board.device)
     device.measure(files[:1], 0.1)

@@ -39,8 +39,11 @@ ROUND_2 = {
 def spent(ms: float, megabytes: float) -> Numbers:
     size = int(megabytes * 1e6)
     return {
-        **{"median_ms": ms, "p90_ms": 1.2 * ms, "p99_ms": 2 * ms},
-        **{"size_bytes": size, "memory_bytes": 3 * size},
+        "median_ms": ms,
+        "p90_ms": 1.2 * ms,
+        "p99_ms": 2 * ms,
+        "size_bytes": size,
+        "memory_bytes": 3 * size,
     }
 
 
@@ -54,7 +57,9 @@ def cost(model: str, imgsz: int, precision: str, runtime: str) -> Numbers:
     return {
         "candidate": candidate,
         "spent": None if failure else spent(ms, megabytes),
-        **{"low_ms": 0.97 * ms, "high_ms": 1.04 * ms, "failure": failure},
+        "low_ms": 0.97 * ms,
+        "high_ms": 1.04 * ms,
+        "failure": failure,
     }
 
 
@@ -62,8 +67,13 @@ def reached(accuracy: float, run: str, images: int = 83) -> Numbers:
     right = round(accuracy * images)
     low, high = wilson(right, images)
     return {
-        **{"run": run, "epochs": 4, "score": right / images, "accuracy": right / images},
-        **{"low": low, "high": high, "images": images},
+        "run": run,
+        "epochs": 4,
+        "score": right / images,
+        "accuracy": right / images,
+        "low": low,
+        "high": high,
+        "images": images,
     }
 
 
@@ -72,12 +82,18 @@ def made_file(numbers: Numbers, accuracy: float, folder: str, budget: Budget) ->
     seen = reached(accuracy, "")
     own = Spent(**numbers["spent"])
     return {
-        **{"folder": folder, "precision": numbers["candidate"]["precision"]},
-        **{"runtime": numbers["candidate"]["runtime"], "accuracy_model": 0.86, "failure": ""},
+        "folder": folder,
+        "precision": numbers["candidate"]["precision"],
+        "runtime": numbers["candidate"]["runtime"],
+        "accuracy_model": 0.86,
+        "failure": "",
         **{name: seen[name] for name in ("accuracy", "low", "high", "images")},
-        **{"agreement": 0.98, "float_layers": [], "runs": 200},
+        "agreement": 0.98,
+        "float_layers": [],
+        "runs": 200,
         **{name: numbers[name] for name in ("spent", "low_ms", "high_ms")},
-        **{"used": budget.parts(own), "fits": budget.holds(own)},
+        "used": budget.parts(own),
+        "fits": budget.holds(own),
     }
 
 
@@ -86,8 +102,14 @@ def trial(name: str, pretrained: bool, budget: Budget) -> Numbers:
     least = cost(model, int(imgsz), "int8", "onnxruntime")
     used = max(budget.parts(Spent(**least["spent"])).values())
     return {
-        **{"name": name, "model": model, "imgsz": int(imgsz), "pretrained": pretrained},
-        **{"prior": 50.0, "used": used, "above": used > 1, "least": least["candidate"]},
+        "name": name,
+        "model": model,
+        "imgsz": int(imgsz),
+        "pretrained": pretrained,
+        "prior": 50.0,
+        "used": used,
+        "above": used > 1,
+        "least": least["candidate"],
     }
 
 
@@ -97,11 +119,17 @@ def all_decisions(text: str = "latency=2ms", classes: tuple[str, ...] = ("cat", 
     folder = "runs/photos-search-1/final/export/onnx-"
     made: Numbers = {
         "device": {
-            **{"device": "local", "fingerprint": "e15a", "cpu": "A <b>CPU</b>", "cores": 2},
-            **{"platform": "Linux-6.1", "runtimes": {"onnxruntime": "1.31.1", "openvino": "2026"}},
+            "device": "local",
+            "fingerprint": "e15a",
+            "cpu": "A <b>CPU</b>",
+            "cores": 2,
+            "platform": "Linux-6.1",
+            "runtimes": {"onnxruntime": "1.31.1", "openvino": "2026"},
         },
         "doctor": {
-            **{"images": 600, "classes": list(classes), "warnings": ["3 images <i>look</i> alike"]},
+            "images": 600,
+            "classes": list(classes),
+            "warnings": ["3 images <i>look</i> alike"],
             "splits": {"train": 422, "val": 83, "test": 95},
         },
         "survey": {

@@ -14,6 +14,7 @@ from edgewise.search.decisions import Numbers
 
 CHOSEN, FILE, TRIAL = "chosen", "file", "trial"
 ROOM = 1.25  # left and right of what is drawn, as a factor
+BELOW = 0.05  # of the accuracies' span is free below them
 # Labels have a place where the plot is at least so wide; in pixels, as all that follows.
 WIDTH, HEIGHT = 700, 340
 LETTER, LINE, CLEAR = 6.9, 15, 8  # a letter's width, a line's height, a mark's half width
@@ -55,7 +56,7 @@ class SearchChart:
         x_name: the name of the horizontal axis.
         x_ticks: their `y` is unused.
         y_ticks: their `x` is unused.
-        budget: where it ends, in percent from the left, and how much it is; None if any will do.
+        budget: where it ends, in percent from the left, and how much it is.
         marks: the chosen one last, so that it lies on top.
         interval: the upper and the lower end of the chosen one's, in percent from the top.
         measured: what was measured and not trained: no accuracy is known.
@@ -66,7 +67,7 @@ class SearchChart:
     x_name: str
     x_ticks: tuple[Mark, ...]
     y_ticks: tuple[Mark, ...]
-    budget: Mark | None
+    budget: Mark
     marks: tuple[SearchMark, ...]
     interval: tuple[float, float] | None
     measured: tuple[Mark, ...]
@@ -109,7 +110,8 @@ def quantity(budget: Budget) -> Quantity:
     most = (budget.size_bytes or budget.memory_bytes or 0) / 1e6
 
     def of(spent: Numbers) -> float | None:
-        return spent[f"{name}_bytes"] and spent[f"{name}_bytes"] / 1e6
+        taken = spent[f"{name}_bytes"]
+        return None if taken is None else float(taken) / 1e6
 
     return Quantity(name, "MB", most, of, lambda value: filesize(value * 1e6))
 
@@ -131,7 +133,8 @@ def search_chart(record: SearchRecord, rows: Sequence[CandidateRow]) -> SearchCh
     chosen = record.chosen
     ends = [chosen.numbers["low"], chosen.numbers["high"]] if chosen else []
     tops = [100 * value for value in [*ends, *(mark.accuracy for mark in seen)]]
-    y_values = ticks(min(tops), max(tops), 5)
+    below = (max(tops) - min(tops)) * BELOW
+    y_values = ticks(max(0.0, min(tops) - below), max(tops), 5)
 
     def height(share: float) -> float:
         return 100 * (y_values[-1] - 100 * share) / (y_values[-1] - y_values[0])
@@ -145,23 +148,32 @@ def search_chart(record: SearchRecord, rows: Sequence[CandidateRow]) -> SearchCh
         )
         for mark in seen
     ]
+    budget = Mark(axis.place(x.most), 0, f"budget {x.text(x.most)}")
+    interval = (height(ends[1]), height(ends[0])) if ends else None
+    lines = [_upright(budget.x, 0, 100)]
+    if interval:
+        lines.append(_upright(marks[-1].at.x, *interval))
     return SearchChart(
         title=f"Accuracy against {x.name}",
         alt=_alt(seen, measured, x),
         x_name=f"{x.name}, {x.unit}",
         x_ticks=axis.ticks,
         y_ticks=tuple(Mark(0, height(v / 100), f"{v:g}%") for v in y_values),
-        budget=Mark(axis.place(x.most), 0, f"budget {x.text(x.most)}"),
-        marks=tuple(labelled(marks)),
-        interval=(height(ends[1]), height(ends[0])) if ends else None,
+        budget=budget,
+        marks=tuple(labelled(marks, lines)),
+        interval=interval,
         measured=tuple(Mark(axis.place(value), 100, text) for value, text in measured),
     )
 
 
-def labelled(marks: Sequence[SearchMark]) -> list[SearchMark]:
+def labelled(marks: Sequence[SearchMark], lines: Sequence[Box] = ()) -> list[SearchMark]:
     """The same with places for their labels, where no label covers another or a mark.
 
     The last mark's label has the first choice; where there is no room, a label has no place.
+
+    Args:
+        marks: all that there are.
+        lines: what a label covers only where it has no other place.
     """
     spots = [(mark.at.x / 100 * WIDTH, mark.at.y / 100 * HEIGHT) for mark in marks]
     taken: list[Box] = [(x - CLEAR, y - CLEAR, x + CLEAR, y + CLEAR) for x, y in spots]
@@ -169,11 +181,16 @@ def labelled(marks: Sequence[SearchMark]) -> list[SearchMark]:
     for mark, (x, y) in reversed(list(zip(marks, spots, strict=True))):
         boxes = {place: _box(x, y, place, mark.label) for place in PLACES}
         free = [place for place, box in boxes.items() if _inside(box) and not _any(taken, box)]
-        place = free[0] if free else None
-        if place:
-            taken.append(boxes[place])
-        found.append(replace(mark, place=place))
+        best = [place for place in free if not _any(lines, boxes[place])] or free
+        if best:
+            taken.append(boxes[best[0]])
+        found.append(replace(mark, place=best[0] if best else None))
     return found[::-1]
+
+
+def _upright(x: float, top: float, bottom: float) -> Box:
+    """A line from top to bottom, all in percent."""
+    return x / 100 * WIDTH - 3, top / 100 * HEIGHT, x / 100 * WIDTH + 3, bottom / 100 * HEIGHT
 
 
 def _box(x: float, y: float, place: tuple[float, float, str], label: str) -> Box:

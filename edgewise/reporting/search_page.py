@@ -11,7 +11,7 @@ from typing import Any
 from edgewise import __version__
 from edgewise.files import write_text
 from edgewise.reporting.search_chart import search_chart
-from edgewise.reporting.search_record import OVER, SearchRecord
+from edgewise.reporting.search_record import OVER, SearchRecord, taken, times
 from edgewise.reporting.search_rows import candidate_rows, rung_times
 from edgewise.reporting.templates import render
 from edgewise.reporting.views import fold
@@ -70,6 +70,8 @@ def write_search_report(folder: SearchFolder) -> Path:
         "resume": f"edgewise run --resume {shlex.quote(str(folder.root))}",
         "command": run_command(record.request),
         "over": OVER,
+        "taken": taken,
+        "times": times,
     }
     write_text(folder.report, render(TEMPLATE, values))
     return folder.report

@@ -247,6 +247,16 @@ class SearchRecord:
                 yield MadeFile(model, imgsz, how, file)
 
 
+def taken(used: float) -> str:
+    """A part of the budget: 0.55 -> "55%"; 12.3 -> "12.3 ×"."""
+    return f"{100 * used:.0f}%" if used < 10 else f"{times(used)} ×"
+
+
+def times(used: float) -> str:
+    """1.2345 -> "1.23"; 1234.5 -> "1,234"."""
+    return f"{used:.3g}" if used < 100 else f"{used:,.0f}"
+
+
 def _same(file: Numbers, test: Numbers) -> bool:
     return all(file[name] == test.get(name) for name in ("folder", "runtime"))
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgewise.reporting.numbers import plural
-from edgewise.reporting.search_record import SearchRecord
+from edgewise.reporting.search_record import SearchRecord, times
 from edgewise.search.decisions import Numbers
 from edgewise.search.entrants import Entrant
 from edgewise.search.survey import ROOM
@@ -125,8 +125,10 @@ def rung_times(record: SearchRecord) -> list[RungTime]:
 
 
 def _order(row: CandidateRow) -> tuple[float, ...]:
+    if row.rank == TOO_DEAR and row.used:
+        return (row.rank, row.used)
     scores = [own["score"] for own in reversed(row.rounds) if own]
-    return (row.rank, -scores[0] if scores else 0.0, -row.prior, row.used or 0.0)
+    return (row.rank, -scores[0] if scores else 0.0, -row.prior)
 
 
 def _final(record: SearchRecord, name: str) -> Numbers | None:
@@ -150,14 +152,14 @@ def _fate(
         return _trial_fate(record, trial)
     if used > 1:
         parts = record.used(cost["spent"])
-        return TOO_DEAR, f"too dear: {used:.3g} times the {max(parts, key=parts.__getitem__)}" + (
-            "; another a little too dear promises more" if record.trials and used <= ROOM else ""
-        )
+        why = f"too dear: {times(used)} times the {max(parts, key=parts.__getitem__)}"
+        near = record.trials and used <= ROOM
+        return TOO_DEAR, f"{why}; a better one is tried" if near else why
     if not record.trials:
         return NOT_CHOSEN, STILL_IN
-    other = next((t for t in record.trials.values() if t["model"] == entrant.model), None)
-    if other:
-        return NOT_CHOSEN, f"less promising than with {other['imgsz']} px"
+    for other in record.trials.values():
+        if other["model"] == entrant.model and not other["above"]:
+            return NOT_CHOSEN, f"less promising than with {other['imgsz']} px"
     return NOT_CHOSEN, "less promising" if entrant.pretrained else "from scratch: less promising"
 
 
@@ -179,7 +181,7 @@ def _trial_fate(record: SearchRecord, trial: Numbers) -> tuple[int, str]:
     if "train" not in made:
         return rank, STILL_IN
     if trial["above"]:
-        return rank, f"too dear as it is: {trial['used']:.3g} times what there is"
+        return rank, f"too dear as it is: {times(trial['used'])} times what there is"
     if own[1]:
         return rank, "fewer right in round 2"
     return rank, "less promising, and there was no time to try it" + (" longer" if own[0] else "")

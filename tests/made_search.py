@@ -162,7 +162,7 @@ def all_decisions(text: str = "latency=2ms", classes: tuple[str, ...] = ("cat", 
     shipped = made["files"]["files"][2]
     seen = reached(0.884, "", 95)
     made["test"] = {
-        **{name: shipped[name] for name in ("folder", "precision", "runtime", "failure", "runs")},
+        **{name: shipped[name] for name in ("folder", "precision", "runtime", "runs")},
         "selected_by": {n: shipped[n] for n in ("accuracy", "low", "high", "images")},
         **{name: shipped[name] for name in ("spent", "low_ms", "high_ms", "used", "fits")},
         **{name: seen[name] for name in ("accuracy", "low", "high", "images")},

@@ -154,7 +154,7 @@ def _fate(
         parts = record.used(cost["spent"])
         why = f"too dear: {times(used)} times the {max(parts, key=parts.__getitem__)}"
         near = record.trials and used <= ROOM
-        return TOO_DEAR, f"{why}; a better one is tried" if near else why
+        return TOO_DEAR, f"{why}; less promising than what is tried" if near else why
     if not record.trials:
         return NOT_CHOSEN, STILL_IN
     for other in record.trials.values():

@@ -248,7 +248,6 @@ def test_nothing_in_it_is_markup_or_comes_from_elsewhere(tmp_path: Path) -> None
     assert not {"script", "img", "link", "u", "iframe"} & {tag for tag, _ in page.tags}
     assert not re.search(r"https?:|url\(|@import|javascript:", html)
     assert [attrs for attrs in page.named("i") if not attrs.get("class", attrs.get("style"))] == []
-    assert "49" not in page.words.partition("Classes:")[2][:200]
     for name in (*NASTY, "A <b>CPU</b>", "3 images <i>look</i> alike"):
         assert " ".join(name.split()) in page.words
 
@@ -265,8 +264,8 @@ def test_the_command_asks_for_the_same_again() -> None:
         flip=False,
     )
     assert run_command(request) == (
-        "edgewise run 'my photos' --budget latency=2ms --time 90m --device ssh:pi@board --threads 2 "
-        "--precision int8 --models mobilenet_v2 --no-flip"
+        "edgewise run 'my photos' --budget latency=2ms --time 90m --device ssh:pi@board "
+        "--threads 2 --precision int8 --models mobilenet_v2 --no-flip"
     )
     assert run_command(Request("photos", "size=4MB")) == "edgewise run photos --budget size=4MB"
     assert "--time 90s" in run_command(Request("photos", "size=4MB", 1.5))

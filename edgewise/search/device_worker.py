@@ -217,19 +217,19 @@ def bind(threads: int) -> None:
             os.sched_setaffinity(int(task.name), cores)
 
 
-def milliseconds(call: Call) -> float:
+def one_call_ms(call: Call) -> float:
     """Of one call."""
     start = time.perf_counter_ns()
     call()
     return (time.perf_counter_ns() - start) / 1e6
 
 
-def warm_up(call: Call, seconds: float) -> list[float]:
+def settle(call: Call, seconds: float) -> list[float]:
     """Calls until the time has settled or is over: the milliseconds of each."""
     times: list[float] = []
     end = time.perf_counter() + seconds
     while not times or time.perf_counter() < end:
-        times.append(milliseconds(call))
+        times.append(one_call_ms(call))
         before, now = times[-2 * WINDOW : -WINDOW], times[-WINDOW:]
         if len(before) == WINDOW and abs(median(now) / median(before) - 1) <= SETTLED:
             break
@@ -259,9 +259,9 @@ def work(answer: Callable[..., None]) -> None:
     for line in iter(sys.stdin.readline, ""):
         request = json.loads(line)
         if request["do"] == "warm_up":
-            answer(times=warm_up(call, request["seconds"]))
+            answer(times=settle(call, request["seconds"]))
         else:
-            times = [milliseconds(call) for _ in range(request["calls"])]
+            times = [one_call_ms(call) for _ in range(request["calls"])]
             most = resident(peak=True)
             grown = None if before is None or most is None else max(0, most - before)
             answer(times=times, bytes=grown)

@@ -171,6 +171,7 @@ def narrow(whole: Run, model: Model, part: float, folder: Path, effort: Effort) 
         model=str(folder / "narrow-start"),
         pretrained=None,
         head_epochs=0,
+        lr=3e-3,  # fresh weights
     )
     alone = edgewise.train(replace(recipe, epochs=effort.epochs[0]), folder / "narrow-alone")
     return retrain(load_model(alone.model), whole, folder / "narrow", {}, effort.epochs[1])

@@ -44,8 +44,14 @@ class Task:
     val: int
 
 
-def write_photos(root: Path, count: int) -> Path:
-    """Writes `root/CLASS/NUMBER.jpg`: crops of eight real photos, each of which is a class."""
+def write_photos(root: Path, count: int, size: tuple[int, int] = PHOTO_SIZE) -> Path:
+    """Writes `root/CLASS/NUMBER.jpg`: crops of eight real photos, each of which is a class.
+
+    Args:
+        root: the folder.
+        count: of the photos.
+        size: width and height of each, in pixels.
+    """
     import skimage.data
     from sklearn.datasets import load_sample_image
 
@@ -62,7 +68,7 @@ def write_photos(root: Path, count: int) -> Path:
         crop = photo.crop((left, top, left + width, top + height))
         path = root / name / f"{number}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        crop.resize(PHOTO_SIZE, Image.Resampling.BICUBIC).save(path, quality=90)
+        crop.resize(size, Image.Resampling.BICUBIC).save(path, quality=90)
     return root
 
 

@@ -127,12 +127,16 @@ def train_ours(job: Job) -> Outcome:
 
 def train_timm(job: Job) -> Outcome:
     """As its script does."""
+    return fine_tune(job, timm_network(MODEL))[1]
+
+
+def fine_tune(job: Job, network: nn.Module) -> tuple[nn.Module, Outcome]:
+    """A pretrained network of timm's, trained as its script does; and the epoch that is kept."""
     import timm_train
     from timm.data import resolve_data_config
     from timm.utils import random_seed
 
     data, device, workers = Path(job.data), torch.device("cpu"), torch.get_num_threads()
-    network = timm_network()
     started = time.perf_counter()
     random_seed(job.seed)
     network.reset_classifier(len(list((data / "train").iterdir())))  # type: ignore[operator]
@@ -165,15 +169,16 @@ def train_timm(job: Job) -> Outcome:
         epoch_seconds.append(time.perf_counter() - began)
     seconds = time.perf_counter() - started
     test = timm_train.loader(data, "test", TIMM_BATCH, workers, device, **options)
-    return Outcome(seconds, epoch_seconds, -best[1], best[0], timm_train.validate(kept, test)[0])
+    tested = timm_train.validate(kept, test)[0]
+    return kept, Outcome(seconds, epoch_seconds, -best[1], best[0], tested)
 
 
-def timm_network() -> nn.Module:
+def timm_network(model: str) -> nn.Module:
     """timm's network with our pretrained weights; it gives the same logits."""
     from edgewise.timing.peers import twin
 
-    ours = edgewise.create_model(MODEL, pretrained=True).eval()
-    theirs = twin("timm", MODEL, ours)
+    ours = edgewise.create_model(model, pretrained=True).eval()
+    theirs = twin("timm", model, ours)
     images = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         torch.testing.assert_close(theirs(images), ours(images), rtol=0, atol=1e-3)

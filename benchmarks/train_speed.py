@@ -2,6 +2,7 @@
 
     python benchmarks/train_speed.py              # five networks, about ten minutes on two cores
     python benchmarks/train_speed.py --ceiling    # what the slowest gradients cost
+    python benchmarks/train_speed.py --photo 4000x3000 --models efficientnet_lite0   # a phone's
     python benchmarks/train_speed.py --quick      # one network, a minute
 
 Every way trains the same network from the same weights on the same JPEG photos: random crop and
@@ -23,7 +24,7 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from itertools import islice
 from pathlib import Path
@@ -35,7 +36,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from bench import RESULTS, read_csv, write_csv
-from pictures import write_photos
+from pictures import PHOTO_SIZE, write_photos
 from timm_train import SMOOTHING, Trainer, loader
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -74,6 +75,7 @@ class Effort:
 
     Attributes:
         imgsz: height and width of the input.
+        photo: width and height of a photo on the disk.
         steps: seconds of timed steps of each way.
         step_rounds: in which they are.
         data: seconds of epochs of all ways together.
@@ -81,6 +83,7 @@ class Effort:
     """
 
     imgsz: int = 128
+    photo: tuple[int, int] = PHOTO_SIZE
     steps: float = 4.0
     step_rounds: int = 8
     data: float = 80.0
@@ -234,7 +237,7 @@ def time_epochs(
 def compare(name: str, effort: Effort, workers: int, device: torch.device, root: Path) -> Rows:
     """Both parts of one network."""
     ways = make_ways(name, effort.imgsz, workers, device)
-    write_photos(root / "few" / "train", BATCH)
+    write_photos(root / "few" / "train", BATCH, effort.photo)
     steps = {}
     for way, made in ways.items():
         images, labels = next(iter(made.load(root / "few")(0)))
@@ -243,7 +246,7 @@ def compare(name: str, effort: Effort, workers: int, device: torch.device, root:
     # As many photos as make the epochs last about as long as was asked for.
     at_once = sum(float(np.median(own)) for own in of_steps.values()) * (effort.data_rounds + 1)
     photos = BATCH * int(np.clip(effort.data * 1e3 / at_once / BATCH, 4, 64))
-    write_photos(root / "many" / "train", photos)
+    write_photos(root / "many" / "train", photos, effort.photo)
     of_epochs = time_epochs(ways, root / "many", photos, effort.data_rounds)
     return [*table("step", BATCH, of_steps), *table("data", photos, of_epochs)]
 
@@ -290,7 +293,7 @@ def table(part: str, images: int, times: dict[str, Sequence[float]]) -> Rows:
     return rows
 
 
-def circumstances(imgsz: int, workers: int, device: torch.device) -> dict[str, object]:
+def circumstances(effort: Effort, workers: int, device: torch.device) -> dict[str, object]:
     """What the figures depend on, but for the network."""
     on_gpu = device.type == "cuda"
     return {
@@ -301,7 +304,8 @@ def circumstances(imgsz: int, workers: int, device: torch.device) -> dict[str, o
         "omp_wait_policy": os.environ["OMP_WAIT_POLICY"],
         "threads": torch.get_num_threads(),
         "workers": workers,
-        "imgsz": imgsz,
+        "imgsz": effort.imgsz,
+        "photo": "x".join(map(str, effort.photo)),
         "batch": BATCH,
     }
 
@@ -312,14 +316,18 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one network, few rounds")
     parser.add_argument("--ceiling", action="store_true", help="the depthwise gradients' cost")
     parser.add_argument("--models", nargs="+", help="these networks instead of all five")
+    parser.add_argument("--photo", help="width x height of the photos, as in 4000x3000")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    effort = Effort(32, 0.1, 5, 1.0, 1) if arguments.quick else Effort()
+    effort = Effort(32, PHOTO_SIZE, 0.1, 5, 1.0, 1) if arguments.quick else Effort()
+    if arguments.photo:
+        width, _, height = arguments.photo.partition("x")
+        effort = replace(effort, photo=(int(width), int(height)))
     folder: Path = arguments.results / "quick" if arguments.quick else arguments.results
     path = folder / "train_speed.csv"
     device, workers = torch.device(arguments.device), torch.get_num_threads()
-    here = circumstances(effort.imgsz, workers, device)
+    here = circumstances(effort, workers, device)
     measure, part = (ceiling, "ceiling") if arguments.ceiling else (compare, "data")
     print("network,part,way,images/s,ratio,low,high", flush=True)
     for name in arguments.models or (NETWORKS[1:2] if arguments.quick else NETWORKS):

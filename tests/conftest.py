@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 
 import pytest
@@ -11,6 +13,7 @@ import tiny
 # No test reaches a real hub or the user's cache; read before huggingface_hub is imported.
 os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"  # the discard port: nobody listens
 os.environ["EDGEWISE_CACHE"] = tempfile.mkdtemp(prefix="edgewise-tests-")
+atexit.register(shutil.rmtree, os.environ["EDGEWISE_CACHE"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -17,6 +17,7 @@ VERBS = {
     "explain": "Teach a part or a network, with its numbers and measured times.",
     "bench": "Time networks on this machine in every runtime, side by side.",
     "import": "Turn weights of timm, torchvision or Keras into a model folder.",
+    "run": "Find, train and export the best model that fits a budget on a device.",
     "doctor": "Look at every image: would training on them be sound?",
     "data": "Pack images into shards; show them as a network sees them.",
     "train": "Train a model on a folder of labelled images.",

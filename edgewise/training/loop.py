@@ -43,7 +43,7 @@ from edgewise.weights.folder import save_model
 SECONDS_BETWEEN_CHECKPOINTS = 120.0
 
 
-def train(recipe: Recipe, root: Path, resume: bool = False) -> Run:
+def train(recipe: Recipe, root: Path, resume: bool = False, dataset: Dataset | None = None) -> Run:
     """Trains a network into the run folder `root`, or goes on with the run that is there.
 
     The first epochs train a new classifier on frozen pretrained weights, the others everything.
@@ -55,6 +55,7 @@ def train(recipe: Recipe, root: Path, resume: bool = False) -> Run:
         recipe: what to do. On resume it may differ from the run's own in device and workers only.
         root: the run folder.
         resume: whether to go on with an existing run.
+        dataset: the images of a new run, where they were read before; None reads them.
 
     Raises:
         UsageError: the recipe, the data or the folder is no good; nothing was written.
@@ -65,11 +66,11 @@ def train(recipe: Recipe, root: Path, resume: bool = False) -> Run:
     """
     run = Run(root)
     with joined(pick_device(recipe.device)) as world:
-        _train(recipe, run, resume, world)
+        _train(recipe, run, resume, world, dataset)
     return run
 
 
-def _train(recipe: Recipe, run: Run, resume: bool, world: World) -> None:
+def _train(recipe: Recipe, run: Run, resume: bool, world: World, given: Dataset | None) -> None:
     root = run.root
     if recipe.cache == "ram" and world.size > 1:
         raise UsageError(
@@ -80,7 +81,7 @@ def _train(recipe: Recipe, run: Run, resume: bool, world: World) -> None:
         world.first_does(lambda: None)  # until the first has made the folder
         recipe, dataset, cache = reopen_run(recipe, run)
     else:
-        made = world.first_does(lambda: create_run(recipe, run))
+        made = world.first_does(lambda: create_run(recipe, run, given))
         assert made is not None
         recipe, dataset, cache = made
     with stop_on_signals() as request:

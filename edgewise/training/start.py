@@ -46,8 +46,10 @@ def default_root(model: str, parent: Path) -> Path:
     return parent / f"{model}-{number}"
 
 
-def create_run(recipe: Recipe, run: Run) -> tuple[Recipe, Dataset, ImageCache | None]:
-    """Reads the data and makes the run folder.
+def create_run(
+    recipe: Recipe, run: Run, dataset: Dataset | None = None
+) -> tuple[Recipe, Dataset, ImageCache | None]:
+    """Reads the data, unless it is given, and makes the run folder.
 
     Returns:
         The recipe with every default resolved, the data, and the training images if they are
@@ -71,8 +73,9 @@ def create_run(recipe: Recipe, run: Run) -> tuple[Recipe, Dataset, ImageCache | 
     if not os.access(parent, os.W_OK):
         raise UsageError(f"can't write in {parent}: make it writable, or train in another folder.")
     recipe = resolve(recipe)
-    dataset = load_dataset(Path(recipe.data), workers=recipe.workers or 1)
-    print(describe(dataset), flush=True)
+    if dataset is None:
+        dataset = load_dataset(Path(recipe.data), workers=recipe.workers or 1)
+        print(describe(dataset), flush=True)
     teacher_of(recipe, dataset)
     cache = cache_of(fit(recipe, dataset, of_torchrun().size), preprocess_of(recipe), dataset)
     recipe, found = _tried(recipe, dataset, cache)

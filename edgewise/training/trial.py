@@ -230,13 +230,17 @@ def find_rate(
     return RateTrial(tuple(rates), tuple(losses), round(chosen, digits))
 
 
+class TooLittleTime(UsageError):
+    """Not even one epoch fits into the time that was given."""
+
+
 def plan_epochs(
     recipe: Recipe, preprocess: Preprocess, dataset: Dataset, cache: ImageCache | None = None
 ) -> int:
     """How many epochs end within the recipe's `minutes`, by the time of some steps.
 
     Raises:
-        UsageError: not even one does.
+        TooLittleTime: not even one does.
     """
     assert recipe.minutes is not None
     learner = _learner(recipe, preprocess, dataset)
@@ -256,11 +260,11 @@ def plan_epochs(
     seconds = start + step * len(batches) + _validation_seconds(recipe, learner, dataset)
     epochs = int(SPARE * 60 * recipe.minutes / seconds)
     if epochs < 1:
-        raise UsageError(
+        raise TooLittleTime(
             f"one epoch takes about {seconds / 60:.1f} minutes here, more than the "
-            f"{recipe.minutes:g} given. Give more --time, or use a smaller --model or --imgsz."
+            f"{recipe.minutes:.3g} given. Give more --time, or use a smaller --model or --imgsz."
         )
-    print(f"{epochs:,} epochs of about {seconds:.1f} s fit into {recipe.minutes:g} minutes")
+    print(f"{epochs:,} epochs of about {seconds:.1f} s fit into {recipe.minutes:.3g} minutes")
     return epochs
 
 

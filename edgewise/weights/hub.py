@@ -14,10 +14,14 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from edgewise.errors import EdgewiseError, missing_package
 from edgewise.files import MANIFEST, sha256_file
+
+ASKED = "timm/mobilenetv3_small_100.lamb_in1k"  # any repository that we use
+PATIENCE = 5.0  # seconds
 
 
 def cache_folder() -> Path:
@@ -26,6 +30,18 @@ def cache_folder() -> Path:
         return Path(chosen).expanduser()
     caches = os.environ.get("LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME")
     return (Path(caches) if caches else Path.home() / ".cache") / "edgewise"
+
+
+@cache
+def hub_answers() -> bool:
+    """Whether files can be downloaded now; asked once, and given up on after some seconds."""
+    try:
+        from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+        get_hf_file_metadata(hf_hub_url(ASKED, "config.json"), timeout=PATIENCE)
+    except Exception:  # not installed, told to stay offline, or any of its libraries' own errors
+        return False
+    return True
 
 
 @dataclass(frozen=True)

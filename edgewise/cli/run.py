@@ -1,0 +1,163 @@
+"""`edgewise run`: labelled photos and a budget in, the most accurate model that fits out."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgewise.cli.train import RUNS
+from edgewise.cli.words import Duration, Names
+from edgewise.search.budget import EXAMPLE, Budget
+
+if TYPE_CHECKING:
+    from edgewise.search.decisions import Numbers
+    from edgewise.search.request import Request, SearchFolder
+
+OVER_BUDGET = 3  # the exit status where the best file that could be made does not fit
+
+
+@click.command(
+    epilog="""
+    \b
+    Examples:
+      edgewise run photos/ --budget latency=5ms --time 30m
+      edgewise run photos/ --budget latency=5ms@p90,size=4MB,memory=64MB
+      edgewise run photos/ --budget latency=20ms --device ssh:pi@board --precision int8
+      edgewise run --resume runs/photos-search-1
+    """
+)
+@click.argument("data", required=False)
+@click.option("--budget", metavar="PART=MOST,...", help=f"What the device affords: {EXAMPLE}.")
+@click.option(
+    "--time", "minutes", type=Duration(), default="30m", show_default=True, help="For all of it."
+)
+@click.option(
+    "--device",
+    default="local",
+    show_default=True,
+    help="Where files are timed: local, or ssh:USER@HOST, which needs Python and a runtime.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="That a call may use on the device.",
+)
+@click.option(
+    "--precision",
+    "precisions",
+    type=Names("precision", ("fp32", "int8")),
+    default="fp32,int8",
+    show_default=True,
+    help="Of the files that may be shipped.",
+)
+@click.option(
+    "--models",
+    help="Networks that may take part, with commas between.  [default: all whose pretrained "
+    "weights can be had]",
+)
+@click.option("--no-flip", is_flag=True, help="Mirrored images are not of the same class.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--workers", type=click.IntRange(0, 256), help="Processes that decode images.")
+@click.option("--train-device", default="auto", show_default=True, help="As train's --device.")
+@click.option("--name", help="Name of the search, a folder in runs/.  [default: DATA-search-1 ...]")
+@click.option(
+    "--resume",
+    "resumed",
+    type=click.Path(path_type=Path),
+    metavar="SEARCH",
+    help="Go on with a search that was stopped.",
+)
+def command(
+    data: str | None,
+    budget: str | None,
+    minutes: float,
+    device: str,
+    threads: int,
+    precisions: tuple[str, ...],
+    models: str | None,
+    no_flip: bool,
+    seed: int,
+    workers: int | None,
+    train_device: str,
+    name: str | None,
+    resumed: Path | None,
+) -> None:
+    """Find, train and export the most accurate model for DATA that fits a budget on a device.
+
+    DATA is a folder or file as for `edgewise train`. Networks are timed on the device before any is
+    trained; those that fit are tried on DATA, the best is trained, exported, and tested on images
+    that no decision has seen. Every decision is logged in SEARCH/decisions.jsonl.
+
+    The exit status is 0 if the file fits the budget on the device, and 3 if nothing does; then the
+    nearest is there.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `edgewise train`
+    if resumed:
+        if data or budget or name:
+            raise click.UsageError("--resume goes on as it was asked for: give nothing else.")
+        request, root = _stored(resumed), resumed
+    else:
+        if not data or not budget:
+            raise click.UsageError(
+                "name the images and what the device affords: edgewise run photos/ --budget "
+                "latency=5ms"
+            )
+        if name and Path(name).name != name:
+            raise click.UsageError(f"--name must be a folder's name without a path, not '{name}'.")
+        Budget.parse(budget)  # what is wrong with it is said before anything is loaded
+        from edgewise.search.request import Request
+        from edgewise.training.start import default_root
+
+        names = tuple(part.strip() for part in models.split(",")) if models else ()
+        request = Request(data, budget, minutes, device, threads, precisions, names)
+        request = replace(
+            request, seed=seed, flip=not no_flip, workers=workers, train_device=train_device
+        )
+        root = RUNS / name if name else default_root(f"{Path(data).resolve().stem}-search", RUNS)
+    _search(request, root)
+
+
+def _stored(root: Path) -> Request:
+    from edgewise.errors import UsageError
+    from edgewise.search.request import Request, SearchFolder
+
+    if not SearchFolder.is_search(root):
+        raise UsageError(f"{root} is not a search: `edgewise run DATA --budget ...` makes one.")
+    return Request.read(SearchFolder(root).request)
+
+
+def _search(request: Request, root: Path) -> None:
+    from edgewise.cli.run_text import told
+    from edgewise.search.ladder import run
+    from edgewise.search.state import Watch
+    from edgewise.training.interrupt import Stopped
+
+    def decided(step: str, numbers: Numbers) -> None:
+        if text := told(step, numbers):
+            click.echo(text)
+
+    def tell(what: str) -> None:
+        click.echo(f"{what} ...", err=True)
+
+    click.echo(f"searching in {root}")
+    try:
+        made = run(request, root, Watch(tell, decided))
+    except Stopped as stop:
+        click.echo(str(stop), err=True)
+        sys.exit(stop.exit_status)
+    _end(made)
+
+
+def _end(made: SearchFolder) -> None:
+    from edgewise.search.decisions import Decisions
+
+    test = Decisions(made.decisions).made["test"]
+    if not test["fits"]:
+        sys.exit(OVER_BUDGET)

@@ -1,0 +1,144 @@
+"""What `edgewise run` says of each decision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from edgewise.reporting.columns import columns
+from edgewise.reporting.numbers import filesize, percent, plural
+
+if TYPE_CHECKING:
+    from edgewise.search.decisions import Numbers
+
+
+def told(step: str, numbers: Numbers) -> str:
+    """A few lines on a decision; "" where there is nothing to say."""
+    if say := TEXTS.get(step.partition(":")[0]):
+        return say(step, numbers)
+    return ""
+
+
+def _device(step: str, numbers: Numbers) -> str:
+    runtimes = ", ".join(f"{name} {version}" for name, version in numbers["runtimes"].items())
+    return f"device: {numbers['device']}, {numbers['cpu']}, {numbers['cores']} cores; {runtimes}"
+
+
+def _doctor(step: str, numbers: Numbers) -> str:
+    splits = ", ".join(
+        f"{count:,} to {SPLITS[split]}" for split, count in numbers["splits"].items()
+    )
+    lines = [
+        f"data: {plural(numbers['images'], 'image')} of "
+        f"{plural(len(numbers['classes']), 'class')}: {splits}",
+        *(f"warning: {text}" for text in numbers["warnings"]),
+    ]
+    return "\n".join(lines)
+
+
+def _survey(step: str, numbers: Numbers) -> str:
+    costs = numbers["costs"]
+    failed = sum(not cost["spent"] for cost in costs)
+    models = len({cost["candidate"]["model"] for cost in costs})
+    text = f"measured: {plural(len(costs), 'file')} of {plural(models, 'network')}"
+    return f"{text}, {failed} of which failed" if failed else text
+
+
+def _choose(step: str, numbers: Numbers) -> str:
+    lines: list[Sequence[str]] = [("TO TRY", "WEIGHTS", "OF THE BUDGET", "IN")]
+    for trial in numbers["trials"]:
+        least = trial["least"]
+        weights = "ImageNet" if trial["pretrained"] else "none: from scratch"
+        used = f"{trial['used']:.0%}"
+        lines.append((trial["name"], weights, used, f"{least['precision']}, {least['runtime']}"))
+    return columns(lines, "<<><")
+
+
+def _trained(step: str, numbers: Numbers) -> str:
+    if "failure" in numbers:
+        return f"{step}: {numbers['failure']}"
+    return (
+        f"{step}: {percent(numbers['accuracy'])} of {numbers['images']:,} images "
+        f"({_interval(numbers)}) after {plural(numbers['epochs'], 'epoch')}"
+    )
+
+
+def _round(step: str, numbers: Numbers) -> str:
+    if ":" in step:
+        return _trained(step, numbers)
+    return f"{step}: kept {', '.join(numbers['kept'])}"
+
+
+def _narrow(step: str, numbers: Numbers) -> str:
+    first, last = numbers["steps"][0], numbers["steps"][-1]
+    fits = "fits" if numbers["fits"] else "there was no time to go on until it fits"
+    return (
+        f"narrow: {plural(len(numbers['steps']) - 1, 'step')} from {first['latency_ms']:.3g} to "
+        f"{last['latency_ms']:.3g} ms, {percent(first['accuracy'])} to "
+        f"{percent(last['accuracy'])}: {fits} (the sum of its rows is off by "
+        f"{100 * numbers['additivity']:+.1f} %)"
+    )
+
+
+def _files(step: str, numbers: Numbers) -> str:
+    lines: list[Sequence[str]] = [
+        ("FILE", "RUNTIME", "SIZE", "MEDIAN", "P90", "ACCURACY", "95 %", "FITS")
+    ]
+    for file in numbers["files"]:
+        spent = file.get("spent")
+        lines.append(
+            (
+                file["precision"],
+                file["runtime"],
+                filesize(spent["size_bytes"]) if spent else "-",
+                f"{spent['median_ms']:.3g} ms" if spent else "-",
+                f"{spent['p90_ms']:.3g} ms" if spent else "-",
+                percent(file["accuracy"]) if file["accuracy"] is not None else "-",
+                _interval(file) if file["low"] is not None else "-",
+                file["failure"] or ("yes" if file["fits"] else "no"),
+            )
+        )
+    return columns(lines, "<<>>>>><")
+
+
+def _test(step: str, numbers: Numbers) -> str:
+    if "spent" not in numbers:
+        return f"the chosen file could not be timed again: {numbers['failure']}"
+    spent, used = numbers["spent"], numbers["used"]
+    verdict = "fits the budget" if numbers["fits"] else "does NOT fit the budget"
+    memory = f", {filesize(spent['memory_bytes'])} of memory" if spent["memory_bytes"] else ""
+    return "\n".join(
+        [
+            f"{numbers['folder']}: {numbers['precision']} in {numbers['runtime']}, {verdict}",
+            f"  time:     median {spent['median_ms']:.3g} ms "
+            f"({numbers['low_ms']:.3g}-{numbers['high_ms']:.3g}), 90 % within "
+            f"{spent['p90_ms']:.3g} ms, 99 % within {spent['p99_ms']:.3g} ms",
+            f"  size:     {filesize(spent['size_bytes'])}{memory}",
+            f"  budget:   {', '.join(f'{part:.0%} of the {name}' for name, part in used.items())}",
+            f"  accuracy: {percent(numbers['accuracy'])} ({_interval(numbers)}) of "
+            f"{plural(numbers['images'], 'image')} that no decision has seen",
+        ]
+    )
+
+
+def _interval(numbers: Numbers) -> str:
+    return f"{100 * numbers['low']:.1f}-{100 * numbers['high']:.1f}"
+
+
+SPLITS = {"train": "train", "val": "select by", "test": "test"}
+TEXTS: dict[str, Callable[[str, Numbers], str]] = {
+    "device": _device,
+    "doctor": _doctor,
+    "survey": _survey,
+    "choose": _choose,
+    "round 1": _round,
+    "round 2": _round,
+    "train": _trained,
+    "distil": _trained,
+    "lower": _trained,
+    "qat": _trained,
+    "narrow": _narrow,
+    "narrowed": _trained,
+    "files": _files,
+    "test": _test,
+}

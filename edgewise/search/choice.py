@@ -1,0 +1,89 @@
+"""Which networks are worth training: those that fit, by what to expect of their accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgewise.search.budget import Budget
+from edgewise.search.entrants import Entrant
+from edgewise.search.survey import ROOM, Cost
+
+MOST = 8  # that are tried on the user's data
+ABOVE = 1  # of these, that need compression to fit
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A network at a size of image, to be tried on the data.
+
+    Attributes:
+        entrant: the network.
+        imgsz: height and width of its input, in pixels.
+        prior: the accuracy to expect, in percent, comparable between trials only.
+        used: the part of the budget that its cheapest file takes.
+        above: whether that is more than there is, and compression has to bring it down.
+        least: that file.
+    """
+
+    entrant: Entrant
+    imgsz: int
+    prior: float
+    used: float
+    above: bool
+    least: Cost
+
+    @property
+    def name(self) -> str:
+        """Short, for tables and folders."""
+        return f"{self.entrant.model}-{self.imgsz}"
+
+
+def choose_trials(
+    entrants: Sequence[Entrant], costs: Sequence[Cost], budget: Budget, images: int
+) -> list[Trial]:
+    """The networks to try, the most promising first.
+
+    Of each network the largest size that fits in its cheapest file, and of those that are a little
+    too dear the most promising: larger images are more accurate, so that a smaller size of the same
+    network could only be the choice for an even smaller budget. A trial that costs as much as
+    another and promises less, and begins without weights where the other has them, is left out.
+
+    Args:
+        entrants: that were measured.
+        costs: of all their files.
+        budget: that is to be met.
+        images: that they learn from.
+    """
+    by_model = {entrant.model: entrant for entrant in entrants}
+    cheapest: dict[tuple[str, int], tuple[float, Cost]] = {}
+    for cost in costs:
+        if cost.spent:
+            used = max(budget.parts(cost.spent).values())
+            key = cost.candidate.model, cost.candidate.imgsz
+            if key not in cheapest or used < cheapest[key][0]:
+                cheapest[key] = used, cost
+    trials = [
+        Trial(by_model[model], imgsz, by_model[model].prior(imgsz, images), used, used > 1, cost)
+        for (model, imgsz), (used, cost) in cheapest.items()
+        if used <= ROOM
+    ]
+    fitting = _best_of_each([trial for trial in trials if not trial.above])
+    above = [
+        trial
+        for trial in _best_of_each([trial for trial in trials if trial.above])
+        if all(trial.prior > other.prior for other in fitting)
+    ]
+    return sorted([*fitting[: MOST - min(ABOVE, len(above))], *above[:ABOVE]], key=_promise)
+
+
+def _best_of_each(trials: Sequence[Trial]) -> list[Trial]:
+    """The most promising of each network, the most promising network first."""
+    best: dict[str, Trial] = {}
+    for trial in sorted(trials, key=_promise):
+        best.setdefault(trial.entrant.model, trial)
+    return list(best.values())
+
+
+def _promise(trial: Trial) -> tuple[bool, float]:
+    return not trial.entrant.pretrained, -trial.prior

@@ -1,0 +1,86 @@
+"""What a search decided, step by step, with its numbers: a log from which it goes on after a kill.
+
+A line of `decisions.jsonl` is one decision: its step, when it was made, how long the work for it
+took, and the numbers that it was made by. What is in the log is never worked out again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from edgewise.errors import EdgewiseError, UsageError
+
+Numbers = dict[str, Any]
+
+
+class Decisions:
+    """The log in one file, to which lines are only added.
+
+    Attributes:
+        made: the decisions by their step, in the order in which they were made.
+
+    Raises:
+        UsageError: the file is damaged in its middle. A half last line, which a kill leaves, is
+            taken off: its step is worked out again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.made: dict[str, Numbers] = {}
+        if path.is_file():
+            self._read()
+
+    @property
+    def seconds(self) -> float:
+        """Of the work for all decisions so far."""
+        return sum(float(numbers["seconds"]) for numbers in self.made.values())
+
+    def decide(self, step: str, work: Callable[[], Numbers]) -> Numbers:
+        """The numbers of a step: those in the log, or else those that `work` gives now.
+
+        Raises:
+            EdgewiseError: the line can't be written; or what `work` raises.
+        """
+        if step not in self.made:
+            began = time.monotonic()
+            numbers = work()
+            at = datetime.now(timezone.utc).isoformat(timespec="seconds")
+            took = round(time.monotonic() - began, 2)
+            self._add({"step": step, "at": at, "seconds": took, **numbers})
+        return self.made[step]
+
+    def _add(self, line: Numbers) -> None:
+        text = json.dumps(line, ensure_ascii=False) + "\n"
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise EdgewiseError(
+                f"can't write {self.path}: {error.strerror or error}. Free some space, then go on "
+                f"with: edgewise run --resume {self.path.parent}"
+            ) from error
+        self.made[line["step"]] = json.loads(text)  # as it will be read: tuples are lists
+
+    def _read(self) -> None:
+        text = self.path.read_text(encoding="utf-8", errors="replace")
+        whole, newline, half = text.rpartition("\n")
+        for number, line in enumerate(whole.splitlines(), 1):
+            try:
+                numbers = json.loads(line)
+                self.made[numbers["step"]] = numbers
+            except (ValueError, KeyError, TypeError) as error:
+                raise UsageError(
+                    f"{self.path}, line {number}, is damaged ({error}). Remove that line and those "
+                    "after it: what they decided is then worked out again."
+                ) from None
+        if half:
+            with self.path.open("r+b") as file:
+                file.truncate(len((whole + newline).encode()))

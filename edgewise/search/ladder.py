@@ -1,0 +1,256 @@
+"""From labelled images and a budget to the most accurate file that fits: rung by rung.
+
+1. doctor    is training on this data sound?
+2. survey    what every network costs on the device, before any is trained
+3. choose    the most promising ones that fit
+4. round 1   a short training of each on the data; round 2: a longer one of the best three
+5. train     the best one, for as long as there is time; again from a better one's answers
+6. files     exported, timed on the device; a smaller image, or training with int8's rounding,
+             where that is needed
+7. narrow    a better network that is a little too dear, narrowed by NetAdapt until it fits
+8. test      the chosen file, timed afresh, on images that no decision has seen
+
+Each rung's numbers are a line in the log of decisions. A search that was stopped goes on with the
+first rung that is not in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from edgewise.data.doctor import examine
+from edgewise.errors import EdgewiseError, UsageError
+from edgewise.run_folder import Run
+from edgewise.search.budget import Budget, Spent
+from edgewise.search.choice import Trial, choose_trials
+from edgewise.search.decisions import Numbers
+from edgewise.search.device import open_device
+from edgewise.search.entrants import Entrant, entrants
+from edgewise.search.finishing import files_of, narrowed_files, tested
+from edgewise.search.request import Request, SearchFolder
+from edgewise.search.state import (
+    DISTILLING,
+    FIRST_ROUND,
+    LONG_TRAINING,
+    SECOND_ROUND,
+    State,
+    Watch,
+)
+from edgewise.search.survey import Candidate, Cost, Survey, open_store, survey
+from edgewise.search.trials import outcome
+from edgewise.training.interrupt import Stopped
+from edgewise.training.trial import TooLittleTime
+
+SURVIVORS = 3  # of the first round
+LEAST_TRIAL = 0.3  # minutes of a short training
+
+
+class NothingFits(EdgewiseError):
+    """No file that could be made is within the budget; the message has the nearest."""
+
+    exit_status = 3
+
+
+def run(request: Request, root: Path, watch: Watch | None = None) -> SearchFolder:
+    """Searches in the folder `root`, or goes on with the search that is there.
+
+    Args:
+        request: what for; a search that is there must have been asked for the same.
+        root: of the search.
+        watch: who is told.
+
+    Returns:
+        The folder; the last decision, "test", names the chosen file and says whether it fits.
+
+    Raises:
+        UsageError: the request, the data or the folder is no good.
+        NothingFits: no network is anywhere near the budget. (That the best file misses it is no
+            error, but said in "test".)
+        Stopped: a signal came; everything is saved.
+        EdgewiseError: training on the data would be unsound, the device went away, the disk is
+            full ... What was decided before is kept.
+    """
+    folder = SearchFolder(root)
+    if SearchFolder.is_search(root):
+        if Request.read(folder.request) != request:
+            raise UsageError(
+                f"{root} is a search for something else. Go on with it as it was asked for: "
+                f"edgewise run --resume {root}. Or choose another --name."
+            )
+    elif root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise UsageError(f"{root} holds something else already. Choose another --name.")
+    device = open_device(request.device, request.threads)
+    try:
+        climb(State(request, folder, device, watch or Watch()))
+    except Stopped as stop:
+        raise Stopped(
+            f"stopped; go on with: edgewise run --resume {root}", stop.exit_status - 128
+        ) from stop
+    return folder
+
+
+def climb(search: State) -> None:
+    """All rungs."""
+    facts = {"device": search.request.device, **asdict(search.facts)}
+    search.decide("device", lambda: facts)
+    search.decide("doctor", lambda: _doctor(search))
+    known, found = _survey(search)
+    trials = _choose(search, known, found)
+    search.started = search.log.seconds  # what follows shares the time that is left
+    kept = _round(search, 1, trials, FIRST_ROUND, SURVIVORS)
+    kept = _round(search, 2, kept, SECOND_ROUND, len(kept))
+    final = _train(search, kept)
+    files = [*files_of(search, final), *narrowed_files(search, kept, final)]
+    search.decide("test", lambda: tested(search, files))
+
+
+def _doctor(search: State) -> Numbers:
+    data = search.request.data
+    seen = examine(Path(data))
+    if not seen.sound:
+        errors = " ".join(f.text for f in seen.findings if f.severity == "error")
+        raise EdgewiseError(
+            f"training on {data} would not be sound: {errors} Look closer with: "
+            f"edgewise doctor {data}"
+        )
+    return {
+        "images": seen.usable,
+        "classes": list(search.dataset.classes),
+        "splits": {split: len(own) for split, own in search.dataset.splits.items()},
+        "warnings": [f.text for f in seen.findings if f.severity == "warning"],
+    }
+
+
+def _survey(search: State) -> tuple[tuple[Entrant, ...], list[Cost]]:
+    request, classes = search.request, len(search.dataset.classes)
+
+    def measure() -> Numbers:
+        some = entrants(request.models)
+        work = Survey(search.device, search.facts, classes, open_store(), search.watch.tell)
+        found = survey(some, request.precisions, search.budget, work)
+        return {
+            "entrants": [asdict(entrant) for entrant in some],
+            "costs": [asdict(cost) for cost in found],
+        }
+
+    numbers = search.decide("survey", measure)
+    known = tuple(Entrant(**entrant) for entrant in numbers["entrants"])
+    return known, [_cost(cost) for cost in numbers["costs"]]
+
+
+def _choose(search: State, known: Sequence[Entrant], found: Sequence[Cost]) -> list[Trial]:
+    images = len(search.dataset.splits["train"])
+    trials = choose_trials(known, found, search.budget, images)
+    if not trials:
+        raise NothingFits(nothing_fits(found, search.budget))
+    search.decide("choose", lambda: {"trials": [_plain(trial) for trial in trials]})
+    return trials
+
+
+def _round(
+    search: State, number: int, trials: Sequence[Trial], share: float, survivors: int
+) -> list[Trial]:
+    """Trains each trial for its part of the time; returns the best, the best first.
+
+    Where there is little time, only the most promising are tried, or none: a training of a few
+    seconds tells nothing.
+    """
+    fewer = trials[: int(search.minutes(share) / LEAST_TRIAL)]
+    if len(fewer) < 2:
+        return list(trials[:survivors])
+    minutes = search.minutes(share) / len(fewer)
+    scores = {}
+    for trial in fewer:
+        root = search.folder.trials / f"{number}-{trial.name}"
+
+        def work(trial: Trial = trial, root: Path = root) -> Numbers:
+            try:
+                return outcome(_trained(search, trial, minutes, root))
+            except TooLittleTime as error:
+                return {"score": 0.0, "failure": str(error)}
+
+        scores[trial.name] = search.decide(f"round {number}: {trial.name}", work)["score"]
+    ranked = sorted(fewer, key=lambda trial: (-scores[trial.name], -trial.prior, trial.name))
+    kept = ranked[:survivors]
+    fitting = [trial for trial in ranked if not trial.above]
+    if fitting and fitting[0] not in kept:  # one at least must fit without compression
+        kept[-1] = fitting[0]
+    search.decide(f"round {number}", lambda: {"kept": [trial.name for trial in kept]})
+    return kept
+
+
+def _trained(search: State, trial: Trial, minutes: float, root: Path) -> Run:
+    return search.trainer.train(
+        trial.entrant.model, trial.imgsz, minutes, root, pretrained=trial.entrant.pretrained
+    )
+
+
+def _train(search: State, trials: Sequence[Trial]) -> Run:
+    """The best that fits, trained for long, and again with a better one as its teacher."""
+    best = next((trial for trial in trials if not trial.above), trials[0])
+    root, second = search.folder.final, search.folder.root / "distilled"
+
+    def work() -> Numbers:
+        made = _trained(search, best, search.minutes(LONG_TRAINING), root)
+        return {"trial": best.name, **outcome(made)}
+
+    first = search.decide("train", work)
+    taught = [(search.log.made.get(f"round 2: {t.name}"), t) for t in trials if t is not best]
+    better = [(own, t) for own, t in taught if own and own["score"] > first["score"]]
+    if not better:
+        return Run(root)
+    known, teacher = max(better, key=lambda pair: pair[0]["score"])
+
+    def distil() -> Numbers:
+        minutes = search.minutes(DISTILLING)
+        made = search.go_on(Run(root), best.imgsz, minutes, second, teacher=known["run"])
+        return {"teacher": teacher.name, **made}
+
+    again = search.decide("distil", distil)
+    return Run(second if again["score"] > first["score"] else root)
+
+
+def nothing_fits(found: Sequence[Cost], budget: Budget) -> str:
+    """What to say where no network is near the budget: the floor."""
+    able = [cost for cost in found if cost.spent]
+    if not able:
+        reasons = "; ".join(sorted({cost.failure for cost in found}))
+        return f"no network runs on the device: {reasons}"
+    least = min(able, key=lambda cost: max(budget.parts(_spent(cost)).values()))
+    spent = _spent(least)
+    return (
+        f"nothing fits {budget}: the nearest is {least.candidate}, with a median of "
+        f"{spent.median_ms:.3g} ms (90 % of the calls within {spent.p90_ms:.3g} ms) and "
+        f"{spent.size_bytes / 1e6:.2f} MB. Give a larger budget, or a faster device."
+    )
+
+
+def _spent(cost: Cost) -> Spent:
+    assert cost.spent
+    return cost.spent
+
+
+def _plain(trial: Trial) -> Numbers:
+    return {
+        "name": trial.name,
+        "model": trial.entrant.model,
+        "imgsz": trial.imgsz,
+        "pretrained": trial.entrant.pretrained,
+        "prior": trial.prior,
+        "used": trial.used,
+        "above": trial.above,
+        "least": asdict(trial.least.candidate),
+    }
+
+
+def _cost(numbers: Numbers) -> Cost:
+    spent = numbers["spent"]
+    return Cost(
+        **{
+            **numbers,
+            "candidate": Candidate(**numbers["candidate"]),
+            "spent": Spent(**spent) if spent else None,
+        }
+    )

@@ -1,0 +1,24 @@
+"""This machine as the device: the runner with this Python, on the files where they lie."""
+
+from __future__ import annotations
+
+import sys
+
+from edgewise.search.device_client import FACTS, RUNNER, RunnerDevice, Said, ask
+from edgewise.weights.hub import cache_folder
+
+
+class LocalDevice(RunnerDevice):
+    """See `Device`."""
+
+    def __init__(self, threads: int) -> None:
+        super().__init__("local", threads)
+        self.folder = str(cache_folder() / "device")
+
+    def ask_facts(self) -> Said:
+        """See `RunnerDevice`."""
+        return ask([sys.executable, str(FACTS)])
+
+    def command(self) -> list[str]:
+        """See `RunnerDevice`."""
+        return [sys.executable, str(RUNNER)]

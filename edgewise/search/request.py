@@ -1,0 +1,102 @@
+"""What a search is asked for, as `search.json` keeps it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from edgewise.errors import UsageError
+from edgewise.files import read_json, write_json
+
+PRECISIONS = ("fp32", "int8")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to search for.
+
+    Attributes:
+        data: folder or file of labelled images.
+        budget: as a person writes it, see `Budget.parse`.
+        minutes: for all of it, on this machine.
+        device: where files are timed: "local", "ssh:user@host".
+        threads: that a call may use there.
+        precisions: of the files that may be shipped.
+        models: networks that may take part; none for all that can be had.
+        seed: the same seed on the same machine gives the same trainings.
+        flip: whether mirrored images are of the same class.
+        workers: processes that decode; None for one a core.
+        train_device: what training uses, see `edgewise train --device`.
+    """
+
+    data: str
+    budget: str
+    minutes: float = 30.0
+    device: str = "local"
+    threads: int = 1
+    precisions: tuple[str, ...] = PRECISIONS
+    models: tuple[str, ...] = ()
+    seed: int = 0
+    flip: bool = True
+    workers: int | None = None
+    train_device: str = "auto"
+
+    def write(self, path: Path) -> None:
+        """Writes it as JSON."""
+        write_json(path, asdict(self))
+
+    @classmethod
+    def read(cls, path: Path) -> Request:
+        """The inverse of `write`.
+
+        Raises:
+            UsageError: there is none, or it is damaged.
+        """
+        value = read_json(path)
+        try:
+            lists = {name: tuple(value[name]) for name in ("precisions", "models")}
+            return cls(**{**value, **lists})
+        except (TypeError, KeyError) as error:
+            raise UsageError(f"{path} is not what a search was asked for: {error}") from None
+
+
+@dataclass(frozen=True)
+class SearchFolder:
+    """Paths in the folder of one search."""
+
+    root: Path
+
+    @property
+    def request(self) -> Path:
+        """What was asked for."""
+        return self.root / "search.json"
+
+    @property
+    def decisions(self) -> Path:
+        """Every decision with its numbers, a line each."""
+        return self.root / "decisions.jsonl"
+
+    @property
+    def trials(self) -> Path:
+        """The short trainings, a run folder each."""
+        return self.root / "trials"
+
+    @property
+    def final(self) -> Path:
+        """The long training: a run folder with the exported files."""
+        return self.root / "final"
+
+    @property
+    def shrunk(self) -> Path:
+        """What compression made: a run folder each."""
+        return self.root / "shrunk"
+
+    @property
+    def report(self) -> Path:
+        """The report."""
+        return self.root / "report.html"
+
+    @staticmethod
+    def is_search(path: Path) -> bool:
+        """Whether a folder is one of a search."""
+        return (path / "search.json").is_file()

@@ -1,0 +1,107 @@
+"""What the rungs of a search share: the request, the device, the data, the log of decisions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgewise.data.dataset import Dataset, load_dataset
+from edgewise.errors import EdgewiseError, UsageError
+from edgewise.run_folder import Run
+from edgewise.search.budget import Budget
+from edgewise.search.decisions import Decisions, Numbers
+from edgewise.search.device import Device, DeviceFacts
+from edgewise.search.request import Request, SearchFolder
+from edgewise.search.survey import READERS
+from edgewise.search.trials import Trainer, outcome, with_test
+
+# Parts of the time that is left after the survey, for each rung.
+FIRST_ROUND, SECOND_ROUND, LONG_TRAINING = 0.12, 0.18, 0.3
+DISTILLING, LOWERING, NARROWING = 0.08, 0.08, 0.12
+LEAST_MINUTES = 0.1  # of the long training
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told of a search while it works.
+
+    Attributes:
+        tell: called with a few words on what is at work.
+        decided: called with each decision's step and numbers, old ones first on resume.
+    """
+
+    tell: Callable[[str], None] = lambda what: None
+    decided: Callable[[str, Numbers], None] = lambda step, numbers: None
+
+
+class State:
+    """Opens the device and reads the data; makes the folder once both are there.
+
+    Attributes:
+        request: what is searched for.
+        folder: of the search.
+        watch: who is told.
+        budget: as numbers.
+        device: where files are timed.
+        facts: of it.
+        dataset: with images to train on, to select by and to test on.
+        log: of the decisions.
+        trainer: on that data.
+        started: seconds that the decisions up to the survey took.
+    """
+
+    def __init__(
+        self, request: Request, folder: SearchFolder, device: Device, watch: Watch
+    ) -> None:
+        self.request, self.folder, self.device, self.watch = request, folder, device, watch
+        self.budget = Budget.parse(request.budget)
+        self.facts: DeviceFacts = device.facts()
+        self.runtimes = tuple(name for name in READERS if name in self.facts.runtimes)
+        if not self.runtimes:
+            raise EdgewiseError(
+                f"{device.name} has none of the runtimes {', '.join(READERS)}. Install one there: "
+                "pip install onnxruntime"
+            )
+        self.dataset: Dataset = with_test(load_dataset(Path(request.data), workers=1))
+        folder.root.mkdir(parents=True, exist_ok=True)
+        if not SearchFolder.is_search(folder.root):
+            request.write(folder.request)
+        self.log = Decisions(folder.decisions)
+        settings = () if request.flip else (("flip", False),)
+        self.trainer = Trainer(
+            self.dataset, request.seed, request.train_device, request.workers, settings
+        )
+        self.started = 0.0
+
+    def decide(self, step: str, work: Callable[[], Numbers]) -> Numbers:
+        """See `Decisions.decide`; whoever watches is told."""
+        if step not in self.log.made:
+            self.watch.tell(step)
+        numbers = self.log.decide(step, work)
+        self.watch.decided(step, numbers)
+        return numbers
+
+    def minutes(self, share: float) -> float:
+        """A part of the time that was left after the survey.
+
+        Raises:
+            UsageError: there is too little of it to train anything.
+        """
+        left = self.request.minutes - self.started / 60
+        if left * LONG_TRAINING < LEAST_MINUTES:
+            least = math.ceil(self.started / 60 + LEAST_MINUTES / LONG_TRAINING)
+            raise UsageError(
+                f"{self.request.minutes:g} minutes are too short to train anything: measuring took "
+                f"{self.started / 60:.1f} of them. Give at least --time {least}m under another "
+                "--name; what was measured is kept, and is not measured again."
+            )
+        return left * share
+
+    def go_on(
+        self, made: Run, imgsz: int, minutes: float, root: Path, **settings: object
+    ) -> Numbers:
+        """Trains a run's model on in the run `root`, all of it from the first epoch."""
+        model = str(made.model)
+        return outcome(self.trainer.train(model, imgsz, minutes, root, head_epochs=0, **settings))

@@ -1,0 +1,140 @@
+"""Training in a search: short trials on the user's data, of which the better ones go on."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edgewise.data.dataset import Dataset, Sample, read_dataset
+from edgewise.errors import UsageError
+from edgewise.run_folder import Run
+from edgewise.search.decisions import Numbers
+from edgewise.training.history import best_epoch, read_history
+from edgewise.training.loop import train
+from edgewise.training.metrics import wilson
+from edgewise.training.recipe import Recipe
+from edgewise.training.trial import TooLittleTime
+
+FEWEST = 10  # images of a class in a trial on a part of the data
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Trains networks on one split of one data set.
+
+    Attributes:
+        dataset: with the three splits.
+        seed: of everything random.
+        device: that training uses, see `pick_device`.
+        workers: processes that decode; None for one a core.
+        settings: more of the recipe's, by their names.
+    """
+
+    dataset: Dataset
+    seed: int = 0
+    device: str = "auto"
+    workers: int | None = None
+    settings: tuple[tuple[str, object], ...] = ()
+
+    def train(self, model: str, imgsz: int, minutes: float, root: Path, **settings: object) -> Run:
+        """A run of about so many minutes; one that is there already goes on where it was.
+
+        Where not even one epoch would fit, it learns from a part of the images.
+
+        Args:
+            model: a network's name, or a model folder to go on from.
+            imgsz: height and width of the input, in pixels.
+            minutes: to plan for.
+            root: of the run.
+            settings: more of the recipe's.
+
+        Raises:
+            TooLittleTime: not even an epoch of a few images of each class fits.
+            Stopped, Diverged, EdgewiseError: see `edgewise.training.loop.train`.
+        """
+        if Run.is_run(root):
+            return train(Recipe.read(Run(root).recipe), root, resume=True)
+        recipe = Recipe(
+            data=str(self.dataset.root),
+            model=model,
+            imgsz=imgsz,
+            minutes=minutes,
+            seed=self.seed,
+            device=self.device,
+            workers=self.workers,
+            **{**dict(self.settings), **settings},  # type: ignore[arg-type]
+        )
+        images = self.dataset
+        while True:
+            try:
+                return train(recipe, root, dataset=images)
+            except TooLittleTime:
+                smaller = few(images, len(images.splits["train"]) // 2)
+                if smaller is None:
+                    raise
+                images = smaller
+
+
+def outcome(run: Run) -> Numbers:
+    """What a run's best epoch reached on the images that the search selects by."""
+    best = best_epoch(read_history(run))
+    images = len(read_dataset(run).splits["val"])
+    low, high = wilson(round(best.val_accuracy * images), images)
+    return {
+        "run": str(run.root),
+        "epochs": Recipe.read(run.recipe).epochs,
+        "score": best.score,
+        "accuracy": best.val_accuracy,
+        "low": low,
+        "high": high,
+        "images": images,
+    }
+
+
+def few(dataset: Dataset, most: int) -> Dataset | None:
+    """The same with about `most` training images, each class in proportion; None if too few.
+
+    Which ones stay is told by their contents: fewer are always a part of more.
+    """
+    samples = dataset.splits["train"]
+    if most < FEWEST * len(dataset.classes) or most >= len(samples):
+        return None
+    by_label: dict[int, list[Sample]] = defaultdict(list)
+    for sample in sorted(samples, key=lambda sample: sample.sha256):
+        by_label[sample.label].append(sample)
+    kept = {
+        sample.path
+        for own in by_label.values()
+        for sample in own[: max(FEWEST, round(most * len(own) / len(samples)))]
+    }
+    part = tuple(sample for sample in samples if sample.path in kept)
+    return replace(dataset, splits={**dataset.splits, "train": part})
+
+
+def with_test(dataset: Dataset) -> Dataset:
+    """The same with images to test on: where there are none, every other one of each class of val.
+
+    Raises:
+        UsageError: val has too few of them to be parted.
+    """
+    if dataset.splits["test"]:
+        return dataset
+    by_label: dict[int, list[Sample]] = defaultdict(list)
+    for sample in sorted(dataset.splits["val"], key=lambda sample: sample.sha256):
+        by_label[sample.label].append(sample)
+    test = {sample.path for own in by_label.values() for sample in own[1::2]}
+    if not test:
+        raise UsageError(
+            "a search needs images to choose by and others to test on, and val has one of each "
+            "class. Put more images in val, or some in a folder test."
+        )
+    val = dataset.splits["val"]
+    return replace(
+        dataset,
+        splits={
+            **dataset.splits,
+            "val": tuple(sample for sample in val if sample.path not in test),
+            "test": tuple(sample for sample in val if sample.path in test),
+        },
+    )

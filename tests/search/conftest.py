@@ -1,0 +1,38 @@
+"""Searches of tests measure on a device of known times."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from search_device import FormulaDevice, write_photos
+
+from edgewise.search import ladder
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> FormulaDevice:
+    """What every search of the test measures on."""
+    made = FormulaDevice()
+    monkeypatch.setattr(ladder, "open_device", lambda text, threads: made)
+    return made
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Graphs are made once for all tests; what was measured is each test's own."""
+    monkeypatch.setattr(
+        "edgewise.search.survey.STORE", f"{tmp_path_factory.mktemp('store')}/devices.sqlite"
+    )
+
+
+@pytest.fixture
+def two_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However fast the machine is: so that searches can be compared."""
+    monkeypatch.setattr("edgewise.training.start.plan_epochs", lambda *arguments: 2)
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """scikit-learn's zeros and ones: 40 to train, 20 to select by, 20 to test."""
+    return write_photos(tmp_path_factory.mktemp("photos"), test_label=lambda label: label)

@@ -1,0 +1,77 @@
+"""What is tried, by hand."""
+
+from __future__ import annotations
+
+from edgewise.search.budget import Budget, Spent
+from edgewise.search.choice import Trial, choose_trials
+from edgewise.search.entrants import Entrant
+from edgewise.search.survey import Candidate, Cost, worthwhile
+
+BUDGET = Budget.parse("latency=5ms")
+
+
+def cost(model: str, imgsz: int, ms: float, precision: str = "fp32") -> Cost:
+    spent = Spent(ms, 1.1 * ms, 1.2 * ms, 1_000_000)
+    return Cost(Candidate(model, imgsz, precision, "onnxruntime"), spent)
+
+
+def entrant(model: str, top1: float, pretrained: bool = True) -> Entrant:
+    return Entrant(model, top1, 224, 1, pretrained)
+
+
+def names(trials: list[Trial]) -> list[str]:
+    return [trial.name for trial in trials]
+
+
+def test_the_largest_size_that_fits_in_any_file() -> None:
+    costs = [
+        cost("a", 64, 1),
+        cost("a", 128, 6),
+        cost("a", 128, 4.9, "int8"),
+        cost("a", 160, 8),
+        cost("a", 160, 7, "int8"),
+    ]
+    (trial,) = choose_trials([entrant("a", 70)], costs, BUDGET, 1000)
+    assert trial.name == "a-128"
+    assert trial.least.candidate.precision == "int8"
+    assert trial.used == 4.9 / 5
+    assert not trial.above
+
+
+def test_one_a_little_above_if_it_promises_more() -> None:
+    costs = [cost("a", 128, 4), cost("b", 128, 6), cost("c", 128, 6.4), cost("d", 128, 6.6)]
+    some = [entrant("a", 70), entrant("b", 72), entrant("c", 74), entrant("d", 90)]
+    trials = choose_trials(some, costs, BUDGET, 1000)
+    assert names(trials) == ["c-128", "a-128"]
+    assert [trial.above for trial in trials] == [True, False]
+    worse = [entrant("a", 70), entrant("b", 69), entrant("c", 68), entrant("d", 90)]
+    assert names(choose_trials(worse, costs, BUDGET, 1000)) == ["a-128"]
+
+
+def test_from_scratch_comes_last_whatever_it_promises() -> None:
+    costs = [cost("a", 128, 4), cost("b", 128, 4)]
+    some = [entrant("a", 50), entrant("b", 90, pretrained=False)]
+    assert names(choose_trials(some, costs, BUDGET, 1000)) == ["a-128", "b-128"]
+
+
+def test_at_most_eight() -> None:
+    some = [entrant(f"n{i}", 60 + i) for i in range(12)]
+    costs = [cost(one.model, 128, 4 if i < 10 else 6) for i, one in enumerate(some)]
+    trials = choose_trials(some, costs, BUDGET, 1000)
+    assert names(trials) == [f"n{i}-128" for i in (11, 9, 8, 7, 6, 5, 4, 3)]
+
+
+def test_what_failed_is_no_candidate() -> None:
+    failed = Cost(Candidate("a", 64, "fp32", "onnxruntime"), None, failure="crashed")
+    assert choose_trials([entrant("a", 70)], [failed], BUDGET, 1000) == []
+
+
+def test_the_sizes_around_the_budget_are_worth_measuring() -> None:
+    # 1 us a pixel: 64 -> 4.1 ms, 96 -> 9.2, 128 -> 16.4, 160 -> 25.6, 192 -> 36.9, 224 -> 50.2
+    ends = [cost("a", 64, 4.096), cost("a", 224, 50.176)]
+    assert worthwhile(ends, Budget.parse("latency=17ms")) == [128, 160]
+    assert worthwhile(ends, Budget.parse("latency=5ms")) == [96]
+    assert worthwhile(ends, Budget.parse("latency=60ms")) == []
+    assert worthwhile(ends, Budget.parse("size=2MB")) == []
+    both = [*ends, cost("a", 64, 2.048, "int8"), cost("a", 224, 25.088, "int8")]
+    assert worthwhile(both, Budget.parse("latency=17ms")) == [128, 160, 192]

@@ -1,0 +1,67 @@
+"""The log of decisions, and what a kill leaves of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edgewise.errors import EdgewiseError, UsageError
+from edgewise.search.decisions import Decisions
+
+
+def never() -> dict[str, object]:
+    raise AssertionError("this was decided before")
+
+
+def test_what_is_decided_is_not_worked_out_again(tmp_path: Path) -> None:
+    path = tmp_path / "decisions.jsonl"
+    log = Decisions(path)
+    first = log.decide("choose", lambda: {"kept": ("a", "b"), "score": 0.5})
+    assert log.decide("choose", never) == first
+    again = Decisions(path)
+    assert again.decide("choose", never) == first
+    assert first["kept"] == ["a", "b"]
+    assert again.seconds == first["seconds"]
+
+
+def test_a_half_line_is_taken_off_wherever_the_kill_came(tmp_path: Path) -> None:
+    path = tmp_path / "decisions.jsonl"
+    Decisions(path).decide("one", lambda: {"a": "é"})
+    whole = path.read_bytes()
+    Decisions(path).decide("two", lambda: {"b": 2})
+    both = path.read_bytes()
+    for cut in range(len(whole), len(both)):
+        path.write_bytes(both[:cut])
+        log = Decisions(path)
+        assert list(log.made) == ["one"]
+        log.decide("two", lambda: {"b": 3})
+        lines = path.read_text(encoding="utf-8").splitlines()
+        assert [json.loads(line)["step"] for line in lines] == ["one", "two"]
+        assert Decisions(path).made["two"]["b"] == 3
+
+
+def test_damage_in_the_middle_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "decisions.jsonl"
+    path.write_text('{"step": "one", "seconds": 1}\n{"step"\n{"step": "two", "seconds": 1}\n')
+    with pytest.raises(UsageError, match="line 2"):
+        Decisions(path)
+
+
+def test_work_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    log = Decisions(tmp_path / "decisions.jsonl")
+
+    def fail() -> dict[str, object]:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        log.decide("one", fail)
+    assert not log.made
+    assert not log.path.exists()
+
+
+def test_a_folder_that_is_gone_is_said(tmp_path: Path) -> None:
+    log = Decisions(tmp_path / "gone" / "decisions.jsonl")
+    with pytest.raises(EdgewiseError, match="--resume"):
+        log.decide("one", dict)

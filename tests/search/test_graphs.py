@@ -1,0 +1,82 @@
+"""The graph for another size of image is the one that an export at that size would give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgewise.search import graphs
+from edgewise.search.graphs import timing_graph
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+
+def answers(path: Path, pixels: np.ndarray) -> np.ndarray:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (probabilities,) = session.run(None, {"pixels": pixels})
+    return np.asarray(probabilities)
+
+
+def check_resized(model: str, imgsz: int, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Against the same weights, exported at that size: random ones fitted to images of `FIRST_SIZE`
+    are taken for both.
+    """
+    monkeypatch.setenv("EDGEWISE_CACHE", str(folder))
+    made = timing_graph(model, 10, imgsz, "fp32")
+    exported = folder / "exported.onnx"
+    written = []
+    store = graphs._store
+    monkeypatch.setattr(graphs, "_store", lambda proto, path: written.append(proto))
+    graphs._write(graphs.create_model(model, num_classes=10).eval(), imgsz, "fp32", exported)
+    (proto,) = written
+    weights = {w.name: w for w in onnx.load(made).graph.initializer}
+    for weight in proto.graph.initializer:
+        if weight.name in weights and list(weights[weight.name].dims) == list(weight.dims):
+            weight.CopyFrom(weights[weight.name])
+    store(proto, exported)
+    pixels = np.random.default_rng(1).integers(0, 256, (2, imgsz, imgsz, 3), dtype=np.uint8)
+    ours, theirs = answers(made, pixels), answers(exported, pixels)
+    assert np.ptp(theirs) > 0.01  # the answers say something
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_resized(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    check_resized("tiny", 96, monkeypatch, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "model",
+    [
+        "mobilenet_v1",
+        "mobilenet_v2",
+        "mobilenet_v3_small",
+        "mobilenet_v4_conv_small",
+        "mobilenet_v4_hybrid_medium",  # attention holds its sizes: exported again
+        "tf_mobilenetv3_small_minimal_100",  # padding of TensorFlow's kind
+        "efficientnet_b0",
+        "efficientnet_v2_b0",
+        "efficientnet_lite0",
+        "convnext_atto",
+        "convnext_v2_atto",
+    ],
+)
+def test_resized_networks(model: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    check_resized(model, 160, monkeypatch, tmp_path)
+
+
+def test_int8_is_int8_and_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("EDGEWISE_CACHE", str(tmp_path))
+    small, large = (timing_graph("tiny", 10, size, "int8") for size in (64, 96))
+    kinds = {node.op_type for node in onnx.load(large).graph.node}
+    assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
+    sides = onnx.load(large).graph.input[0].type.tensor_type.shape.dim
+    assert [side.dim_value for side in sides][1:] == [96, 96, 3]
+    made = large.stat().st_mtime_ns
+    assert timing_graph("tiny", 10, 96, "int8") == large
+    assert large.stat().st_mtime_ns == made
+    assert small.parent == large.parent
+    assert timing_graph("tiny", 11, 64, "fp32").parent != small.parent

@@ -1,0 +1,214 @@
+"""A device behind ssh, for real: a server on the loopback address with another user's Python."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from loopback_sshd import Board, loopback_board
+from multiplied import write_matmul
+
+from edgewise.errors import EdgewiseError, UsageError
+from edgewise.measure.store import machine_fingerprint
+from edgewise.search import device_client
+from edgewise.search.device import Measured, TimedFile, open_device
+from edgewise.search.ssh import SshDevice
+
+pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Board]:
+    with loopback_board() as board:
+        yield board
+
+
+@pytest.fixture
+def board(server: Board, monkeypatch: pytest.MonkeyPatch) -> Board:
+    """Reached with its own keys, and not waited for long."""
+    monkeypatch.setenv("PATH", server.path)
+    monkeypatch.setattr(SshDevice, "pauses", (0.1, 0.2))
+    if not server.server:
+        server.start()
+    return server
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[TimedFile]:
+    folder = tmp_path_factory.mktemp("files")
+    for name, side in (("small", 64), ("large", 256)):
+        write_matmul(folder / f"{name}.onnx", side)
+    return [TimedFile(name, folder / f"{name}.onnx", "onnxruntime") for name in ("small", "large")]
+
+
+def stored(board: Board) -> dict[str, int]:
+    """What is kept there, and when it was written."""
+    kept = board.home.glob(".cache/edgewise-device/files/*/*")
+    return {path.name: path.stat().st_mtime_ns for path in kept}
+
+
+def test_it_is_another_users_python(board: Board) -> None:
+    facts = open_device(board.device).facts()
+    assert set(facts.runtimes) == {"onnxruntime"}
+    assert facts.fingerprint == machine_fingerprint()  # the same machine, whoever asks
+
+
+def test_files_are_timed_there(board: Board, files: list[TimedFile]) -> None:
+    steps: list[str] = []
+    answers = open_device(board.device).measure(files, 0.2, steps.append)
+    assert {key: answer.failure for key, answer in answers.items()} == {"small": "", "large": ""}
+    for answer in answers.values():
+        assert answer.timing and len(answer.timing.rounds_ms) == 20
+    small, large = (answers[key].timing for key in ("small", "large"))
+    assert small and large and min(small.rounds_ms) < min(large.rounds_ms)
+    assert {"small is loaded", "round 20 of 20"} <= set(steps)
+
+
+def test_a_file_that_is_there_is_not_sent_again(board: Board, files: list[TimedFile]) -> None:
+    device = open_device(board.device)
+    device.measure(files[:1], 0.1)
+    before = stored(board)
+    assert before
+    device.measure(files[:1], 0.1)
+    assert stored(board) == before
+
+
+def test_what_was_damaged_there_is_sent_again(board: Board, files: list[TimedFile]) -> None:
+    device = open_device(board.device)
+    device.measure(files[:1], 0.1)
+    for path in board.home.glob(".cache/edgewise-device/files/*/small.onnx"):
+        path.write_bytes(bytes(path.stat().st_size))  # as after a loss of power
+    assert not device.measure(files[:1], 0.1)["small"].failure
+
+
+def test_a_runtime_that_it_lacks_is_named(board: Board, files: list[TimedFile]) -> None:
+    there = TimedFile("large", files[1].path, "openvino")
+    answers = open_device(board.device).measure([files[0], there], 0.1)
+    assert "pip install numpy openvino" in answers["large"].failure
+    assert not answers["small"].failure
+    bare = open_device(board.address).measure(files[:1], 0.1)  # the system's own python3
+    assert "pip install numpy onnxruntime" in bare["small"].failure
+
+
+def test_a_broken_connection_is_made_again(
+    board: Board, files: list[TimedFile], capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps: list[str] = []
+
+    def step(what: str) -> None:
+        steps.append(what)
+        if what == "round 3 of 20" and steps.count(what) == 1:
+            board.cut()
+
+    answers = open_device(board.device).measure(files, 0.1, step)
+    assert steps.count("round 3 of 20") == 2
+    assert all(answer.timing for answer in answers.values())
+    assert "went away" in capsys.readouterr().err
+
+
+def test_what_was_measured_before_it_went_away_is_kept(
+    board: Board, files: list[TimedFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_client, "TOGETHER", 1)
+    kept: dict[str, Measured] = {}
+
+    def step(what: str) -> None:
+        if kept:
+            board.stop()
+
+    with pytest.raises(EdgewiseError, match=r"2 more tries did not .* start again"):
+        open_device(board.device).measure(files, 0.1, step, kept.__setitem__)
+    assert kept["small"].timing and len(kept) == 1
+
+
+def test_when_we_end_it_ends_too(board: Board, files: list[TimedFile]) -> None:
+    def step(what: str) -> None:
+        if what.startswith("round"):
+            assert "device_runner.py" in board.processes()
+            assert "device_worker.py" in board.processes()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        open_device(board.device).measure(files, 60, step)
+    assert not board.processes()
+
+
+def test_unreachable(board: Board) -> None:
+    board.stop()
+    with pytest.raises(EdgewiseError, match=r"can't reach ssh:.*refused.*runs an ssh server"):
+        open_device(board.device).facts()
+
+
+def test_a_key_that_is_not_let_in(board: Board) -> None:
+    stranger = board.device.replace(board.user, "root")
+    with pytest.raises(EdgewiseError, match=r"Permission denied.*ssh-copy-id root@127.0.0.1"):
+        open_device(stranger).facts()
+
+
+def test_a_host_that_is_not_known(board: Board) -> None:
+    known = board.folder / "known_hosts"
+    text = known.read_text()
+    try:
+        known.write_text("")
+        with pytest.raises(EdgewiseError, match=r"verification failed.*by hand: ssh "):
+            open_device(board.device).facts()
+    finally:
+        known.write_text(text)
+
+
+def test_no_python_there(board: Board) -> None:
+    with pytest.raises(EdgewiseError, match=r"no nowhere/python3 .*,python=PATH"):
+        open_device(f"{board.address},python=~/nowhere/python3").facts()
+
+
+def test_a_python_that_is_too_old(board: Board) -> None:
+    """A stand-in: Python 3.11 that says it is 3.7."""
+    script = board.home / "old"
+    change = "import sys; sys.version_info = (3, 7, 0)"
+    script.write_text(f'#!/bin/sh\nexec /usr/bin/env python3 -c "{change}; $2"\n')
+    script.chmod(0o755)
+    with pytest.raises(EdgewiseError, match=r"Python is 3\.7, and 3\.8 is the least"):
+        open_device(f"{board.address},python=old").facts()
+
+
+def test_more_threads_than_cores(board: Board) -> None:
+    with pytest.raises(UsageError, match="too few for 4096 threads"):
+        open_device(board.device, 4096).facts()
+
+
+def test_ssh_is_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UsageError, match="needs the program ssh"):
+        open_device("ssh:pi@board").facts()
+
+
+@pytest.mark.parametrize(
+    ("text", "address", "port", "python"),
+    [
+        ("ssh:pi@board", "pi@board", "", "python3"),
+        ("ssh:board", "board", "", "python3"),
+        ("ssh:pi@10.0.0.7:2222", "pi@10.0.0.7", "2222", "python3"),
+        ("ssh:pi@[fe80::1]:22", "pi@fe80::1", "22", "python3"),
+        ("ssh:board,python=~/env/bin/python", "board", "", "env/bin/python"),
+        ("ssh:board:22,python=/opt/a b/python", "board", "22", "/opt/a b/python"),
+    ],
+)
+def test_how_it_is_written(text: str, address: str, port: str, python: str) -> None:
+    device = open_device(text)
+    assert isinstance(device, SshDevice)
+    assert (device.name, device.address, device.port, device.python) == (
+        *(text, address, port, python),
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("ssh:", "ssh:-oProxyCommand=x", "ssh:pi@-x", "ssh:a b", "ssh:pi@board:x", "ssh:@board"),
+        *("ssh:pi@board,x=1", "ssh:pi@board,python=", "ssh:pi@board:"),
+    ],
+)
+def test_how_it_is_not_written(text: str) -> None:
+    with pytest.raises(UsageError, match="it is written ssh:user@host"):
+        open_device(text)

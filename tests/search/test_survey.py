@@ -1,0 +1,75 @@
+"""Measuring before training: what is asked of the device, and what is looked up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from search_device import FormulaDevice
+
+from edgewise.measure.store import Store
+from edgewise.search.budget import Budget
+from edgewise.search.entrants import entrants
+from edgewise.search.survey import Candidate, Cost, Survey, survey
+
+pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> tuple[Survey, FormulaDevice]:
+    device = FormulaDevice()
+    return Survey(device, device.facts(), 2, Store(tmp_path / "devices.sqlite")), device
+
+
+def sizes(found: list[Cost], precision: str) -> list[int]:
+    return [c.candidate.imgsz for c in found if c.candidate.precision == precision]
+
+
+def test_the_sizes_around_the_budget(work: tuple[Survey, FormulaDevice]) -> None:
+    # 1 us a pixel in fp32: 160 px fits in 26 ms, 192 px does not; in int8 224 px fits
+    found = survey(entrants(("tiny",)), ("fp32", "int8"), Budget.parse("latency=26ms"), work[0])
+    assert sizes(found, "fp32") == sizes(found, "int8") == [64, 160, 192, 224]
+    spent = {(c.candidate.imgsz, c.candidate.precision): c.spent for c in found}
+    assert spent[160, "fp32"].median_ms == 25.6
+    assert spent[160, "int8"].median_ms == 12.8
+    assert spent[160, "fp32"].size_bytes > 2 * spent[160, "int8"].size_bytes
+
+
+def test_what_was_measured_is_looked_up(work: tuple[Survey, FormulaDevice]) -> None:
+    surveyor, device = work
+    budget = Budget.parse("latency=26ms")
+    first = survey(entrants(("tiny",)), ("fp32",), budget, surveyor)
+    asked = len(device.asked)
+    assert asked == len(first) == 4
+    assert survey(entrants(("tiny",)), ("fp32",), budget, surveyor) == first
+    assert len(device.asked) == asked
+
+
+def test_another_device_or_number_of_threads_is_measured(
+    work: tuple[Survey, FormulaDevice],
+) -> None:
+    surveyor, device = work
+    wanted = [Candidate("tiny", 64, "fp32", "onnxruntime")]
+    surveyor.costs(wanted)
+    device.threads = 2
+    surveyor.costs(wanted)
+    assert len(device.asked) == 2
+
+
+def test_a_budget_far_below_everything_ends_at_once(work: tuple[Survey, FormulaDevice]) -> None:
+    surveyor, device = work
+    every = (*entrants(("tiny",)), *entrants(("mobilenet_v1",)))
+    found = survey(every, ("fp32",), Budget.parse("latency=1ms"), surveyor)
+    assert [c.candidate.model for c in found] == ["tiny"]
+    assert len(device.asked) == 1
+
+
+def test_a_file_that_crashes_has_its_reason(tmp_path: Path) -> None:
+    device = FormulaDevice(broken="int8")
+    surveyor = Survey(device, device.facts(), 2, Store(tmp_path / "devices.sqlite"))
+    wanted = [Candidate("tiny", 64, precision, "onnxruntime") for precision in ("int8", "fp32")]
+    for _ in range(2):  # measured, then looked up
+        crashed, fine = surveyor.costs(wanted)
+        assert crashed.spent is None
+        assert "SIGSEGV" in crashed.failure
+        assert fine.spent is not None

@@ -84,7 +84,7 @@ class RunTuning:
         batches = recipe_batches(recipe, model.preprocess, train, epochs, cache=self.cache)
         for number, (pixels, labels) in enumerate(islice(batches, self.steps)):
             learner.step(pixels, labels, number)
-        network = learner.network.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        network = learner.network.to("cpu", memory_format=torch.contiguous_format)
         return replace(model, network=network.eval())
 
     def accuracy(self, model: Model) -> float:

@@ -110,7 +110,8 @@ def keep_float_until(
     lost = left = risk(exact, _answers(calibrated.quantized(), batches))
     if lost <= most_changed:
         return Kept((), lost, left)
-    costs, kept = sensitivity(calibrated, batches), []
+    costs = sensitivity(calibrated, batches)
+    kept: list[str] = []
     for cost in costs:
         kept += cost.layers
         left = risk(exact, _answers(calibrated.quantized(kept), batches))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SAMPLES = 1 << 19  # of each map, from all images together
-PATCHES = 1 << 14  # of each layer, likewise
+INPUTS, INPUTS_A_TERM = 8192, 16  # of each layer's sums, likewise: at least, and for each term
 
 Batches = Sequence[NDArray[Any]]
 
@@ -84,7 +84,7 @@ def observe(proto: Any, layers: Sequence[Layer], batches: Batches) -> Observed:
     """
     observed = Observed(moments={layer.name: Moments.of(layer) for layer in layers})
     names = list(dict.fromkeys(name for layer in layers for name in (layer.input, layer.end)))
-    each, most = (most // max(1, len(batches)) for most in (SAMPLES, PATCHES))
+    each = SAMPLES // max(1, len(batches))
     random = np.random.default_rng(0)
     for maps in track(run_maps(proto, names, batches), "ranges of maps", len(batches)):
         for name, values in maps.items():
@@ -99,6 +99,7 @@ def observe(proto: Any, layers: Sequence[Layer], batches: Batches) -> Observed:
                 )
             observed.values.setdefault(name, []).append(np.concatenate([drawn, ends]))
         for layer in layers:
+            most = max(INPUTS, INPUTS_A_TERM * layer.rows.shape[1]) // len(batches) or 1
             observed.moments[layer.name].add(_terms(layer, maps[layer.input], most))
     return observed
 
@@ -131,7 +132,7 @@ def run_maps(
 
 
 def _terms(layer: Layer, values: NDArray[np.float32], most: int) -> Tensor:
-    """Inputs of a layer's sums: float32 (groups, many, terms), evenly spread over the places."""
+    """Inputs of a layer's sums: float32 (groups, about `most`, terms), spread over the places."""
     import torch
     from torch.nn import functional
 

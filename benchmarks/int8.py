@@ -1,7 +1,7 @@
 """How much of a network's answers int8 keeps, in each runtime.
 
     python benchmarks/int8.py trained FOLDER [--networks mobilenet_v2 ...]
-    python benchmarks/int8.py photos FOLDER [--networks efficientnet_lite0 ...]
+    python benchmarks/int8.py photos FOLDER [--networks efficientnet_lite0 ...] [--seed 1]
 
 `trained`: networks that learn handwritten digits (2,000 to learn from, 300 to choose by; from fresh
 weights where ImageNet's are not at hand; a few minutes each; runs in FOLDER are taken) are exported
@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -40,7 +39,6 @@ from edgewise.deploy.engine import EnginePredictor
 from edgewise.deploy.formats import FORMATS, Job
 from edgewise.deploy.predictor import Predictor
 from edgewise.deploy.pytorch import TorchPredictor
-from edgewise.measure.latency import benchmark
 from edgewise.model import Model
 from edgewise.run_folder import Run
 from edgewise.training.metrics import wilson
@@ -148,16 +146,19 @@ def crops(model: Model, photos: Sequence[Path], each: int, seed: int) -> NDArray
     return np.stack(found)
 
 
-def photo_rows(name: str, photos: Sequence[Path]) -> Iterator[Row]:
+def photo_rows(name: str, photos: Sequence[Path], seed: int) -> Iterator[Row]:
     """A row for each runtime and way of keeping layers in float, of both halves together."""
     model = load_pretrained(name)
+    if seed:
+        photos = [photos[i] for i in np.random.default_rng(seed).permutation(len(photos))]
     halves = photos[::2], photos[1::2]
     for keep in ((), None):
         exact, made = [], []
         for seen, held in (halves, halves[::-1]):
-            pixels = crops(model, held, HELD, seed=2)
+            pixels = crops(model, held, HELD, 2 * seed + 2)
             exact.append(answers(TorchPredictor(model), pixels))
-            made.append(in_int8(model, "onnx", crops(model, seen, SEEN, seed=1), keep, pixels))
+            some = crops(model, seen, SEEN, 2 * seed + 1)
+            made.append(in_int8(model, "onnx", some, keep, pixels))
         whole = np.concatenate(exact)
         ends = np.sort(whole, 1)
         clear = ends[:, -1] - ends[:, -2] > CLEAR
@@ -169,6 +170,7 @@ def photo_rows(name: str, photos: Sequence[Path]) -> Iterator[Row]:
                 "network": name,
                 "runtime": runtime,
                 "keep_float": "none" if keep == () else "auto",
+                "seed": seed,
                 "photos": len(photos),
                 "crops": len(same),
                 "same": int(same.sum()),
@@ -179,7 +181,6 @@ def photo_rows(name: str, photos: Sequence[Path]) -> Iterator[Row]:
                 "whole_same": int(same[::HELD].sum()),
                 "float_layers": " | ".join(" ".join(item.kept) for item in made),
                 "mb": round(made[0].megabytes, 2),
-                "ms": round(made[0].milliseconds[runtime], 2),
             }
 
 
@@ -189,13 +190,11 @@ class Made:
 
     Attributes:
         answers: probabilities (N, classes), by the runtime that gave them.
-        milliseconds: for one image, the median, likewise.
         megabytes: of the file.
         kept: its layers in float.
     """
 
     answers: dict[str, NDArray[np.float32]]
-    milliseconds: dict[str, float]
     megabytes: float
     kept: tuple[str, ...]
 
@@ -213,14 +212,12 @@ def in_int8(
         path = Path(folder, chosen.file)
         kept = chosen.write(Job(model, "int8", path, seen, keep))
         info = Info(chosen.file, format, "int8", model.labels, model.preprocess, batch=chosen.batch)
-        found, times = {}, {}
+        found = {}
         for reader in chosen.readers:
             predictor = EnginePredictor(reader.open(path, info))
             found[reader.name] = answers(predictor, pixels)
-            one = partial(predictor.probabilities, pixels[:1])
-            times[reader.name] = benchmark(one, 1.0).median_ms
         size = sum(file.stat().st_size for file in Path(folder).iterdir()) / 1e6
-    return Made(found, times, size, kept)
+    return Made(found, size, kept)
 
 
 def answers(predictor: Predictor, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -232,9 +229,9 @@ def answers(predictor: Predictor, pixels: NDArray[np.uint8]) -> NDArray[np.float
 def record(path: Path, rows: Iterator[Row]) -> None:
     """Puts the rows of a network into a file, in the place of its old ones, as they come."""
     for row in rows:
-        same = ("network", "runtime", "keep_float")
-        others = [old for old in read_csv(path) if any(old[key] != row[key] for key in same)]
-        lines = sorted([*others, row], key=lambda line: [line[key] for key in same])
+        same = [key for key in ("network", "runtime", "keep_float", "seed") if key in row]
+        others = [old for old in read_csv(path) if any(old[key] != str(row[key]) for key in same)]
+        lines = sorted([*others, row], key=lambda line: [str(line[key]) for key in same])
         write_csv(path, lines, list(row))
         print(*row.values(), flush=True)
 
@@ -245,6 +242,7 @@ def main() -> None:
     parser.add_argument("what", choices=("trained", "photos"))
     parser.add_argument("folder", type=Path, help="of photos; or for the runs that are trained")
     parser.add_argument("--networks", nargs="+")
+    parser.add_argument("--seed", type=int, default=0, help="of the halves and crops of photos")
     given = parser.parse_args()
     if given.what == "trained":
         for name in given.networks or LEARNERS:
@@ -252,7 +250,7 @@ def main() -> None:
         return
     photos = sorted(images_below(given.folder))
     for name in given.networks or PRETRAINED:
-        record(RESULTS / "int8_photos.csv", photo_rows(name, photos))
+        record(RESULTS / "int8_photos.csv", photo_rows(name, photos, given.seed))
 
 
 if __name__ == "__main__":

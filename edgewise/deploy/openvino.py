@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from edgewise.deploy.formats import Job
 
 PRECISION = "INFERENCE_PRECISION_HINT"
-# Of int8 weights. On an x86 processor without VNNI, OpenVINO adds two products in 16 bits, which
-# those of 8 bits overflow: agreement with float fell from 99 % to 51 % (docs/int8.md).
-BITS = 7
 PLACE = ["framework", METADATA]  # where OpenVINO keeps an ONNX file's metadata, and we ours
 
 
@@ -31,14 +28,13 @@ def write(job: Job) -> tuple[str, ...]:
     """Writes `model.xml` and `model.bin`, from the graph that the format "onnx" has.
 
     In "fp16" the weights are stored in half the bytes; "bf16" asks the runtime for bfloat16 sums,
-    which a processor must have. "int8" has weights of `BITS` bits. Returns the layers of it that
-    compute in float.
+    which a processor must have. Returns the layers of an "int8" file that compute in float.
     """
     import openvino
 
     with TemporaryDirectory() as folder:
         source = Path(folder, "model.onnx")
-        proto, kept = onnx.job_graph(job, BITS)
+        proto, kept = onnx.job_graph(job)
         write_bytes(source, onnx.to_bytes(proto))
         model = openvino.convert_model(source)
         for port, name in ((model.inputs[0], INPUT), (model.outputs[0], OUTPUT)):

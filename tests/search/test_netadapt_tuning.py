@@ -12,8 +12,10 @@ from PIL import Image
 from row_formula import SIZE, Formula, network_ms
 from sklearn.datasets import load_digits
 from torch import nn
+from torch.optim.swa_utils import update_bn
 
 from edgewise.compress.pruned_run import training_batches
+from edgewise.layers import DropPath
 from edgewise.model import Model
 from edgewise.run_folder import Run
 from edgewise.search.latency_table import LatencyTable
@@ -73,6 +75,20 @@ def test_the_same_seed_learns_the_same(run: Run, monkeypatch: pytest.MonkeyPatch
     assert not same(first, state(tuning.tune(copy.deepcopy(model), 4)))
     assert not same(first, before)
     assert same(before, state(load_model(run.model)))
+
+
+def test_batch_norm_gets_new_statistics_first(run: Run) -> None:
+    model = load_model(run.model)
+    for module in model.network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.fill_(7.0)
+    right = copy.deepcopy(model.network)
+    for module in right.modules():  # PyTorch's averages in training mode
+        if isinstance(module, DropPath):
+            module.probability = 0.0
+    update_bn((inputs for inputs, _ in training_batches(run, model)), right)
+    tuned = RunTuning(run, steps=0).tune(model, 0).network
+    assert same(dict(tuned.state_dict()), dict(right.state_dict()))
 
 
 def test_it_learns(run: Run) -> None:

@@ -16,7 +16,7 @@ CHOSEN, FILE, TRIAL = "chosen", "file", "trial"
 ROOM = 1.25  # left and right of what is drawn, as a factor
 BELOW = 0.05  # of the accuracies' span is free below them
 # Labels have a place where the plot is at least so wide; in pixels, as all that follows.
-WIDTH, HEIGHT = 700, 340
+WIDTH, HEIGHT = 640, 340
 LETTER, LINE, CLEAR = 6.9, 15, 8  # a letter's width, a line's height, a mark's half width
 # From a mark to its label's base line, and which end of the label is there: the best place first.
 PLACES = (

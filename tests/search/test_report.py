@@ -1,8 +1,7 @@
-"""`edgewise run` and `edgewise report` on a search that really was made."""
+"""The report that `edgewise run` leaves: of a search that really was made."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -44,20 +43,8 @@ def test_a_search_ends_with_its_report(
     assert [line[0].removesuffix("from scratch") for line in candidates[:1]] == [trial["name"]]
     assert len(candidates) == len({c["candidate"]["imgsz"] for c in made["survey"]["costs"]})
 
-    path.unlink()
-    again = edgewise("report", "runs/one")
-    assert (again.status, again.output) == (0, f"{path}\n"), again.errors
-    assert Page(path.read_text(encoding="utf-8")).tables == page.tables
 
-    monkeypatch.setitem(sys.modules, "jinja2", None)
-    path.unlink()
-    without = edgewise("run", "--resume", "runs/one")
-    assert without.status == 0, without.errors
-    assert "pip install 'edgewise[report]'" in without.errors
-    assert "edgewise report runs/one" in without.errors
-    assert not path.exists()
-
-
+@pytest.mark.slow
 def test_where_nothing_fits_there_is_a_report_too(
     photos: Path, device: FormulaDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

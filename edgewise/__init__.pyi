@@ -19,6 +19,9 @@ from .network import Network as Network
 from .network import build as build
 from .reporting.write import report as report
 from .run_folder import Run as Run
+from .search.device import open_device as open_device
+from .search.ladder import run as run
+from .search.request import Request as Request
 from .spec import Spec as Spec
 from .table import Row as Row
 from .table import scale as scale

@@ -128,7 +128,7 @@ def _survey(search: State) -> tuple[tuple[Entrant, ...], list[Cost]]:
 
     def measure() -> Numbers:
         some = entrants(request.models)
-        work = Survey(search.device, search.facts, classes, open_store(), search.watch.tell)
+        work = Survey(search.device, search.facts, classes, open_store())
         found = survey(some, request.precisions, search.budget, work)
         return {
             "entrants": [asdict(entrant) for entrant in some],

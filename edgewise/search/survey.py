@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgewise.errors import EdgewiseError
+from edgewise.measure.rounds import ROUNDS
 from edgewise.measure.store import FAILED, OK, Row, Store, fingerprint, now
-from edgewise.progress import track
+from edgewise.progress import bar, track
 from edgewise.search.budget import Budget, Spent
 from edgewise.search.device import Device, DeviceFacts, Measured, TimedFile
+from edgewise.search.device_client import TOGETHER
 from edgewise.search.entrants import SIZES, Entrant
 from edgewise.search.graphs import timing_graph
 from edgewise.weights.hub import cache_folder
@@ -70,14 +73,12 @@ class Survey:
         facts: of it.
         classes: of the networks.
         store: of what was measured.
-        tell: called with a few words now and then.
     """
 
     device: Device
     facts: DeviceFacts
     classes: int
     store: Store
-    tell: Callable[[str], None] = lambda what: None
 
     def costs(self, candidates: Iterable[Candidate], seconds: float = SECONDS) -> list[Cost]:
         """What each costs, in their order. Those that were not measured yet are timed in turns.
@@ -104,7 +105,9 @@ class Survey:
                 self.store.add([row])
                 known[self._key(candidate, files[candidate])] = row
 
-            self.device.measure(timed, seconds, self.tell, keep)
+            turns = ROUNDS * math.ceil(len(timed) / TOGETHER)
+            with bar(f"timing {wanted[0].model}", len(timed) + turns) as steps:
+                self.device.measure(timed, seconds, lambda what: steps.advance(note=what), keep)
         return [_cost(c, known[self._key(c, files[c])], files[c]) for c in wanted]
 
     def _rows(self) -> list[Row]:

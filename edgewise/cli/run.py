@@ -153,6 +153,10 @@ def _search(request: Request, root: Path) -> None:
     except Stopped as stop:
         click.echo(str(stop), err=True)
         sys.exit(stop.exit_status)
+    except KeyboardInterrupt:  # between trainings, which save themselves
+        if SearchFolder.is_search(root):
+            click.echo(f"stopped; go on with: edgewise run --resume {root}", err=True)
+        sys.exit(130)
     except NothingFits:
         _report(SearchFolder(root))
         raise

@@ -1,97 +1,256 @@
-"""How much of a network's answers int8 keeps: real weights, crops of real photos.
+"""How much of a network's answers int8 keeps, in each runtime.
 
-python benchmarks/int8.py [--crops 400] [--calibrate 128]
+    python benchmarks/int8.py trained FOLDER [--networks mobilenet_v2 ...]
+    python benchmarks/int8.py photos FOLDER [--networks efficientnet_lite0 ...] [--seed 1]
 
-The crops of the calibration and those that are compared are of the same eight photos, never the
-same crop. Prints a line for each network, runtime and way of choosing what stays in float.
+`trained`: networks that learn handwritten digits (2,000 to learn from, 300 to choose by; from fresh
+weights where ImageNet's are not at hand; a few minutes each; runs in FOLDER are taken) are exported
+in int8 and answer 1,000 digits that neither they nor the calibration saw. Writes
+`int8_trained.csv`: accuracy in float32 and in int8, and which layers stayed in float.
+
+`photos`: networks with real weights, on the photos below FOLDER. Half of the photos are calibrated
+on (`SEEN` crops of each, the whole photo among them), the other half is compared (`HELD` crops of
+each), and then the other way round: no photo is on both sides. Writes `int8_photos.csv`: the share
+of crops with the same top class as in float32, with its interval.
+
+Rows of networks that are measured again take the place of the old ones.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
+from bench import RESULTS, read_csv, write_csv
 from numpy.typing import NDArray
-from pictures import write_photos
+from pictures import mnist
 from PIL import Image
 
+import edgewise
+from edgewise.data.scan import images_below
 from edgewise.deploy.artifact import Info
+from edgewise.deploy.calibration import calibration_pixels
 from edgewise.deploy.engine import EnginePredictor
 from edgewise.deploy.formats import FORMATS, Job
+from edgewise.deploy.predictor import Predictor
 from edgewise.deploy.pytorch import TorchPredictor
-from edgewise.measure.latency import benchmark
 from edgewise.model import Model
+from edgewise.run_folder import Run
+from edgewise.training.metrics import wilson
+from edgewise.weights.folder import load_model
 from edgewise.weights.pretrained import load_pretrained
 
-NETWORKS = ("efficientnet_lite0", "mobilenet_v2")
+LEARNERS = (
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+    "mobilenet_v4_conv_small",
+    "efficientnet_b0",
+    "efficientnet_lite0",
+    "convnext_atto",
+)
+PRETRAINED = ("efficientnet_lite0", "mobilenet_v2")
+FORMATS_TRIED = ("onnx", "litert", "executorch")
+LEARNED, CHOSEN_BY, SIZE = 200, 30, 48  # digits of each class; pixels
+SEEN, HELD, LEAST = 4, 12, 0.35  # crops of a photo; the smallest one's part of its area
+BATCH = 16
 CLEAR = 0.02  # a top class that leads by less is a tie
-HEADER = f"{'network':20}{'format':10}{'precision':10}{'keep float':12}{'agree':>8}{'clear':>8}"
+Row = dict[str, Any]
 
 
-def crops(model: Model, count: int) -> NDArray[np.uint8]:
-    """uint8 (count, size, size, 3), one photo after the other in turn."""
-    with TemporaryDirectory() as folder:
-        paths = sorted(write_photos(Path(folder), count).rglob("*.jpg"), key=lambda p: int(p.stem))
-        return np.stack([model.preprocess.pixels(Image.open(path)) for path in paths])
+def write_digits(root: Path) -> Path:
+    """`root/{train,val,test}/DIGIT/NUMBER.png`, always the same."""
+    for label, (learned, tested) in mnist().items():
+        order = np.random.default_rng(0).permutation(len(learned))[: LEARNED + CHOSEN_BY]
+        drawn = [learned[i] for i in order]
+        parts = {"train": drawn[:LEARNED], "val": drawn[LEARNED:], "test": tested}
+        for split, pictures in parts.items():
+            (root / split / label).mkdir(parents=True, exist_ok=True)
+            for number, picture in enumerate(pictures):
+                picture.save(root / split / label / f"{number}.png")
+    return root
 
 
-def lines(name: str, calibrate: int, compared: int) -> Iterator[str]:
-    """The table's lines for a network."""
+def trained(name: str, data: Path, root: Path) -> Run:
+    """The run in `root`, trained if it isn't there."""
+    if (root / "model").exists():
+        return Run(root)
+    own = name in PRETRAINED
+    recipe = edgewise.Recipe(
+        data=str(data),
+        model=name,
+        imgsz=SIZE,
+        epochs=6 if own else 12,
+        lr=1e-3 if own else 3e-3,
+        pretrained=own,
+        policy="none",
+        crop_scale=0.9,
+        flip=False,
+        workers=0,
+    )
+    return edgewise.train(recipe, root)
+
+
+def trained_rows(name: str, folder: Path) -> Iterator[Row]:
+    """A row for each format and way of keeping layers in float."""
+    data = folder / "digits"
+    if not data.exists():
+        write_digits(data)
+    run = trained(name, data, folder / name)
+    model = load_model(run.model)
+    paths = sorted((data / "test").rglob("*.png"))
+    pixels = np.stack([model.preprocess.pixels(Image.open(path).convert("RGB")) for path in paths])
+    labels = np.array([model.labels.index(path.parent.name) for path in paths])
+    seen = calibration_pixels(run.root, None, model.preprocess, model.labels)
+    exact = answers(TorchPredictor(model), pixels).argmax(1)
+    right = int((exact == labels).sum())
+    for format in FORMATS_TRIED:
+        for keep in ((), None) if FORMATS[format].keeps_float else ((),):
+            made = in_int8(model, format, seen, keep, pixels)
+            for runtime, found in made.answers.items():
+                now = int((found.argmax(1) == labels).sum())
+                yield {
+                    "network": name,
+                    "runtime": runtime,
+                    "keep_float": "none" if keep == () else "auto",
+                    "images": len(labels),
+                    "right_float": right,
+                    "right_int8": now,
+                    "points_lost": round(100 * (right - now) / len(labels), 2),
+                    "changed": int((found.argmax(1) != exact).sum()),
+                    "float_layers": " ".join(made.kept),
+                    "mb": round(made.megabytes, 2),
+                }
+
+
+def crops(model: Model, photos: Sequence[Path], each: int, seed: int) -> NDArray[np.uint8]:
+    """uint8 (photos * each, size, size, 3): each photo whole, and parts of it."""
+    random = np.random.default_rng(seed)
+    found = []
+    for path in photos:
+        photo = Image.open(path).convert("RGB")
+        found.append(model.preprocess.pixels(photo))
+        for _ in range(each - 1):
+            part, aspect = random.uniform(LEAST, 1), random.uniform(3 / 4, 4 / 3)
+            width = min(photo.width, round(photo.width * (part * aspect) ** 0.5))
+            height = min(photo.height, round(photo.height * (part / aspect) ** 0.5))
+            left = int(random.integers(photo.width - width + 1))
+            top = int(random.integers(photo.height - height + 1))
+            found.append(
+                model.preprocess.pixels(photo.crop((left, top, left + width, top + height)))
+            )
+    return np.stack(found)
+
+
+def photo_rows(name: str, photos: Sequence[Path], seed: int) -> Iterator[Row]:
+    """A row for each runtime and way of keeping layers in float, of both halves together."""
     model = load_pretrained(name)
-    pixels = crops(model, calibrate + compared)
-    seen, held = pixels[:calibrate], pixels[calibrate:]
-    exact = TorchPredictor(model).probabilities(held)
-    for format in ("onnx", "openvino"):
-        for precision, keep in (("fp32", None), ("int8", ()), ("int8", None)):
-            row = _row(model, format, precision, keep, seen, held, exact)
-            how = "-" if precision == "fp32" else "auto" if keep is None else "none"
-            yield f"{name:20}{format:10}{precision:10}{how:12}{row}"
+    if seed:
+        photos = [photos[i] for i in np.random.default_rng(seed).permutation(len(photos))]
+    halves = photos[::2], photos[1::2]
+    for keep in ((), None):
+        exact, made = [], []
+        for seen, held in (halves, halves[::-1]):
+            pixels = crops(model, held, HELD, 2 * seed + 2)
+            exact.append(answers(TorchPredictor(model), pixels))
+            some = crops(model, seen, SEEN, 2 * seed + 1)
+            made.append(in_int8(model, "onnx", some, keep, pixels))
+        whole = np.concatenate(exact)
+        ends = np.sort(whole, 1)
+        clear = ends[:, -1] - ends[:, -2] > CLEAR
+        for runtime in made[0].answers:
+            found = np.concatenate([item.answers[runtime] for item in made])
+            same = whole.argmax(1) == found.argmax(1)
+            low, high = wilson(int(same.sum()), len(same))
+            yield {
+                "network": name,
+                "runtime": runtime,
+                "keep_float": "none" if keep == () else "auto",
+                "seed": seed,
+                "photos": len(photos),
+                "crops": len(same),
+                "same": int(same.sum()),
+                "low": round(low, 4),
+                "high": round(high, 4),
+                "clear": int(clear.sum()),
+                "clear_same": int((same & clear).sum()),
+                "whole_same": int(same[::HELD].sum()),
+                "float_layers": " | ".join(" ".join(item.kept) for item in made),
+                "mb": round(made[0].megabytes, 2),
+            }
 
 
-def _row(
+@dataclass(frozen=True)
+class Made:
+    """An int8 file.
+
+    Attributes:
+        answers: probabilities (N, classes), by the runtime that gave them.
+        megabytes: of the file.
+        kept: its layers in float.
+    """
+
+    answers: dict[str, NDArray[np.float32]]
+    megabytes: float
+    kept: tuple[str, ...]
+
+
+def in_int8(
     model: Model,
     format: str,
-    precision: str,
-    keep: tuple[str, ...] | None,
     seen: NDArray[np.uint8],
-    held: NDArray[np.uint8],
-    exact: NDArray[np.float32],
-) -> str:
+    keep: tuple[str, ...] | None,
+    pixels: NDArray[np.uint8],
+) -> Made:
+    """A file that is calibrated on `seen`, and its answers to `pixels`."""
     chosen = FORMATS[format]
     with TemporaryDirectory() as folder:
         path = Path(folder, chosen.file)
-        kept = chosen.write(Job(model, precision, path, seen, keep))
-        info = Info(chosen.file, format, precision, model.labels, model.preprocess)
-        predictor = EnginePredictor(chosen.readers[0].open(path, info))
-        answers = np.concatenate(
-            [predictor.probabilities(held[at : at + 16]) for at in range(0, len(held), 16)]
-        )
-        latency = benchmark(lambda: predictor.probabilities(held[:1]), 1.0)
+        kept = chosen.write(Job(model, "int8", path, seen, keep))
+        info = Info(chosen.file, format, "int8", model.labels, model.preprocess, batch=chosen.batch)
+        found = {}
+        for reader in chosen.readers:
+            predictor = EnginePredictor(reader.open(path, info))
+            found[reader.name] = answers(predictor, pixels)
         size = sum(file.stat().st_size for file in Path(folder).iterdir()) / 1e6
-    same = exact.argmax(1) == answers.argmax(1)
-    ends = np.sort(exact, 1)
-    clear = ends[:, -1] - ends[:, -2] > CLEAR
-    largest = np.abs(exact - answers).max()
-    return (
-        f"{same.mean():8.1%}{same[clear].mean():8.1%}{largest:8.3f}"
-        f"{latency.median_ms:8.2f}{size:7.1f}{len(kept):6d}"
-    )
+    return Made(found, size, kept)
+
+
+def answers(predictor: Predictor, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Probabilities (N, classes)."""
+    parts = (pixels[at : at + BATCH] for at in range(0, len(pixels), BATCH))
+    return np.concatenate([predictor.probabilities(part) for part in parts])
+
+
+def record(path: Path, rows: Iterator[Row]) -> None:
+    """Puts the rows of a network into a file, in the place of its old ones, as they come."""
+    for row in rows:
+        same = [key for key in ("network", "runtime", "keep_float", "seed") if key in row]
+        others = [old for old in read_csv(path) if any(old[key] != str(row[key]) for key in same)]
+        lines = sorted([*others, row], key=lambda line: [str(line[key]) for key in same])
+        write_csv(path, lines, list(row))
+        print(*row.values(), flush=True)
 
 
 def main() -> None:
-    """Prints the table."""
+    """Measures what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--networks", nargs="+", default=NETWORKS)
-    parser.add_argument("--calibrate", type=int, default=128)
-    parser.add_argument("--crops", type=int, default=400)
+    parser.add_argument("what", choices=("trained", "photos"))
+    parser.add_argument("folder", type=Path, help="of photos; or for the runs that are trained")
+    parser.add_argument("--networks", nargs="+")
+    parser.add_argument("--seed", type=int, default=0, help="of the halves and crops of photos")
     given = parser.parse_args()
-    print(f"{HEADER}{'largest':>8}{'ms':>8}{'MB':>7}{'float':>6}", flush=True)
-    for name in given.networks:
-        for line in lines(name, given.calibrate, given.crops):
-            print(line, flush=True)
+    if given.what == "trained":
+        for name in given.networks or LEARNERS:
+            record(RESULTS / "int8_trained.csv", trained_rows(name, given.folder))
+        return
+    photos = sorted(images_below(given.folder))
+    for name in given.networks or PRETRAINED:
+        record(RESULTS / "int8_photos.csv", photo_rows(name, photos, given.seed))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,13 @@ imported when first used, so that `import edgewise` does not import torch. None 
 a module beside this file: importing the module would replace it.
 """
 
+import os
+
 import lazy_loader
+
+# ONNX Runtime sends usage data from 1.29 on unless it is told not to, before it is imported. A tool
+# that is trusted with people's photos sends nothing that nobody asked for.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 

@@ -99,7 +99,8 @@ class Board:
         found = []
         for process in psutil.process_iter(["username", "cmdline"]):
             if process.info["username"] == self.user:
-                found += [Path(word).name for word in process.info["cmdline"] if ".py" in word]
+                words = process.info["cmdline"] or []  # of a zombie, none
+                found += [Path(word).name for word in words if ".py" in word]
         return found
 
 
@@ -156,7 +157,7 @@ def _other_python(board: Board) -> None:
         assert found
         site = Path(found).parent.parent
         for path in [*site.glob(f"{name}"), *site.glob(f"{name}.libs"), *site.glob(f"{name}-*")]:
-            (packages / path.name).symlink_to(path)
+            shutil.copytree(path, packages / path.name)  # a link may lead where no other may go
     version = f"python3.{sys.version_info.minor}"
     for folder in ("/usr/bin", "/usr/local/bin", str(Path(sys.base_prefix, "bin"))):
         python = Path(folder, version)

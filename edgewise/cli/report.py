@@ -1,4 +1,4 @@
-"""`edgewise report`: a run as a page to read."""
+"""`edgewise report`: a run, or a search, as a page to read."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import click
 @click.command(
     epilog="""
     \b
-    Example:
+    Examples:
       edgewise report runs/first
+      edgewise report runs/photos-search-1
     """
 )
 @click.argument("run", type=click.Path(path_type=Path))
@@ -22,10 +23,18 @@ def command(run: Path) -> None:
     mistakes with their pictures, where the network looked (Grad-CAM), the cost, the verification.
     What hasn't been done yet it names, with the command that does it. The first report of a model
     also measures its latency, which takes a few seconds.
+
+    Of a search (a folder that `edgewise run` made, finished or not) there is report.html alone: the
+    verdict, what was chosen and why, the accuracy and cost of all candidates, what it took.
     """
+    from edgewise.reporting.search_page import write_search_report
     from edgewise.reporting.write import report
     from edgewise.run_folder import Run
+    from edgewise.search.request import SearchFolder
 
+    if SearchFolder.is_search(run):
+        click.echo(write_search_report(SearchFolder(run)))
+        return
     opened = Run.open(run)
     click.echo(report(opened))
     click.echo(opened.model_card)

@@ -135,7 +135,8 @@ def _stored(root: Path) -> Request:
 
 def _search(request: Request, root: Path) -> None:
     from edgewise.cli.run_text import told
-    from edgewise.search.ladder import run
+    from edgewise.search.ladder import NothingFits, run
+    from edgewise.search.request import SearchFolder
     from edgewise.search.state import Watch
     from edgewise.training.interrupt import Stopped
 
@@ -152,12 +153,27 @@ def _search(request: Request, root: Path) -> None:
     except Stopped as stop:
         click.echo(str(stop), err=True)
         sys.exit(stop.exit_status)
+    except NothingFits:
+        _report(SearchFolder(root))
+        raise
     _end(made)
 
 
 def _end(made: SearchFolder) -> None:
     from edgewise.search.decisions import Decisions
 
+    _report(made)
     test = Decisions(made.decisions).made["test"]
     if not test["fits"]:
         sys.exit(OVER_BUDGET)
+
+
+def _report(made: SearchFolder) -> None:
+    """A search is worth its minutes without the page, too."""
+    from edgewise.errors import EdgewiseError
+    from edgewise.reporting.search_page import write_search_report
+
+    try:
+        click.echo(f"report: {write_search_report(made)}")
+    except EdgewiseError as error:
+        click.echo(f"no report: {error} Then: edgewise report {made.root}", err=True)

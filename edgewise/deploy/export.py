@@ -47,12 +47,12 @@ def export(
 
     Raises:
         UsageError: an unknown format, precision or source; a package is missing; there are no
-            images to calibrate on.
+            images to calibrate on; layers to keep in float in a format that can't.
         EdgewiseError: the network can't be expressed in that format, the file's answers are not the
             model's, or it can't be written.
     """
     chosen = format_named(format)
-    chosen.check(precision)
+    chosen.check(precision, keep_float or ())
     if missing := chosen.missing():
         raise missing_package(missing, chosen.extra)
     folder = (output or export_folder(source)) / f"{format}-{precision}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module, metadata
 from pathlib import Path
@@ -98,6 +98,7 @@ class Format:
         input: see `edgewise.deploy.artifact.Info`.
         output: likewise.
         batch: likewise.
+        keeps_float: whether layers of an int8 file can be left in float by name.
     """
 
     name: str
@@ -111,6 +112,7 @@ class Format:
     input: str = PIXELS
     output: str = PROBABILITIES
     batch: int = 0
+    keeps_float: bool = False
 
     @property
     def suffix(self) -> str:
@@ -131,22 +133,27 @@ class Format:
         """
         if missing := self.missing():
             raise missing_package(missing, self.extra)
-        self.check(job.precision)
+        self.check(job.precision, job.keep_float or ())
         write: Callable[[Job], tuple[str, ...] | None]
         write = import_module(f"edgewise.deploy.{self.module}").write
         return write(job) or ()
 
-    def check(self, precision: str) -> None:
-        """Whether the format has a precision.
+    def check(self, precision: str, keep_float: Sequence[str] = ()) -> None:
+        """Whether the format has a precision, and can leave layers of int8 in float.
 
         Raises:
-            UsageError: it has not.
+            UsageError: it has not, or can't.
         """
         if precision not in PRECISIONS:
             raise unknown("precision", precision, PRECISIONS)
         if precision not in self.precisions:
             raise UsageError(
                 f"{self.name} has no {precision} here; it has {', '.join(self.precisions)}"
+            )
+        if precision == "int8" and keep_float and not self.keeps_float:
+            able = " and ".join(format.name for format in FORMATS.values() if format.keeps_float)
+            raise UsageError(
+                f"{self.name} can't leave layers in float ({', '.join(keep_float)}); {able} can"
             )
 
 
@@ -167,6 +174,7 @@ FORMATS = {
             ("fp32", "int8"),
             "onnx",
             (ONNX_RUNTIME, OPENVINO),
+            keeps_float=True,
         ),
         Format(
             "openvino",
@@ -177,6 +185,7 @@ FORMATS = {
             ("fp32", "fp16", "bf16", "int8"),
             "openvino",
             (OPENVINO,),
+            keeps_float=True,
         ),
         Format(
             "ncnn",

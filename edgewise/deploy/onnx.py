@@ -50,15 +50,18 @@ def write(job: Job) -> tuple[str, ...]:
     return kept
 
 
-def job_graph(job: Job, bits: int = 8) -> tuple[Any, tuple[str, ...]]:
-    """The graph for a job, with weights of so many bits if in int8; and its layers in float."""
+def job_graph(job: Job) -> tuple[Any, tuple[str, ...]]:
+    """The graph for a job, and if it is in int8 the layers of it that are in float."""
     proto = graph_of(job.model)
     if job.precision != "int8":
         return proto, ()
     from edgewise.deploy.quantize_keep import int8_graph
 
     assert job.calibration is not None  # `export` sees to it
-    return int8_graph(proto, job.calibration, job.keep_float, bits)
+    quantized, kept = int8_graph(proto, job.calibration, job.keep_float)
+    if kept.note:
+        job.notes.append(kept.note)
+    return quantized, kept.layers
 
 
 def graph_of(model: Model) -> Any:
@@ -148,8 +151,6 @@ class OnnxEngine:
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what goes wrong is raised as well
-        # Without VNNI, its faster int8 kernels saturate in 16 bits: other answers.
-        options.add_session_config_entry("session.x64quantprecision", "1")
         try:
             self.session = onnxruntime.InferenceSession(
                 path, options, providers=["CPUExecutionProvider"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from edgewise.deploy.formats import Job
 
 PRECISION = "INFERENCE_PRECISION_HINT"
-# Of int8 weights. On an x86 processor without VNNI, OpenVINO adds two products in 16 bits, which
-# those of 8 bits overflow: agreement with float fell from 99 % to 51 % (docs/int8.md).
-BITS = 7
 PLACE = ["framework", METADATA]  # where OpenVINO keeps an ONNX file's metadata, and we ours
 
 
@@ -31,14 +29,13 @@ def write(job: Job) -> tuple[str, ...]:
     """Writes `model.xml` and `model.bin`, from the graph that the format "onnx" has.
 
     In "fp16" the weights are stored in half the bytes; "bf16" asks the runtime for bfloat16 sums,
-    which a processor must have. "int8" has weights of `BITS` bits. Returns the layers of it that
-    compute in float.
+    which a processor must have. Returns the layers of an "int8" file that compute in float.
     """
     import openvino
 
     with TemporaryDirectory() as folder:
         source = Path(folder, "model.onnx")
-        proto, kept = onnx.job_graph(job, BITS)
+        proto, kept = onnx.job_graph(job)
         write_bytes(source, onnx.to_bytes(proto))
         model = openvino.convert_model(source)
         for port, name in ((model.inputs[0], INPUT), (model.outputs[0], OUTPUT)):
@@ -59,9 +56,19 @@ class OpenVinoEngine:
             "PERFORMANCE_HINT": "LATENCY",
             PRECISION: "bf16" if bf16 else "f32",
         }
+
+        @cache
+        def compiled(single: bool) -> Any:
+            # With a free batch it does not plan its memory: a third slower on a small network.
+            free = openvino.Core().read_model(path)
+            if single:
+                free.reshape([1, *_sides(free.inputs[0].partial_shape)])
+            return openvino.Core().compile_model(free, "CPU", settings)
+
+        self.compiled = compiled
         try:
             model = openvino.Core().read_model(path)
-            self.compiled = openvino.Core().compile_model(model, "CPU", settings)
+            one = compiled(single=True)
         except RuntimeError as error:
             kind = "ONNX" if path.suffix == ".onnx" else "an OpenVINO model"
             reason = str(error).strip().rpartition("\n")[2]
@@ -71,11 +78,11 @@ class OpenVinoEngine:
         outputs = [(port.any_name, _sides(port.partial_shape)) for port in model.outputs]
         self.info = read_info(path, entry, inputs, outputs, info)
         self.runtime = f"openvino {openvino.__version__.partition('-')[0]}"
-        if bf16 and self.compiled.get_property(PRECISION) != openvino.Type.bf16:
+        if bf16 and one.get_property(PRECISION) != openvino.Type.bf16:
             self.runtime += " in float32, as this processor has no bfloat16"
 
     def run(self, inputs: NDArray[Any]) -> NDArray[Any]:
-        return np.array(self.compiled({INPUT: inputs})[OUTPUT])
+        return np.array(self.compiled(single=len(inputs) == 1)({INPUT: inputs})[OUTPUT])
 
 
 def open_engine(path: Path, info: Info | None) -> OpenVinoEngine:

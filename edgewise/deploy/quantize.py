@@ -21,6 +21,7 @@ from edgewise.deploy.quantize_layers import Layer, constants, layers_of, named
 from edgewise.deploy.quantize_observe import Batches, observe
 from edgewise.deploy.quantize_weights import Rounded, round_layer
 from edgewise.errors import EdgewiseError
+from edgewise.progress import track
 
 LEVELS = 255  # of a map
 LARGEST = 2.0**30  # of a bias, an int32
@@ -74,13 +75,12 @@ class Calibrated:
         return _Writer(self, [layer for layer in self.layers if layer.name not in kept]).write()
 
 
-def calibrate(proto: Any, batches: Batches, bits: int = 8) -> Calibrated:
+def calibrate(proto: Any, batches: Batches) -> Calibrated:
     """Measures the ranges of a float graph's maps and rounds its weights for them.
 
     Args:
         proto: an `onnx.ModelProto` with one input; it is not changed.
         batches: what to feed it: arrays of whole images.
-        bits: of the weights: 8, or 7 for kernels that add two products in 16 bits.
 
     Raises:
         EdgewiseError: there are no images, no layers, or the network gives no finite numbers.
@@ -97,11 +97,11 @@ def calibrate(proto: Any, batches: Batches, bits: int = 8) -> Calibrated:
     ranges = {name: range_of(np.concatenate(parts)) for name, parts in observed.values.items()}
     values = constants(copied)
     rounded = {}
-    for layer in layers:
+    for layer in track(layers, "rounding weights", len(layers)):
         bias = np.abs(values[layer.bias]) if layer.bias else np.zeros(len(layer.rows))
         least = bias.astype(np.float64) / (float(ranges[layer.input].scale) * LARGEST)
         moments = observed.moments.pop(layer.name)
-        rounded[layer.name] = round_layer(layer, moments, bits, least)
+        rounded[layer.name] = round_layer(layer, moments, least)
     return Calibrated(copied, layers, ranges, rounded, sum(len(batch) for batch in batches))
 
 
@@ -137,6 +137,11 @@ class _Writer:
         # A runtime's int8 convolution writes bytes, a matrix product may write floats.
         self.ends = {layer.end for layer in chosen if layer.is_conv}
         self.inputs = {layer.input for layer in chosen}
+        self.in_float = {
+            layer.node.output[0]: layer
+            for layer in calibrated.layers
+            if layer.node.output[0] not in self.chosen
+        }
         self.values = constants(calibrated.proto)
         self.nodes: list[Any] = []
         self.back: dict[str, str] = {}  # of a map that was written in bytes: its floats
@@ -155,7 +160,8 @@ class _Writer:
             layer = self.chosen.get(old.output[0])
             for at, name in enumerate(old.input):
                 if name in self.back and (layer or name in self.ends):
-                    node.input[at] = self.back[name]
+                    plain = self.in_float.get(old.output[0])
+                    node.input[at] = self._by_channel(name, plain) if plain else self.back[name]
                 adds = shifts.get(old.output[0])
                 if adds and name == adds.bias:
                     node.input[at] = self._shifted(adds)
@@ -176,6 +182,21 @@ class _Writer:
         self._node("QuantizeLinear", [name, scale, zero], f"{name}_bytes")
         self.back[name] = self._node(
             "DequantizeLinear", [f"{name}_bytes", scale, zero], f"{name}_back"
+        )
+
+    def _by_channel(self, name: str, layer: Layer) -> str:
+        """The floats of a map in bytes, for a layer that is to stay in float.
+
+        Between bytes and bytes ONNX Runtime rounds a layer's weights by itself, with one scale for
+        all of them: not where the bytes have a scale for each channel.
+        """
+        range, count = self.calibrated.ranges[name], layer.rows.shape[1]
+        if layer.is_conv:
+            count = layer.groups * layer.shape[1]
+        scale = self._constant(f"{name}_scales", np.full(count, range.scale))
+        zero = self._constant(f"{name}_zeros", np.full(count, range.zero))
+        return self._node(
+            "DequantizeLinear", [f"{name}_bytes", scale, zero], f"{layer.weight}_input", axis=1
         )
 
     def _int8(self, node: Any, layer: Layer) -> None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from edgewise.deploy.quantize_layers import Layer, constants, consumers, layers_of
 from edgewise.deploy.quantize_observe import Batches, run_maps
+from edgewise.progress import track
 
 BALANCE = 0.5  # how much of the spread goes from the map into the weights that read it
 LEAST = 1e-4  # a channel that is silent here is taken for this share of the loudest
@@ -47,7 +48,8 @@ def equalise(proto: Any, batches: Batches) -> None:
     if not found:
         return
     peaks: dict[str, NDArray[np.float32]] = {}
-    for maps in run_maps(proto, [name for item in found for name in item.maps], batches):
+    names = [name for item in found for name in item.maps]
+    for maps in track(run_maps(proto, names, batches), "sizes of channels", len(batches)):
         for name, pixels in maps.items():
             peak = np.abs(pixels).max(axis=(0, 2, 3))
             peaks[name] = np.maximum(peaks.get(name, peak), peak)

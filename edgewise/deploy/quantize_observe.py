@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from edgewise.deploy.quantize_layers import Layer, attribute
 from edgewise.errors import EdgewiseError
+from edgewise.progress import track
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 SAMPLES = 1 << 19  # of each map, from all images together
-PATCHES = 4096  # of each layer, from one batch
+INPUTS, INPUTS_A_TERM = 8192, 16  # of each layer's sums, likewise: at least, and for each term
 
 Batches = Sequence[NDArray[Any]]
 
@@ -85,7 +86,7 @@ def observe(proto: Any, layers: Sequence[Layer], batches: Batches) -> Observed:
     names = list(dict.fromkeys(name for layer in layers for name in (layer.input, layer.end)))
     each = SAMPLES // max(1, len(batches))
     random = np.random.default_rng(0)
-    for maps in run_maps(proto, names, batches):
+    for maps in track(run_maps(proto, names, batches), "ranges of maps", len(batches)):
         for name, values in maps.items():
             flat = values.ravel()
             drawn = flat if flat.size <= each else flat[random.integers(0, flat.size, each)]
@@ -98,7 +99,8 @@ def observe(proto: Any, layers: Sequence[Layer], batches: Batches) -> Observed:
                 )
             observed.values.setdefault(name, []).append(np.concatenate([drawn, ends]))
         for layer in layers:
-            observed.moments[layer.name].add(_terms(layer, maps[layer.input]))
+            most = max(INPUTS, INPUTS_A_TERM * layer.rows.shape[1]) // len(batches) or 1
+            observed.moments[layer.name].add(_terms(layer, maps[layer.input], most))
     return observed
 
 
@@ -129,30 +131,32 @@ def run_maps(
         yield dict(zip(names, session.run(list(names), {feed: batch}), strict=True))
 
 
-def _terms(layer: Layer, values: NDArray[np.float32]) -> Tensor:
-    """Inputs of a layer's sums: float32 (groups, many, terms), evenly spread over the places."""
+def _terms(layer: Layer, values: NDArray[np.float32], most: int) -> Tensor:
+    """Inputs of a layer's sums: float32 (groups, about `most`, terms), spread over the places."""
     import torch
     from torch.nn import functional
 
     x, groups, terms = torch.from_numpy(values), layer.groups, layer.rows.shape[1]
     if not layer.is_conv:
-        return _thinned(x.reshape(1, -1, terms))
+        rows = x.reshape(1, -1, terms)
+        return rows[:, :: max(1, rows.shape[1] // most)]
     top, left, bottom, right = attribute(layer.node, "pads", [0, 0, 0, 0])
-    kernel = layer.shape[2:]
-    patches = functional.unfold(
-        functional.pad(x, (left, right, top, bottom)),
-        kernel,
-        dilation=attribute(layer.node, "dilations", [1, 1]),
-        stride=attribute(layer.node, "strides", [1, 1]),
-    )  # (N, channels * places of the kernel, places)
-    images, _, places = patches.shape
-    step = max(1, images * places // PATCHES)
-    patches = patches[:, :, ::step].reshape(images, groups, terms, -1)
-    return patches.permute(1, 0, 3, 2).reshape(groups, -1, terms)
-
-
-def _thinned(rows: Tensor) -> Tensor:
-    return rows[:, :: max(1, rows.shape[1] // PATCHES)]
+    x = functional.pad(x, (left, right, top, bottom))
+    for axis, (side, step, apart) in enumerate(
+        zip(
+            layer.shape[2:],
+            attribute(layer.node, "strides", [1, 1]),
+            attribute(layer.node, "dilations", [1, 1]),
+            strict=True,
+        ),
+        start=2,
+    ):
+        x = x.unfold(axis, apart * (side - 1) + 1, step)[..., ::apart]
+    images, channels, high, wide = x.shape[:4]  # a view: (N, C, high, wide, *kernel)
+    places = torch.arange(0, high * wide, max(1, images * high * wide // most))
+    chosen = x[:, :, places // wide, places % wide]  # (N, C, places, *kernel)
+    chosen = chosen.reshape(images, groups, channels // groups, len(places), -1)
+    return chosen.permute(1, 0, 3, 2, 4).reshape(groups, -1, terms)
 
 
 def _options() -> Any:
@@ -160,5 +164,4 @@ def _options() -> Any:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what goes wrong is raised as well
-    options.add_session_config_entry("session.x64quantprecision", "1")
     return options

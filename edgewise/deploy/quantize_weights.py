@@ -19,6 +19,9 @@ from torch import Tensor
 from edgewise.deploy.quantize_layers import Layer
 from edgewise.deploy.quantize_observe import Moments
 
+LARGEST = 127  # of an integer
+# Of the sum of two that meet in 16 bits, each times a byte of a map: 255 * 128 < 2**15.
+PAIR = 128
 DAMPING = 0.01  # of the inputs' mean variance: trust in what few images say ends somewhere
 COLUMNS = 128  # that are rounded before the rest hears of it
 SMALLEST = 1e-12
@@ -39,31 +42,59 @@ class Rounded:
     shift: NDArray[np.float32]
 
 
-def round_layer(layer: Layer, moments: Moments, bits: int, least: NDArray[np.float64]) -> Rounded:
+def round_layer(layer: Layer, moments: Moments, least: NDArray[np.float64]) -> Rounded:
     """The integers for a layer's weights.
 
     Args:
         layer: the layer.
         moments: of its inputs.
-        bits: of the integers: 8, or 7 for kernels that add two products in 16 bits.
         least: (out,), what the scales may not fall below.
     """
     rows = torch.from_numpy(layer.rows).double()
-    top = 2 ** (bits - 1) - 1
-    scales = torch.maximum(rows.abs().amax(1) / top, torch.from_numpy(least).clamp(min=SMALLEST))
-    scales = scales.float().double()  # as the file has them
     by_group = rows.reshape(layer.groups, -1, rows.shape[1])
+    top, pairs = bounds_of(layer)
+    largest = by_group.abs().amax(2) / top
+    if pairs is not None:
+        beside = torch.cat([by_group, torch.zeros_like(by_group[:, :, :1])], 2)[:, :, pairs]
+        largest = torch.maximum(largest, (by_group + beside).abs().amax(2) / PAIR)
+    least_of_group = torch.from_numpy(least).clamp(min=SMALLEST).reshape(largest.shape)
+    scales = torch.maximum(largest, least_of_group).float().double()  # as the file has them
     # A bias takes up what the inputs' mean does; without one, the weights must.
     inputs = moments.centred() if layer.shiftable else moments.second
-    integers = round_together(by_group, scales.reshape(layer.groups, -1), inputs, top)
-    integers = integers.reshape(rows.shape)
-    lost = (rows - integers * scales[:, None]).reshape(by_group.shape)
+    integers = round_together(by_group, scales, inputs, top, pairs)
+    lost = by_group - integers * scales[:, :, None]
     shift = torch.einsum("got,gt->go", lost, moments.first).reshape(-1)
     shift = shift if layer.shiftable else torch.zeros_like(shift)
-    return Rounded(integers.numpy().astype(np.int8), scales.float().numpy(), shift.float().numpy())
+    whole = integers.reshape(rows.shape).numpy().astype(np.int8)
+    return Rounded(whole, scales.reshape(-1).float().numpy(), shift.float().numpy())
 
 
-def round_together(rows: Tensor, scales: Tensor, covariance: Tensor, top: int) -> Tensor:
+def bounds_of(layer: Layer) -> tuple[int, Tensor | None]:
+    """What keeps the sums of two products in 16 bits, where some processors add them.
+
+    Without VNNI, an x86 processor multiplies bytes two by two and adds each two products in 16
+    bits, where they saturate. The kernels of OpenVINO and of ONNX Runtime do so with input
+    channels 0 and 1, 2 and 3, ... at the same place of the kernel; of an odd number, ONNX Runtime
+    goes on with the first channel at the next place. In depthwise convolutions nothing saturates.
+
+    Returns:
+        The largest integer, and (terms,) the other term of each, or the number of terms where
+        there is none; None if the sums of two need no bound.
+    """
+    if layer.is_conv and layer.shape[1] == 1:
+        return LARGEST, None
+    if layer.is_conv and layer.shape[1] % 2:
+        return PAIR // 2, None
+    terms = layer.rows.shape[1]
+    places = int(np.prod(layer.shape[2:])) if layer.is_conv else 1
+    term = torch.arange(terms)
+    other = (term // places ^ 1) * places + term % places
+    return LARGEST, other.clamp(max=terms)
+
+
+def round_together(
+    rows: Tensor, scales: Tensor, covariance: Tensor, top: int, pairs: Tensor | None = None
+) -> Tensor:
     """Integers from -top to top, by groups; those of a row make up for each other.
 
     Args:
@@ -71,27 +102,39 @@ def round_together(rows: Tensor, scales: Tensor, covariance: Tensor, top: int) -
         scales: (groups, out).
         covariance: of the inputs, (groups, terms, terms).
         top: the largest integer.
+        pairs: (terms,), see `bounds_of`: the integers of two terms add up to -128 to 128.
     """
     terms = rows.shape[2]
     variance = covariance.diagonal(dim1=1, dim2=2)
     order = variance.argsort(dim=1, descending=True, stable=True)  # the loudest input first
     rows = rows.gather(2, order[:, None].expand_as(rows)).clone()
     factor = _factor(covariance, variance, order)
-    integers = torch.zeros_like(rows)
+    others = None if pairs is None else _ranks(order)[:, pairs].gather(1, order)
+    integers = torch.zeros(*rows.shape[:2], terms + 1, dtype=rows.dtype)  # the last: no weight
     for start in range(0, terms, COLUMNS):
         block = slice(start, min(start + COLUMNS, terms))
         errors = torch.zeros_like(rows[:, :, block])
         for column in range(block.start, block.stop):
             weights = rows[:, :, column]
-            integers[:, :, column] = (weights / scales).round().clamp(-top, top)
-            error = weights - integers[:, :, column] * scales
-            error = error / factor[:, column, column, None]
+            whole = (weights / scales).round().clamp(-top, top)
+            if others is not None:
+                at = others[:, column, None, None].expand(-1, rows.shape[1], 1)
+                other = integers.gather(2, at)[:, :, 0]  # 0 if it is still to come
+                whole = (whole + other).clamp(-PAIR, PAIR) - other
+            integers[:, :, column] = whole
+            error = (weights - whole * scales) / factor[:, column, column, None]
             rows[:, :, column : block.stop] -= (
                 error[:, :, None] * factor[:, column, None, column : block.stop]
             )
             errors[:, :, column - start] = error
         rows[:, :, block.stop :] -= errors @ factor[:, block, block.stop :]
+    integers = integers[:, :, :terms]
     return torch.zeros_like(integers).scatter(2, order[:, None].expand_as(integers), integers)
+
+
+def _ranks(order: Tensor) -> Tensor:
+    """(groups, terms + 1): where each term comes in the order, and behind all what is no term."""
+    return torch.cat([order.argsort(1), torch.full_like(order[:, :1], order.shape[1])], 1)
 
 
 def _factor(covariance: Tensor, variance: Tensor, order: Tensor) -> Tensor:

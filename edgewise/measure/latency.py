@@ -89,6 +89,9 @@ def _cpu_name() -> str:
         for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
+    board = Path("/proc/device-tree/model")  # on ARM, where the processor has no name
+    if board.is_file():
+        return board.read_text(errors="replace").strip("\0 \n")
     return platform.processor() or platform.machine()
 
 

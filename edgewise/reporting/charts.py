@@ -76,6 +76,30 @@ def ticks(low: float, high: float, most: int) -> list[float]:
     return [i * step for i in range(first, max(last, first + 1) + 1)]
 
 
+@dataclass(frozen=True)
+class LogAxis:
+    """A logarithmic scale from `low` to `high`, both above 0."""
+
+    low: float
+    high: float
+
+    @property
+    def ticks(self) -> tuple[Mark, ...]:
+        """Round numbers in the range, at most about six, where the logarithm puts them."""
+        every = [
+            digit * 10.0**power
+            for power in range(floor(log10(self.low)), ceil(log10(self.high)) + 1)
+            for digit in (1, 2, 5)
+        ]
+        inside = [value for value in every if self.low <= value <= self.high]
+        shown = inside[:: max(1, ceil(len(inside) / 6))]
+        return tuple(Mark(self.place(value), 0, f"{value:g}") for value in shown)
+
+    def place(self, value: float) -> float:
+        """Percent of the way from `low` to `high`."""
+        return 100 * log10(value / self.low) / log10(self.high / self.low)
+
+
 def curve(
     epochs: Sequence[EpochMetrics], title: str, columns: Sequence[tuple[str, str, str]], unit: str
 ) -> Plot | None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import ceil, floor, inf, log10
+from math import inf
 from pathlib import Path
 
 from edgewise.errors import UsageError, missing_package
 from edgewise.families import VARIANTS
 from edgewise.files import write_bytes, write_text
 from edgewise.measure.store import OK, OURS, Row
-from edgewise.reporting.charts import Mark, ticks
+from edgewise.reporting.charts import LogAxis, Mark, ticks
 from edgewise.reporting.numbers import NBSP, milliseconds, plural
 from edgewise.reporting.templates import render
 from edgewise.weights.pretrained import ALIASES
@@ -64,23 +64,10 @@ class Chart:
         return frontier(self.points)
 
     @property
-    def x_range(self) -> tuple[float, float]:
-        """Milliseconds at the left and the right end."""
+    def x_axis(self) -> LogAxis:
+        """In milliseconds."""
         times = [point.median_ms for point in self.points]
-        return min(times) / ROOM, max(times) * ROOM
-
-    @property
-    def x_ticks(self) -> tuple[Mark, ...]:
-        """Round numbers in the range, at most about six, where the logarithm puts them."""
-        low, high = self.x_range
-        every = [
-            digit * 10.0**power
-            for power in range(floor(log10(low)), ceil(log10(high)) + 1)
-            for digit in (1, 2, 5)
-        ]
-        inside = [value for value in every if low <= value <= high]
-        shown = inside[:: max(1, ceil(len(inside) / 6))]
-        return tuple(Mark(self.x(value), 0, f"{value:g}") for value in shown)
+        return LogAxis(min(times) / ROOM, max(times) * ROOM)
 
     @property
     def y_ticks(self) -> tuple[Mark, ...]:
@@ -89,8 +76,7 @@ class Chart:
 
     def x(self, median_ms: float) -> float:
         """Percent from the left."""
-        low, high = self.x_range
-        return 100 * log10(median_ms / low) / log10(high / low)
+        return self.x_axis.place(median_ms)
 
     def y(self, top1: float) -> float:
         """Percent from the top."""
@@ -226,9 +212,9 @@ def _picture(charts: Sequence[Chart]) -> bytes:
         )
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.set_xticks([float(mark.text) for mark in chart.x_ticks])
+        axes.set_xticks([float(mark.text) for mark in chart.x_axis.ticks])
         axes.margins(0.05, 0.08)
-        axes.set_xlim(left=chart.x_range[0] / LABEL_ROOM)
+        axes.set_xlim(left=chart.x_axis.low / LABEL_ROOM)
         axes.grid(alpha=0.3)
         for runtime in dict.fromkeys(point.runtime for point in chart.points):
             axes.plot([], [], "o", color=colours[runtime], label=runtime)

@@ -76,13 +76,21 @@ class Budget:
         return cls(**found, percentile=percentile)
 
     def parts(self, spent: Spent) -> dict[str, float]:
-        """How much of each part is used: 1 is all of it. What was not measured is left out."""
+        """How much of each part is used: 1 is all of it.
+
+        Raises:
+            UsageError: it has a part for memory, and the device could not measure that.
+        """
+        if self.memory_bytes and spent.memory_bytes is None:
+            raise UsageError(
+                "the device can't tell how much memory a file takes: leave memory out of the budget"
+            )
         used = {
             "latency": (self.latency_of(spent), self.latency_ms),
             "size": (spent.size_bytes, self.size_bytes),
             "memory": (spent.memory_bytes, self.memory_bytes),
         }
-        return {n: have / most for n, (have, most) in used.items() if have is not None and most}
+        return {name: (have or 0) / most for name, (have, most) in used.items() if most}
 
     def holds(self, spent: Spent, room: float = 1.0) -> bool:
         """Whether nothing takes more than `room` of its part."""

@@ -26,13 +26,14 @@ class Decisions:
         made: the decisions by their step, in the order in which they were made.
 
     Raises:
-        UsageError: the file is damaged in its middle. A half last line, which a kill leaves, is
-            taken off: its step is worked out again.
+        UsageError: the file is damaged in its middle. A half last line, which a kill leaves, or a
+            search that is at work just now, does not count; the next decision takes its place.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.made: dict[str, Numbers] = {}
+        self._bytes = 0  # of whole lines
         if path.is_file():
             self._read()
 
@@ -57,9 +58,11 @@ class Decisions:
 
     def _add(self, line: Numbers) -> None:
         text = json.dumps(line, ensure_ascii=False) + "\n"
+        data = text.encode()
         try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(text)
+            with self.path.open("ab") as file:
+                file.truncate(self._bytes)
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
@@ -67,12 +70,14 @@ class Decisions:
                 f"can't write {self.path}: {error.strerror or error}. Free some space, then go on "
                 f"with: edgewise run --resume {self.path.parent}"
             ) from error
+        self._bytes += len(data)
         self.made[line["step"]] = json.loads(text)  # as it will be read: tuples are lists
 
     def _read(self) -> None:
-        text = self.path.read_text(encoding="utf-8", errors="replace")
-        whole, newline, half = text.rpartition("\n")
-        for number, line in enumerate(whole.splitlines(), 1):
+        data = self.path.read_bytes()
+        self._bytes = data.rfind(b"\n") + 1
+        lines = data[: self._bytes].decode(errors="replace").split("\n")[:-1]
+        for number, line in enumerate(lines, 1):
             try:
                 numbers = json.loads(line)
                 self.made[numbers["step"]] = numbers
@@ -81,6 +86,3 @@ class Decisions:
                     f"{self.path}, line {number}, is damaged ({error}). Remove that line and those "
                     "after it: what they decided is then worked out again."
                 ) from None
-        if half:
-            with self.path.open("r+b") as file:
-                file.truncate(len((whole + newline).encode()))

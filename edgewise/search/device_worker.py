@@ -42,8 +42,6 @@ def load_onnxruntime(runtime: Any, file: dict[str, Any], threads: int) -> Call:
     options.inter_op_num_threads = 1
     # Threads that wait for the next call would slow down whatever is timed after this one.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    # Without VNNI, its faster int8 kernels saturate in 16 bits: other answers.
-    options.add_session_config_entry("session.x64quantprecision", "1")
     session = runtime.InferenceSession(file["path"], options, providers=["CPUExecutionProvider"])
     feed = {
         port.name: noise(port.shape, port.type[len("tensor(") : -1], file["shape"])
@@ -62,7 +60,12 @@ def load_openvino(runtime: Any, file: dict[str, Any], threads: int) -> Call:
         "INFERENCE_PRECISION_HINT": "bf16" if file["precision"] == "bf16" else "f32",
     }
     core = runtime.Core()
-    compiled = core.compile_model(core.read_model(file["path"]), "CPU", settings)
+    model = core.read_model(file["path"])
+    if len(model.inputs) == 1 and model.inputs[0].partial_shape.rank.is_static:
+        sides = list(model.inputs[0].partial_shape)
+        # As `edgewise.deploy.openvino` does for one image.
+        model.reshape([1 if sides[0].is_dynamic else sides[0], *sides[1:]])
+    compiled = core.compile_model(model, "CPU", settings)
     request = compiled.create_infer_request()
     for port in compiled.inputs:
         shape = port.partial_shape
@@ -217,19 +220,19 @@ def bind(threads: int) -> None:
             os.sched_setaffinity(int(task.name), cores)
 
 
-def milliseconds(call: Call) -> float:
+def one_call_ms(call: Call) -> float:
     """Of one call."""
     start = time.perf_counter_ns()
     call()
     return (time.perf_counter_ns() - start) / 1e6
 
 
-def warm_up(call: Call, seconds: float) -> list[float]:
+def settle(call: Call, seconds: float) -> list[float]:
     """Calls until the time has settled or is over: the milliseconds of each."""
     times: list[float] = []
     end = time.perf_counter() + seconds
     while not times or time.perf_counter() < end:
-        times.append(milliseconds(call))
+        times.append(one_call_ms(call))
         before, now = times[-2 * WINDOW : -WINDOW], times[-WINDOW:]
         if len(before) == WINDOW and abs(median(now) / median(before) - 1) <= SETTLED:
             break
@@ -259,9 +262,9 @@ def work(answer: Callable[..., None]) -> None:
     for line in iter(sys.stdin.readline, ""):
         request = json.loads(line)
         if request["do"] == "warm_up":
-            answer(times=warm_up(call, request["seconds"]))
+            answer(times=settle(call, request["seconds"]))
         else:
-            times = [milliseconds(call) for _ in range(request["calls"])]
+            times = [one_call_ms(call) for _ in range(request["calls"])]
             most = resident(peak=True)
             grown = None if before is None or most is None else max(0, most - before)
             answer(times=times, bytes=grown)

@@ -75,7 +75,7 @@ def write_graph(model: Model, precision: str, path: Path) -> None:
 
     proto = graph_of(model)
     if precision == "int8":
-        proto, _ = int8_graph(proto, _noise(model.preprocess.size), keep_float=(), bits=8)
+        proto, _ = int8_graph(proto, _noise(model.preprocess.size), keep_float=())
     _store(proto, path)
 
 

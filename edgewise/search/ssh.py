@@ -57,7 +57,7 @@ class SshDevice(RunnerDevice):
         name: as the user wrote it.
         address: "user@host", or a host of ~/.ssh/config.
         port: "" for ssh's own choice.
-        python: the program there; a path is absolute, or relative to the home directory.
+        python: the program there: a command, or a path, absolute or from the home directory.
         threads: see `Device`.
     """
 
@@ -86,7 +86,8 @@ class SshDevice(RunnerDevice):
         if not match or (option and (what != "python" or not python)):
             raise UsageError(f"can't read the device 'ssh:{text}': it is written {EXAMPLE}.")
         host = match[1].replace("[", "").replace("]", "")  # brackets set an IPv6 address off
-        python = python.removeprefix("~/") or "python3"
+        # A shell would look for a word without a slash among its commands.
+        python = f"./{python[2:]}" if python.startswith("~/") else python or "python3"
         return cls(f"ssh:{text}", host, match[2] or "", python, threads)
 
     def ask_facts(self) -> Said:

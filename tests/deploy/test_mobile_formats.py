@@ -93,3 +93,15 @@ def test_what_a_format_notes_is_printed_and_recorded(
     made = export(run.root)
     assert made.info.notes == ("one operator is slow",)
     assert "note: onnx-fp32: one operator is slow" in capsys.readouterr().err
+
+
+def test_layers_to_leave_in_float_are_refused_where_they_would_be_ignored(
+    exported: Run, tmp_path: Path
+) -> None:
+    """Without a look at what is installed: the call is wrong everywhere."""
+    for format in ("litert", "executorch"):
+        with pytest.raises(UsageError, match=rf"{format} can't .* \(stem\); onnx and openvino can"):
+            export(exported.root, format, "int8", tmp_path, keep_float=("stem",))
+        FORMATS[format].check("fp32", ("stem",))
+        FORMATS[format].check("int8", ())
+    FORMATS["openvino"].check("int8", ("stem",))

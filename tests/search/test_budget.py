@@ -73,6 +73,8 @@ def test_room() -> None:
     assert budget.holds(SPENT, room=1.25)
 
 
-def test_memory_that_the_device_can_not_tell_is_left_out() -> None:
+def test_memory_that_the_device_can_not_tell() -> None:
     unknown = Spent(4, 6, 9, 3_000_000, None)
-    assert Budget.parse("memory=1MB,size=6MB").parts(unknown) == {"size": 0.5}
+    assert Budget.parse("size=6MB").parts(unknown) == {"size": 0.5}
+    with pytest.raises(UsageError, match="leave memory out"):
+        Budget.parse("memory=1MB,size=6MB").parts(unknown)

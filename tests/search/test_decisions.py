@@ -42,6 +42,25 @@ def test_a_half_line_is_taken_off_wherever_the_kill_came(tmp_path: Path) -> None
         assert Decisions(path).made["two"]["b"] == 3
 
 
+def test_reading_changes_nothing(tmp_path: Path) -> None:
+    """As `edgewise report` does while a search writes a line."""
+    path = tmp_path / "decisions.jsonl"
+    Decisions(path).decide("one", lambda: {"a": 1})
+    with path.open("a", encoding="utf-8") as file:
+        file.write('{"step": "two", "b": 1')
+        file.flush()
+        assert list(Decisions(path).made) == ["one"]
+        file.write("}\n")
+    assert Decisions(path).made["two"]["b"] == 1
+
+
+def test_a_name_may_hold_any_line_separator(tmp_path: Path) -> None:
+    path = tmp_path / "decisions.jsonl"
+    names = ["a\u2028b", "a\x85b", "a\nb"]
+    Decisions(path).decide("doctor", lambda: {"classes": names})
+    assert Decisions(path).made["doctor"]["classes"] == names
+
+
 def test_damage_in_the_middle_is_named(tmp_path: Path) -> None:
     path = tmp_path / "decisions.jsonl"
     path.write_text('{"step": "one", "seconds": 1}\n{"step"\n{"step": "two", "seconds": 1}\n')

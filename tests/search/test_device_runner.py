@@ -183,7 +183,7 @@ def test_it_ends_with_us(bench: Bench) -> None:
 
 def test_a_runner_that_fails_says_why(bench: Bench) -> None:
     with pytest.raises(RunnerEnded, match=r"exit status 1: .*ZeroDivisionError") as raised:
-        bench.run(bench.file("a"), change="r.measure = lambda job: 1 / 0")
+        bench.run(bench.file("a"), change="r.time_in_turns = lambda job: 1 / 0")
     assert not raised.value.gone
 
 

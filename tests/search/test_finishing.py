@@ -32,8 +32,8 @@ def test_the_most_accurate_that_fits_then_the_fastest() -> None:
 
 
 def test_the_nearest_exceeds_its_worst_part_by_least() -> None:
-    slow = file("fp32", 0.9, 2.0, used={"latency": 2.0, "size": 0.1})
-    large = file("int8", 0.9, 1.5, used={"latency": 0.5, "size": 1.5})
+    slow = file("fp32", 0.9, 2.0) | {"used": {"latency": 2.0, "size": 0.1}}
+    large = file("int8", 0.9, 1.5) | {"used": {"latency": 0.5, "size": 1.5}}
     assert nearest([slow, large]) is large
     crashed = {"precision": "fp32", "fits": False, "failure": "crashed (SIGSEGV)"}
     assert nearest([slow, crashed]) is slow

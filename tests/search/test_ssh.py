@@ -10,7 +10,8 @@ from loopback_sshd import Board, loopback_board
 from multiplied import write_matmul
 
 from edgewise.errors import EdgewiseError, UsageError
-from edgewise.measure.store import machine_fingerprint
+from edgewise.measure.latency import machine
+from edgewise.measure.store import fingerprint
 from edgewise.search import device_client
 from edgewise.search.device import Measured, TimedFile, open_device
 from edgewise.search.ssh import SshDevice
@@ -51,7 +52,9 @@ def stored(board: Board) -> dict[str, int]:
 def test_it_is_another_users_python(board: Board) -> None:
     facts = open_device(board.device).facts()
     assert set(facts.runtimes) == {"onnxruntime"}
-    assert facts.fingerprint == machine_fingerprint()  # the same machine, whoever asks
+    here = {"cpu": facts.cpu, "cores": facts.cores, "platform": facts.platform}
+    assert facts.fingerprint == fingerprint(here)
+    assert facts.cpu == machine()["cpu"]
 
 
 def test_files_are_timed_there(board: Board, files: list[TimedFile]) -> None:
@@ -63,6 +66,16 @@ def test_files_are_timed_there(board: Board, files: list[TimedFile]) -> None:
     small, large = (answers[key].timing for key in ("small", "large"))
     assert small and large and min(small.rounds_ms) < min(large.rounds_ms)
     assert {"small is loaded", "round 20 of 20"} <= set(steps)
+
+
+def test_nothing_else_is_left_there(board: Board, files: list[TimedFile]) -> None:
+    """Neither by us nor by a runtime that keeps an identity for its maker."""
+    open_device(board.device).measure(files[:1], 0.1)
+    cache = board.home / ".cache"
+    assert [path.name for path in cache.iterdir()] == ["edgewise-device"]
+    (scripts,) = cache.glob("*/scripts-*")
+    left = {path.name for path in scripts.iterdir()}
+    assert left == {"device_facts.py", "device_runner.py", "device_worker.py"}
 
 
 def test_a_file_that_is_there_is_not_sent_again(board: Board, files: list[TimedFile]) -> None:
@@ -158,7 +171,7 @@ def test_a_host_that_is_not_known(board: Board) -> None:
 
 
 def test_no_python_there(board: Board) -> None:
-    with pytest.raises(EdgewiseError, match=r"no nowhere/python3 .*,python=PATH"):
+    with pytest.raises(EdgewiseError, match=r"no \./nowhere/python3 .*,python=PATH"):
         open_device(f"{board.address},python=~/nowhere/python3").facts()
 
 
@@ -169,7 +182,7 @@ def test_a_python_that_is_too_old(board: Board) -> None:
     script.write_text(f'#!/bin/sh\nexec /usr/bin/env python3 -c "{change}; $2"\n')
     script.chmod(0o755)
     with pytest.raises(EdgewiseError, match=r"Python is 3\.7, and 3\.8 is the least"):
-        open_device(f"{board.address},python=old").facts()
+        open_device(f"{board.address},python=~/old").facts()
 
 
 def test_more_threads_than_cores(board: Board) -> None:
@@ -190,7 +203,7 @@ def test_ssh_is_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         ("ssh:board", "board", "", "python3"),
         ("ssh:pi@10.0.0.7:2222", "pi@10.0.0.7", "2222", "python3"),
         ("ssh:pi@[fe80::1]:22", "pi@fe80::1", "22", "python3"),
-        ("ssh:board,python=~/env/bin/python", "board", "", "env/bin/python"),
+        ("ssh:board,python=~/env/bin/python", "board", "", "./env/bin/python"),
         ("ssh:board:22,python=/opt/a b/python", "board", "22", "/opt/a b/python"),
     ],
 )

@@ -32,7 +32,7 @@ def test_the_sizes_around_the_budget(work: tuple[Survey, FormulaDevice]) -> None
     spent = {(c.candidate.imgsz, c.candidate.precision): c.spent for c in found}
     assert spent[160, "fp32"].median_ms == 25.6
     assert spent[160, "int8"].median_ms == 12.8
-    assert spent[160, "fp32"].size_bytes > 2 * spent[160, "int8"].size_bytes
+    assert spent[160, "fp32"].size_bytes > 1.5 * spent[160, "int8"].size_bytes
 
 
 def test_what_was_measured_is_looked_up(work: tuple[Survey, FormulaDevice]) -> None:

@@ -49,22 +49,15 @@ def onnx_file(network: nn.Module, shape: Shape, folder: Path) -> Path:
     return path
 
 
-def int8_file(network: nn.Module, shape: Shape, folder: Path, bits: int = 8) -> Path:
-    """The graph in int8, as `edgewise.deploy.quantize` writes it; made once.
-
-    Args:
-        network: what to write.
-        shape: of its input.
-        folder: where to.
-        bits: of the weights: 8, or 7 for kernels that add two products in 16 bits.
-    """
+def int8_file(network: nn.Module, shape: Shape, folder: Path) -> Path:
+    """The graph in int8, as `edgewise.deploy.quantize` writes it; made once."""
     import onnx
 
     from edgewise.deploy.quantize import calibrate
 
     plain = onnx_file(network, shape, folder)
-    path = plain.with_suffix(f".qdq{bits}.onnx")
+    path = plain.with_suffix(".qdq.onnx")
     if not path.is_file():
-        quantized = calibrate(onnx.load(plain), list(calibration(shape)), bits).quantized()
+        quantized = calibrate(onnx.load(plain), list(calibration(shape))).quantized()
         write_bytes(path, to_bytes(quantized))
     return path

@@ -40,8 +40,6 @@ class PreparedOnnx(Prepared):
         options.inter_op_num_threads = 1
         # Threads that wait for the next call would slow down whatever is timed after this one.
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        # Without VNNI, its faster int8 kernels saturate in 16 bits: other answers.
-        options.add_session_config_entry("session.x64quantprecision", "1")
         self.session = onnxruntime.InferenceSession(
             path, options, providers=["CPUExecutionProvider"]
         )

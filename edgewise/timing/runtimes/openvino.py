@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise.deploy.openvino import BITS
 from edgewise.errors import EdgewiseError
 from edgewise.timing.runtimes.graph import int8_file, onnx_file
 from edgewise.timing.runtimes.runtime import Prepared, Shape
@@ -22,11 +21,8 @@ PRECISION = "INFERENCE_PRECISION_HINT"
 def prepare(
     network: nn.Module, shape: Shape, precision: str, threads: int, folder: Path
 ) -> Prepared:
-    """The graph at that precision; "int8" as it is exported for OpenVINO."""
-    if precision == "int8":
-        path = int8_file(network, shape, folder, BITS)
-    else:
-        path = onnx_file(network, shape, folder)
+    """The graph at that precision; "int8" as it is exported."""
+    path = (int8_file if precision == "int8" else onnx_file)(network, shape, folder)
     return PreparedOpenVino(path, shape, precision, threads)
 
 

@@ -1,0 +1,114 @@
+"""Weights in int8, held to nearest rounding, to all ways of rounding and to sums by hand."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from int8_graphs import answers, batches, exported
+from torch import nn
+
+from edgewise.deploy.quantize import calibrate
+from edgewise.deploy.quantize_weights import round_together
+
+
+def test_weights_of_independent_inputs_are_rounded_to_the_nearest() -> None:
+    rows = torch.randn(2, 5, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    scales = rows.abs().amax(2) / 127
+    variances = torch.rand(2, 12, dtype=torch.float64) + 0.1
+    found = round_together(rows, scales, torch.diag_embed(variances), 127)
+    assert torch.equal(found, (rows / scales[:, :, None]).round())
+
+
+def test_weights_of_inputs_that_go_together_make_up_for_each_other() -> None:
+    random = np.random.default_rng(1)
+    mixed = random.normal(size=(4, 4)) * [1.0, 0.2, 0.2, 0.2]
+    covariance = torch.from_numpy(mixed @ mixed.T + 0.01 * np.eye(4))[None]
+    rows = torch.from_numpy(random.normal(size=(1, 40, 4)))
+    scales = rows.abs().amax(2) / 7
+    low = (rows[0] / scales[0, :, None]).floor()
+
+    def error(integers: torch.Tensor) -> torch.Tensor:
+        lost = rows[0] - integers * scales[0, :, None]
+        return torch.einsum("oi,ij,oj->o", lost, covariance[0], lost)
+
+    ways = [low + torch.tensor(up) for up in itertools.product((0, 1), repeat=4)]
+    best = torch.stack([error(way) for way in ways]).min(0).values.sum()
+    nearest = error((rows[0] / scales[0, :, None]).round()).sum()
+    found = error(round_together(rows, scales, covariance, 7)[0]).sum()
+    assert found < 0.8 * nearest
+    assert found < 2 * best  # of all 16 ways to round a row up and down
+
+
+def test_the_bias_takes_up_the_mean_of_what_rounding_loses() -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(8, 16, 1)
+    x = torch.rand(8, 8, 12, 12) + 2.0  # a mean that shows
+    proto = exported(conv, x)
+    fed = batches(x.numpy())
+    calibrated = calibrate(proto, fed)
+    graph = calibrated.quantized()
+    error = answers(graph, x.numpy()) - answers(proto, x.numpy())
+    assert np.abs(error).mean() > 5 * np.abs(error.mean((0, 2, 3))).max()
+
+
+def test_two_weights_that_meet_in_16_bits_are_rounded_as_well_as_their_bound_allows() -> None:
+    """Held to a search of all pairs of integers whose sum is bound."""
+    rows = torch.tensor([[[100.4, 90.3], [-120.2, -60.4], [100.0, -90.0], [60.2, 40.3]]]).double()
+    covariance = torch.tensor([[[1.0, 0.6], [0.6, 0.9]]]).double()
+    scales = torch.ones(1, 4).double()
+    found = round_together(rows, scales, covariance, 127, torch.tensor([1, 0]))[0]
+    whole = torch.arange(-127, 128).double()
+    every = torch.cartesian_prod(whole, whole)
+    bound = every[every.sum(1).abs() <= 128]
+
+    def error(weights: torch.Tensor, integers: torch.Tensor) -> torch.Tensor:
+        lost = weights - integers
+        return torch.einsum("...i,ij,...j->...", lost, covariance[0], lost)
+
+    for row, integers in zip(rows[0], found, strict=True):
+        assert integers.sum().abs() <= 128
+        assert error(row, integers) <= 1.7 * error(row, bound).min() + 0.3
+    assert found[2:].tolist() == [[100, -90], [60, 40]]
+
+
+KINDS = {
+    "dense": (lambda: nn.Conv2d(32, 24, 1), 12),
+    "dense, odd": (lambda: nn.Conv2d(7, 16, 3, padding=1), 12),
+    "stem": (lambda: nn.Conv2d(3, 16, 3, 2, 1), 12),
+    "patches": (lambda: nn.Conv2d(3, 16, 4, 4), 12),
+    "wide": (lambda: nn.Conv2d(64, 64, 3, padding=1), 7),
+    "grouped": (lambda: nn.Conv2d(16, 16, 3, padding=1, groups=2), 7),
+    "depthwise": (lambda: nn.Conv2d(24, 24, 5, padding=2, groups=24), 12),
+    "one place": (lambda: nn.Conv2d(32, 16, 1), 1),
+    "matrix": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(40, 10)), 0),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_sum_of_two_products_leaves_16_bits(kind: str, tmp_path: Path) -> None:
+    """All weights and all inputs large and positive: runtimes answer as the graph is written."""
+    openvino = pytest.importorskip("openvino")
+    torch.manual_seed(0)
+    make, side = KINDS[kind]
+    module = make()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.abs_().add_(0.1)
+            if parameter.ndim > 1:  # of an odd number of channels the last one has no other
+                parameter[:, -1].mul_(2)
+    channels = next(module.parameters()).shape[1] * getattr(module, "groups", 1)
+    x = torch.rand(8, channels, side, side) if side else torch.rand(8, channels)
+    x[1:3] = 1.0
+    proto = exported(module, x)
+    graph = calibrate(proto, batches(x.numpy())).quantized()
+    onnx.save(graph, tmp_path / "m.onnx")
+    settings = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.Core().compile_model(tmp_path / "m.onnx", "CPU", settings)
+    plain = answers(graph, x.numpy(), plain=True)
+    for found in (np.array(compiled(x.numpy())[0]), answers(graph, x.numpy())):
+        assert np.abs(found - plain).max() < 0.01 * np.abs(plain).max()  # a byte or two

@@ -1,0 +1,276 @@
+"""The report of a search: every figure is that of a decision, at whatever rung it ended."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from html_page import Page
+from made_search import NETWORKS, ROUND_1, ROUND_2, SIZES, all_decisions, reached, write_search
+
+from edgewise.errors import UsageError
+from edgewise.reporting.numbers import percent
+from edgewise.reporting.search_page import run_command, write_search_report
+from edgewise.search.request import Request, SearchFolder
+
+NASTY = ("<script>alert(1)</script>", "قطة", "{{ 7*7 }}", "--\u202e>", "a\u2028b", 'a"b')
+
+
+def page_of(root: Path, made: dict[str, Any], **asked: Any) -> Page:
+    folder = write_search(root / "search", made, **asked)
+    return Page(write_search_report(folder).read_text(encoding="utf-8"))
+
+
+def rows(page: Page) -> dict[str, list[str]]:
+    """The cells after each candidate's name."""
+    lines = page.tables["Candidates"]
+    return {line[0].removesuffix("from scratch"): line[1:] for line in lines if len(line) > 1}
+
+
+def until(step: str) -> dict[str, Any]:
+    made = all_decisions()
+    names = list(made)
+    return {name: made[name] for name in names[: names.index(step) + 1]}
+
+
+def test_the_verdict_is_that_of_the_test(tmp_path: Path) -> None:
+    page = page_of(tmp_path, all_decisions())
+    test = all_decisions()["test"]
+    assert test["fits"] and test["precision"] == "int8"
+    assert "✓ It fits. mobilenet_v4_conv_small at 96 × 96 pixels" in page.words
+    assert "named 84 of 95 unseen photos right" in page.words
+    assert pytest.approx(test["spent"]["median_ms"]) == 12.0 * (96 / 224) ** 2 / 2  # 1.102 ms
+    assert "1.1 ms median (95% interval 1.07 to 1.15); 90% within 1.32 ms" in page.words
+    assert "1.1 ms of 2 ms: 55%" in page.words
+    assert "88.4% 95% interval 80.4% to 93.4%, 95 images" in page.words  # Wilson, by scipy
+    assert "2.5 MB 7.5 MB of memory" in page.words
+    assert 'edgewise.load("runs/photos-search-1/final/export/onnx-int8", "onnxruntime")' in (
+        page.words
+    )
+    assert "What it would take" not in page.words
+    (bar,) = [attrs["style"] for attrs in page.named("i") if attrs.get("class") == "within"]
+    assert bar == "width:55.1%"
+
+
+def test_every_candidate_and_where_it_went_out(tmp_path: Path) -> None:
+    page = page_of(tmp_path, all_decisions())
+    found = rows(page)
+    assert len(found) - 1 == len(NETWORKS) * len(SIZES)  # one is the head
+    for name, accuracy in ROUND_1.items():
+        assert found[name][4] == percent(round(accuracy * 83) / 83), name
+    for name, accuracy in ROUND_2.items():
+        assert found[name][5] == percent(round(accuracy * 83) / 83), name
+    assert found["mobilenet_v4_conv_small-96"][6:] == ["85.5%", "trained for long"]
+    fates = {name: cells[-1] for name, cells in found.items()}
+    assert fates["efficientnet_lite0-96"] == "too dear as it is: 1.01 times what there is"
+    assert fates["mobilenet_v2-96"] == "fewer right in round 2"
+    assert fates["mobilenet_v2_050-96"] == "fewer right in round 1"
+    assert fates["mobilenet_v3_small-96"] == "there was no time to try it"
+    assert fates["mobilenet_v2-64"] == "less promising than with 96 px"
+    assert fates["efficientnet_lite4-224"] == "too dear: 35 times the latency"  # 140 ms / 2 / 2 ms
+    first = list(found)[1:6]
+    assert first == ["mobilenet_v4_conv_small-96", *_by_round_2(), *first[3:]]
+
+
+def _by_round_2() -> list[str]:
+    others = [name for name in ROUND_2 if name != "mobilenet_v4_conv_small-96"]
+    return sorted(others, key=lambda name: -ROUND_2[name])
+
+
+def test_the_files_are_those_of_the_log(tmp_path: Path) -> None:
+    made = all_decisions()
+    made["files"]["files"][1] |= {"failure": "answers differ", "fits": False}
+    del made["files"]["files"][3]["spent"]
+    made["files"]["files"][3] |= {"failure": "crashed (SIGSEGV)", "accuracy": None, "low": None}
+    lines = page_of(tmp_path, made).tables["Files"][1:]
+    assert [line[0] for line in lines] == [
+        f"{file['precision']}, {file['runtime']}" for file in made["files"]["files"]
+    ]
+    assert [line[-1] for line in lines] == [
+        "✗ no", "✗ answers differ", "✓ chosen", "✗ crashed (SIGSEGV)"
+    ]  # fmt: skip
+    assert lines[2][2:7] == ["2.5\xa0MB", "1.1\xa0ms", "1.32\xa0ms", "7.5\xa0MB", "84.3%"]
+    assert lines[3][2:8] == ["–"] * 6
+
+
+@pytest.mark.parametrize("step", [step for step in all_decisions() if step != "test"])
+def test_an_unfinished_search_says_how_far_it_is(tmp_path: Path, step: str) -> None:
+    page = page_of(tmp_path, until(step))
+    assert f"Not finished. The last step that is done is {step}." in page.words
+    assert f"edgewise run --resume {tmp_path}/search" in page.words
+    assert "It fits" not in page.words and "Use it" not in page.words
+    assert ("Candidates" in page.tables) == (step not in ("device", "doctor"))
+
+
+def test_a_search_that_has_just_begun(tmp_path: Path) -> None:
+    assert "No step is done yet." in page_of(tmp_path, {}).words
+
+
+def test_rows_are_still_in_until_they_go_out(tmp_path: Path) -> None:
+    found = rows(page_of(tmp_path, until("round 1: mobilenet_v2_050-96")))
+    assert {found[name][-1] for name in ROUND_1} == {"still in"}
+    assert found["mobilenet_v2-96"][5] == ""
+
+
+def test_over_the_budget_it_says_what_it_would_take(tmp_path: Path) -> None:
+    text = "latency=0.6ms@p90,size=2MB,memory=64MB"
+    page = page_of(tmp_path, all_decisions(text), budget=text, device="ssh:pi@board:2222")
+    assert "✗ It does not fit." in page.words and "✗ exceeded" in page.words
+    assert "1.32 ms of 0.6 ms: 220%, ✗ exceeded" in page.words  # 1.2 x 1.102 ms
+    assert "takes 1.32 ms or less for 90% of photos" in page.words
+    assert "7.5 MB of 64 MB: 12%" in page.words
+    assert "The nearest takes 2.2 times the latency and 1.25 times the size" in page.words
+    lines = page.tables["The nearest"][1:]
+    assert lines[0] == [
+        *("mobilenet_v4_conv_small at 96 px, int8 in onnxruntime", "220%", "125%", "12%"),
+        *("84.3%", "--budget latency=1.4ms@p90,size=2.5MB,memory=64MB"),
+    ]
+    # 0.245 x 1.2 ms, and 5 MB / 4: it would fit, but nobody trained it.
+    assert lines[3][0] == "mobilenet_v2_050 at 64 px, int8 in onnxruntime"
+    assert lines[3][-2:] == ["not trained", "this budget, as it was measured"]
+    assert "scp -r -P 2222 runs/photos-search-1/final/export/onnx-int8 pi@board:" in page.words
+    assert 'edgewise.load("onnx-int8", "onnxruntime")' in page.words
+
+
+def test_nothing_fits(tmp_path: Path) -> None:
+    made = all_decisions("latency=10us")
+    some = {step: made[step] for step in ("device", "doctor", "survey")}
+    page = page_of(tmp_path, some, budget="latency=10us")
+    assert "✗ Nothing fits. Not one of 8 networks is near the budget" in page.words
+    lines = page.tables["The nearest"][1:]
+    floor = 5.0 * (64 / 224) ** 2 / 2  # ms
+    assert lines[0][0] == "mobilenet_v3_small at 64 px, int8 in onnxruntime"
+    assert lines[0][1] == f"{floor / 0.01:.3g} ×" == "20.4 ×"
+    assert lines[0][3] == "--budget latency=0.21ms"
+
+
+def test_nothing_runs(tmp_path: Path) -> None:
+    made = until("survey")
+    for cost in made["survey"]["costs"]:
+        cost |= {"spent": None, "failure": "no such <operator>"}
+    page = page_of(tmp_path, made)
+    assert "✗ Nothing fits. Not one of 96 files could be run on the device." in page.words
+    assert rows(page)["mobilenet_v2-96"][-1] == "can't be run: no such <operator>"
+
+
+def test_only_size_in_the_budget(tmp_path: Path) -> None:
+    page = page_of(tmp_path, all_decisions("size=4MB"), budget="size=4MB")
+    assert "2.5 MB of 4 MB: 62%" in page.words
+    assert "Accuracy against size" in page.words
+    assert rows(page)["mobilenet_v4_conv_small-96"][2] == "2.5\xa0MB"
+
+
+def test_memory_that_the_device_cannot_tell(tmp_path: Path) -> None:
+    made = all_decisions("latency=2ms,memory=9MB")
+    made["test"]["spent"]["memory_bytes"] = None
+    page = page_of(tmp_path, made, budget="latency=2ms,memory=9MB")
+    assert "not measured of 9 MB" in page.words and "memory not measured" in page.words
+
+
+def test_the_chosen_file_that_could_not_be_timed_again(tmp_path: Path) -> None:
+    made = all_decisions()
+    for name in ("spent", "low_ms", "high_ms", "used"):
+        del made["test"][name]
+    made["test"] |= {"fits": False, "failure": "timed out"}
+    page = page_of(tmp_path, made)
+    assert "It could not be timed again: timed out." in page.words
+    assert "✗ not timed" in page.words
+
+
+def test_what_was_done_to_the_network_is_said(tmp_path: Path) -> None:
+    made = all_decisions()
+    test = made.pop("test")
+    made["distil"] = {"teacher": "efficientnet_lite0-96", **reached(0.88, "distilled")}
+    files = made["files"]["files"]
+    step = {"aim_ms": 2.0, "tried": 3}
+    made["narrow"] = {
+        "steps": [
+            {"number": 0, "latency_ms": 2.02, "accuracy": 0.78, "group": "", **step},
+            {"number": 1, "latency_ms": 1.93, "accuracy": 0.77, "group": "stages.3", **step},
+        ],
+        "additivity": -0.031,
+        "model": "m",
+        "fits": True,
+    }
+    made["narrowed"] = reached(0.90, "narrowed")
+    made["files: narrowed"] = {"files": [{**files[2], "folder": "shrunk/onnx-int8"}]}
+    made["test"] = {**test, "folder": "shrunk/onnx-int8"}
+    page = page_of(tmp_path, made)
+    assert "efficientnet_lite0 at 96 × 96 pixels, narrowed, in int8" in page.words
+    assert "add up to -3.1% of the whole" not in page.words
+    assert "add up to 3.1% less than the whole" in page.words
+    assert page.tables["Files"][1][1].endswith("taught by efficientnet_lite0-96")
+    assert page.tables["Steps of narrowing"][2] == ["1", "stages.3", "1.93\xa0ms", "77.0%"]
+    found = rows(page)
+    fate = "too dear, and narrowed in 1 step until it fits"
+    assert found["efficientnet_lite0-96"][-2:] == ["90.4%", fate]
+    assert found["mobilenet_v4_conv_small-96"][-2] == "88.0%"
+
+
+def test_smaller_images_and_rounding_are_told_apart(tmp_path: Path) -> None:
+    made = all_decisions()
+    test, files = made.pop("test"), made["files"]["files"]
+    made["lower: 64 px"] = reached(0.8, "shrunk/64")
+    made["files: 64 px"] = {"files": [{**files[0], "folder": "shrunk/64/onnx-fp32"}]}
+    made["qat"] = reached(0.8, "shrunk/qat")
+    made["files: qat"] = {"files": [{**files[2], "folder": "shrunk/qat/onnx-int8"}]}
+    made["test"] = {**test, "folder": "shrunk/qat/onnx-int8"}
+    page = page_of(tmp_path, made)
+    of = [line[1] for line in page.tables["Files"][5:]]
+    network = "mobilenet_v4_conv_small-64"
+    assert of == [f"{network}, used to smaller images", f"{network}, trained with int8's rounding"]
+    assert "at 64 × 64 pixels, trained with int8's rounding" in page.words
+
+
+def test_what_it_took(tmp_path: Path) -> None:
+    page = page_of(tmp_path, all_decisions())
+    times = dict(line[:2] for line in page.tables["Time of each rung"][1:])
+    assert times["round 1: short trainings"] == "2 min 30 s"  # five decisions of 30 s
+    assert times["the test"] == "30 s"
+    assert "7 min 30 s of the 30 min that were given" in page.words
+    for words in ("422 images to learn from, 83 to select by, 95 to test on", "onnxruntime1.31.1"):
+        assert words in page.words
+    assert "About 47.5 test images a class are few: the interval is 13 points wide" in page.words
+
+
+def test_nothing_in_it_is_markup_or_comes_from_elsewhere(tmp_path: Path) -> None:
+    made = all_decisions(classes=NASTY)
+    for own in made["files"]["files"]:
+        own["folder"] = "<i>&/" + own["folder"]
+    made["test"]["folder"] = made["files"]["files"][2]["folder"]
+    made["device"]["device"] = "ssh:<u>@board"
+    root = tmp_path / "<b>{{ 7*7 }}"
+    folder = write_search(root, made, data="<img src=x>", device="ssh:<u>@board")
+    html = write_search_report(folder).read_text(encoding="utf-8")
+    page = Page(html)
+    assert not {"script", "img", "link", "u", "iframe"} & {tag for tag, _ in page.tags}
+    assert not re.search(r"https?:|url\(|@import|javascript:", html)
+    assert [attrs for attrs in page.named("i") if not attrs.get("class", attrs.get("style"))] == []
+    for name in (*NASTY, "A <b>CPU</b>", "3 images <i>look</i> alike"):
+        assert " ".join(name.split()) in page.words
+
+
+def test_the_command_asks_for_the_same_again() -> None:
+    request = Request(
+        "my photos",
+        "latency=2ms",
+        90.0,
+        "ssh:pi@board",
+        2,
+        ("int8",),
+        ("mobilenet_v2",),
+        flip=False,
+    )
+    assert run_command(request) == (
+        "edgewise run 'my photos' --budget latency=2ms --time 90m --device ssh:pi@board "
+        "--threads 2 --precision int8 --models mobilenet_v2 --no-flip"
+    )
+    assert run_command(Request("photos", "size=4MB")) == "edgewise run photos --budget size=4MB"
+    assert "--time 90s" in run_command(Request("photos", "size=4MB", 1.5))
+
+
+def test_what_is_not_a_search_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not a search"):
+        write_search_report(SearchFolder(tmp_path))

@@ -101,10 +101,9 @@ def run_seed(folder: Path, seed: int, effort: Effort) -> list[dict[str, object]]
     whole = train_whole(folder, seed, effort)
     model = load_model(whole.model)
     measure = measuring(model, device, folder)
-    adapted, chain, searched = adapt(whole, model, measure, device, folder, effort)
+    adapted, part, chain, searched = adapt(whole, model, measure, device, folder, effort)
     per_epoch = math.ceil(TRAIN * CLASSES / edgewise.Recipe.read(whole.recipe).batch)
     last = effort.epochs[1]
-    part = measure(adapted) / measure(model)
     runs = {
         "whole": (whole, 0),
         "netadapt": (retrain(adapted, whole, folder / "netadapt", {}, last), chain),
@@ -144,12 +143,16 @@ def adapt(
     device: Device,
     folder: Path,
     effort: Effort,
-) -> tuple[Model, int, int]:
-    """What NetAdapt comes to, how many steps it has learned, and how many all proposals have."""
+) -> tuple[Model, float, int, int]:
+    """What NetAdapt comes to, and at which part of the time.
+
+    And how many steps it has learned, and how many all proposals together.
+    """
     table = LatencyTable(model.network.spec, SIZE, DeviceTimes(device, RUNTIME))
     print(table.additivity(), flush=True)
     tuning, searched = RunTuning(whole, effort.tuning), 0
-    goal_ms = effort.part * measure(model)
+    whole_ms = measure(model)
+    goal_ms = effort.part * whole_ms
     for step in netadapt(model, goal_ms, table, measure, tuning, folder / "steps"):
         searched += len(step.proposals) * effort.tuning
         print(
@@ -158,7 +161,7 @@ def adapt(
             flush=True,
         )
     adapted = load_model(Journal(folder / "steps").model(step.number))
-    return adapted, step.number * effort.tuning, searched
+    return adapted, step.latency_ms / whole_ms, step.number * effort.tuning, searched
 
 
 def narrow(whole: Run, model: Model, part: float, folder: Path, effort: Effort) -> Run:

@@ -124,7 +124,7 @@ class DeviceTimes:
             # A pooling, or an empty call, has nothing that could compute in int8.
             write = WRITERS[self.precision if mixes else "fp32"]
             path = write(module, part.shape, folder)
-        return TimedFile(part.graph, path, self.runtime, shape=part.shape)
+        return TimedFile(part.graph, path, self.runtime, self.precision, part.shape)
 
     def _row(self, session: str, part: Part, side: int) -> Row:
         facts = self.facts

@@ -2,6 +2,7 @@
 
     python benchmarks/int8.py trained FOLDER [--networks mobilenet_v2 ...]
     python benchmarks/int8.py photos FOLDER [--networks efficientnet_lite0 ...] [--seed 1]
+    python benchmarks/int8.py table
 
 `trained`: networks that learn handwritten digits (2,000 to learn from, 300 to choose by; from fresh
 weights where ImageNet's are not at hand; a few minutes each; runs in FOLDER are taken) are exported
@@ -13,14 +14,15 @@ on (`SEEN` crops of each, the whole photo among them), the other half is compare
 each), and then the other way round: no photo is on both sides. Writes `int8_photos.csv`: the share
 of crops with the same top class as in float32, with its interval.
 
-Rows of networks that are measured again take the place of the old ones.
+Rows that are measured again take the place of the old ones. `table` prints those of docs/int8.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,7 +30,7 @@ from typing import Any
 import numpy as np
 from bench import RESULTS, read_csv, write_csv
 from numpy.typing import NDArray
-from pictures import mnist
+from pictures import TASKS, mnist, write_task
 from PIL import Image
 
 import edgewise
@@ -39,6 +41,7 @@ from edgewise.deploy.engine import EnginePredictor
 from edgewise.deploy.formats import FORMATS, Job
 from edgewise.deploy.predictor import Predictor
 from edgewise.deploy.pytorch import TorchPredictor
+from edgewise.errors import EdgewiseError
 from edgewise.model import Model
 from edgewise.run_folder import Run
 from edgewise.training.metrics import wilson
@@ -60,19 +63,6 @@ SEEN, HELD, LEAST = 4, 12, 0.35  # crops of a photo; the smallest one's part of 
 BATCH = 16
 CLEAR = 0.02  # a top class that leads by less is a tie
 Row = dict[str, Any]
-
-
-def write_digits(root: Path) -> Path:
-    """`root/{train,val,test}/DIGIT/NUMBER.png`, always the same."""
-    for label, (learned, tested) in mnist().items():
-        order = np.random.default_rng(0).permutation(len(learned))[: LEARNED + CHOSEN_BY]
-        drawn = [learned[i] for i in order]
-        parts = {"train": drawn[:LEARNED], "val": drawn[LEARNED:], "test": tested}
-        for split, pictures in parts.items():
-            (root / split / label).mkdir(parents=True, exist_ok=True)
-            for number, picture in enumerate(pictures):
-                picture.save(root / split / label / f"{number}.png")
-    return root
 
 
 def trained(name: str, data: Path, root: Path) -> Run:
@@ -99,7 +89,7 @@ def trained_rows(name: str, folder: Path) -> Iterator[Row]:
     """A row for each format and way of keeping layers in float."""
     data = folder / "digits"
     if not data.exists():
-        write_digits(data)
+        write_task(replace(TASKS["mnist"], train=LEARNED, val=CHOSEN_BY), mnist(), data, seed=0)
     run = trained(name, data, folder / name)
     model = load_model(run.model)
     paths = sorted((data / "test").rglob("*.png"))
@@ -110,7 +100,11 @@ def trained_rows(name: str, folder: Path) -> Iterator[Row]:
     right = int((exact == labels).sum())
     for format in FORMATS_TRIED:
         for keep in ((), None) if FORMATS[format].keeps_float else ((),):
-            made = in_int8(model, format, seen, keep, pixels)
+            try:
+                made = in_int8(model, format, seen, keep, pixels)
+            except EdgewiseError as error:  # the format can't express the network
+                print(name, error, file=sys.stderr)
+                continue
             for runtime, found in made.answers.items():
                 now = int((found.argmax(1) == labels).sum())
                 yield {
@@ -180,7 +174,7 @@ def photo_rows(name: str, photos: Sequence[Path], seed: int) -> Iterator[Row]:
                 "clear_same": int((same & clear).sum()),
                 "whole_same": int(same[::HELD].sum()),
                 "float_layers": " | ".join(" ".join(item.kept) for item in made),
-                "mb": round(made[0].megabytes, 2),
+                "mb": round(max(item.megabytes for item in made), 2),
             }
 
 
@@ -236,14 +230,54 @@ def record(path: Path, rows: Iterator[Row]) -> None:
         print(*row.values(), flush=True)
 
 
+def tables() -> Iterator[str]:
+    """The lines of both tables, in Markdown."""
+    rows = read_csv(RESULTS / "int8_trained.csv")
+    ways = sorted({(row["runtime"], row["keep_float"]) for row in rows})
+    found = {(row["network"], row["runtime"], row["keep_float"]): row for row in rows}
+    yield f"| network | float32 | {' | '.join(f'{runtime}, {keep}' for runtime, keep in ways)} |"
+    yield "|---" * (2 + len(ways)) + "|"
+    for name in sorted({row["network"] for row in rows}):
+        own = [found.get((name, *way)) for way in ways]
+        first = next(row for row in own if row)
+        exact = f"{int(first['right_float']) / int(first['images']):.1%}"
+        yield f"| {name} | {exact} | {' | '.join(_cell(row) for row in own)} |"
+    yield ""
+    yield "| network | runtime | keep float | same top class | of clear ones | layers in float |"
+    yield "|---|---|---|---|---|---|"
+    for row in read_csv(RESULTS / "int8_photos.csv"):
+        same, crops, clear = (int(row[key]) for key in ("same", "crops", "clear"))
+        halves = " and ".join(str(len(half.split())) for half in row["float_layers"].split("|"))
+        yield (
+            f"| {row['network']} | {row['runtime']} | {row['keep_float']} "
+            f"| {same} of {crops}: {same / crops:.1%} "
+            f"({float(row['low']):.1%} to {float(row['high']):.1%}) "
+            f"| {int(row['clear_same']) / clear:.1%} | {halves} |"
+        )
+
+
+def _cell(row: dict[str, str] | None) -> str:
+    if row is None:
+        return ""
+    kept = len(row["float_layers"].split())
+    return f"{float(row['points_lost']):+.1f} ({row['changed']})" + (f", {kept} float" * (kept > 0))
+
+
 def main() -> None:
     """Measures what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("trained", "photos"))
-    parser.add_argument("folder", type=Path, help="of photos; or for the runs that are trained")
+    parser.add_argument("what", choices=("trained", "photos", "table"))
+    parser.add_argument(
+        "folder", type=Path, nargs="?", help="of photos; or for the runs that are trained"
+    )
     parser.add_argument("--networks", nargs="+")
     parser.add_argument("--seed", type=int, default=0, help="of the halves and crops of photos")
     given = parser.parse_args()
+    if given.what == "table":
+        print(*tables(), sep="\n")
+        return
+    if given.folder is None:
+        parser.error(f"{given.what} needs a FOLDER")
     if given.what == "trained":
         for name in given.networks or LEARNERS:
             record(RESULTS / "int8_trained.csv", trained_rows(name, given.folder))

@@ -78,3 +78,8 @@ def test_rows_of_the_same_take_the_place_of_old_ones(int8: ModuleType, tmp_path:
     with path.open(newline="") as file:
         found = [(line["network"], line["seed"], line["same"]) for line in csv.DictReader(file)]
     assert found == [("a", "0", "2"), ("b", "0", "4"), ("b", "1", "3")]
+
+
+def test_the_tables_of_the_page_are_those_of_the_results(int8: ModuleType) -> None:
+    page = (BENCHMARKS.parent / "docs" / "int8.md").read_text()
+    assert [line for line in int8.tables() if line not in page.splitlines()] == []

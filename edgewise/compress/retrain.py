@@ -63,7 +63,9 @@ def retrain(
         find_lr=False,
     )
     if qat:
-        recipe = replace(recipe, qat=True, precision="fp32", lr=QAT_RATE * old.lr, freeze_norm=True)
+        # Batch norm stays as it is: then images must be as large as those it was measured on.
+        recipe = replace(recipe, qat=True, precision="fp32", lr=QAT_RATE * old.lr)
+        recipe = replace(recipe, freeze_norm=True, train_imgsz=old.imgsz)
     recipe = fit(resolve(recipe), dataset)
     write_dataset(dataset, new)
     write_json(new.compression, {**facts, "weights_licence": weights_licence(original, old)})

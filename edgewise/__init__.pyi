@@ -17,10 +17,12 @@ from .measure.latency import benchmark as benchmark
 from .measure.profile import profile as profile
 from .network import Network as Network
 from .network import build as build
+from .reporting.search_page import write_search_report as write_search_report
 from .reporting.write import report as report
 from .run_folder import Run as Run
 from .search.device import open_device as open_device
 from .search.ladder import run as run
+from .search.netadapt import netadapt as netadapt
 from .search.request import Request as Request
 from .spec import Spec as Spec
 from .table import Row as Row

@@ -21,12 +21,13 @@ class FormulaDevice:
 
     Attributes:
         shipped: times as long for files that were exported of a trained network.
+        slower: times as long for everything, from now on.
         asked: the files that were timed.
     """
 
     def __init__(self, shipped: float = 1.0, broken: str = "") -> None:
         self.name, self.threads = "local", 1
-        self.shipped, self.broken = shipped, broken
+        self.shipped, self.slower, self.broken = shipped, 1.0, broken
         self.asked: list[TimedFile] = []
 
     def facts(self) -> DeviceFacts:
@@ -55,7 +56,7 @@ class FormulaDevice:
         else:
             precision, _, size = file.path.stem.partition("-")
         ms = int(size) ** 2 / 1000 / (2 if "int8" in precision else 1)
-        ms *= self.shipped if rule.is_file() else 1
+        ms *= self.slower * (self.shipped if rule.is_file() else 1)
         return Measured(summary([[ms] * 5] * ROUNDS, 5), memory_bytes=10_000_000)
 
 

@@ -44,6 +44,10 @@ def _survey(step: str, numbers: Numbers) -> str:
     return f"{text}, {failed} of which failed" if failed else text
 
 
+def _drift(step: str, numbers: Numbers) -> str:
+    return f"the device takes {numbers['factor']:.2f} times as long now as was measured"
+
+
 def _choose(step: str, numbers: Numbers) -> str:
     lines: list[Sequence[str]] = [("TO TRY", "WEIGHTS", "OF THE BUDGET", "IN")]
     for trial in numbers["trials"]:
@@ -130,6 +134,7 @@ TEXTS: dict[str, Callable[[str, Numbers], str]] = {
     "device": _device,
     "doctor": _doctor,
     "survey": _survey,
+    "drift": _drift,
     "choose": _choose,
     "round 1": _round,
     "round 2": _round,

@@ -18,6 +18,7 @@ RUNGS = {
     "device": "device",
     "doctor": "doctor",
     "survey": "measuring before training",
+    "drift": "measuring some of it again",
     "round 1": "round 1: short trainings",
     "round 2": "round 2: longer ones",
     "train": "the long training",

@@ -1,7 +1,8 @@
 """From labelled images and a budget to the most accurate file that fits: rung by rung.
 
 1. doctor    is training on this data sound?
-2. survey    what every network costs on the device, before any is trained
+2. survey    what every network costs on the device, before any is trained; and by how much the
+             device is slower now than when that was measured
 3. choose    the most promising ones that fit
 4. round 1   a short training of each on the data; round 2: a longer one of the best three
 5. train     the best one, for as long as there is time; again from a better one's answers
@@ -38,7 +39,7 @@ from edgewise.search.state import (
     State,
     Watch,
 )
-from edgewise.search.survey import Candidate, Cost, Survey, open_store, survey
+from edgewise.search.survey import Candidate, Cost, Survey, drifted, open_store, survey
 from edgewise.search.trials import outcome
 from edgewise.training.interrupt import Stopped
 from edgewise.training.trial import TooLittleTime
@@ -143,6 +144,13 @@ def _survey(search: State) -> tuple[tuple[Entrant, ...], list[Cost]]:
 def _choose(search: State, known: Sequence[Entrant], found: Sequence[Cost]) -> list[Trial]:
     images = len(search.dataset.splits["train"])
     trials = choose_trials(known, found, search.budget, images)
+    if trials:
+        work = Survey(search.device, search.facts, len(search.dataset.classes), open_store())
+        now = search.decide(
+            "drift", lambda: {"factor": work.drift([trial.least for trial in trials])}
+        )
+        found = [drifted(cost, now["factor"]) for cost in found]
+        trials = choose_trials(known, found, search.budget, images)
     if not trials:
         raise NothingFits(nothing_fits(found, search.budget))
     search.decide("choose", lambda: {"trials": [_plain(trial) for trial in trials]})

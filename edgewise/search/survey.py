@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 
 from edgewise.errors import EdgewiseError
 from edgewise.measure.rounds import ROUNDS
@@ -91,9 +92,7 @@ class Survey:
         known = {(row.model, row.graph, row.runtime, row.version): row for row in self._rows()}
         files: dict[Candidate, Path] = {}
         for candidate in track(wanted, f"files of {wanted[0].model}", len(wanted)):
-            files[candidate] = timing_graph(
-                candidate.model, self.classes, candidate.imgsz, candidate.precision
-            )
+            files[candidate] = self._file(candidate)
         new = [c for c in wanted if self._key(c, files[c]) not in known]
         if new:
             by_key = {str(c): c for c in new}
@@ -109,6 +108,31 @@ class Survey:
             with bar(f"timing {wanted[0].model}", len(timed) + turns) as steps:
                 self.device.measure(timed, seconds, lambda what: steps.advance(note=what), keep)
         return [_cost(c, known[self._key(c, files[c])], files[c]) for c in wanted]
+
+    def drift(self, some: Sequence[Cost]) -> float:
+        """How many times as long these files take now as when they were measured: the median.
+
+        A machine is slower in one hour than in another: when it is hot, or others use it.
+
+        Raises:
+            EdgewiseError: the device went away.
+        """
+        files = {
+            str(cost.candidate): TimedFile(str(cost.candidate), path, cost.candidate.runtime)
+            for cost in some
+            for path in [self._file(cost.candidate)]
+        }
+        seen = self.device.measure(list(files.values()), SECONDS)
+        then = {str(cost.candidate): cost.spent for cost in some}
+        ratios = [
+            measured.timing.latency.median_ms / before.median_ms
+            for key, measured in seen.items()
+            if measured.timing and (before := then[key])
+        ]
+        return median(ratios) if ratios else 1.0
+
+    def _file(self, candidate: Candidate) -> Path:
+        return timing_graph(candidate.model, self.classes, candidate.imgsz, candidate.precision)
 
     def _rows(self) -> list[Row]:
         return [
@@ -185,6 +209,15 @@ def survey(
         found += [*ends, *(cost for imgsz in between for cost in at(imgsz))]
     order = {entrant.model: place for place, entrant in enumerate(entrants)}
     return sorted(found, key=lambda cost: (order[cost.candidate.model], cost.candidate.imgsz))
+
+
+def drifted(cost: Cost, factor: float) -> Cost:
+    """The cost if all takes so many times as long."""
+    if cost.spent is None:
+        return cost
+    times = {name: factor * getattr(cost.spent, name) for name in ("median_ms", "p90_ms", "p99_ms")}
+    spent = replace(cost.spent, **times)
+    return replace(cost, spent=spent, low_ms=factor * cost.low_ms, high_ms=factor * cost.high_ms)
 
 
 def hopeless(costs: Sequence[Cost], budget: Budget) -> bool:

@@ -162,13 +162,6 @@ def test_only_size_in_the_budget(tmp_path: Path) -> None:
     assert rows(page)["mobilenet_v4_conv_small-96"][2] == "2.5\xa0MB"
 
 
-def test_memory_that_the_device_cannot_tell(tmp_path: Path) -> None:
-    made = all_decisions("latency=2ms,memory=9MB")
-    made["test"]["spent"]["memory_bytes"] = None
-    page = page_of(tmp_path, made, budget="latency=2ms,memory=9MB")
-    assert "not measured of 9 MB" in page.words and "memory not measured" in page.words
-
-
 def test_the_chosen_file_that_could_not_be_timed_again(tmp_path: Path) -> None:
     made = all_decisions()
     for name in ("spent", "low_ms", "high_ms", "used"):

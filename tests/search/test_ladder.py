@@ -58,7 +58,7 @@ def found(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Found:
 
 def test_from_photos_to_a_tested_file(found: Found) -> None:
     made, device = Decisions(found[0].decisions).made, found[2]
-    assert list(made) == ["device", "doctor", "survey", "choose", "train", "files", "test"]
+    assert list(made) == ["device", "doctor", "survey", "drift", "choose", "train", "files", "test"]
     assert made["doctor"]["splits"] == {"train": 40, "val": 20, "test": 20}
     (trial,) = made["choose"]["trials"]
     assert (trial["name"], trial["least"]["precision"]) == (f"{NAME}-96", "int8")
@@ -67,6 +67,28 @@ def test_from_photos_to_a_tested_file(found: Found) -> None:
     assert test["spent"]["median_ms"] == 96**2 / 2000
     assert test["used"]["latency"] == pytest.approx(96**2 / 2000 / 6)
     assert device.asked[-1].path == Path(test["folder"]) / "model.onnx"
+
+
+def test_a_device_that_is_slower_now_gets_less(
+    photos: Path, found: Found, device: FormulaDevice, tmp_path: Path
+) -> None:
+    """96 px fitted when it was measured; at twice the time 64 px does."""
+
+    class Enough(BaseException):
+        pass
+
+    def look(step: str, decided: dict[str, Any]) -> None:
+        if step == "survey":
+            device.slower = 2.0
+        if step == "choose":
+            raise Enough
+
+    root = tmp_path / "search"
+    with pytest.raises(Enough):
+        run(request_for(photos, "latency=6ms"), root, Watch(decided=look))
+    made = Decisions(SearchFolder(root).decisions).made
+    assert made["drift"]["factor"] == 2.0
+    assert [trial["name"] for trial in made["choose"]["trials"]] == [f"{NAME}-64"]
 
 
 def test_its_accuracies_are_those_of_eval(found: Found) -> None:

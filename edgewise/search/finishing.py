@@ -46,7 +46,7 @@ def _lowered(search: State, run: Run, imgsz: int) -> Run:
     root = search.folder.shrunk / f"{imgsz}"
 
     def go_on() -> Numbers:
-        return search.go_on(run, imgsz, search.minutes(LOWERING) / LOWERED, root)
+        return search.go_on(run, imgsz, search.minutes(LOWERING), root)
 
     search.decide(f"lower: {imgsz} px", go_on)
     return Run(root)

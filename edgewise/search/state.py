@@ -19,7 +19,7 @@ from edgewise.search.trials import Trainer, outcome, with_test
 
 # Parts of the time that is left after the survey, for each rung.
 FIRST_ROUND, SECOND_ROUND, LONG_TRAINING = 0.12, 0.18, 0.3
-DISTILLING, LOWERING, NARROWING = 0.08, 0.08, 0.12
+DISTILLING, LOWERING, NARROWING = 0.08, 0.12, 0.12
 LEAST_MINUTES = 0.1  # of the long training
 
 

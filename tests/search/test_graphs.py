@@ -51,16 +51,11 @@ def test_resized(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "model",
     [
-        "mobilenet_v1",
-        "mobilenet_v2",
         "mobilenet_v3_small",
-        "mobilenet_v4_conv_small",
         "mobilenet_v4_hybrid_medium",  # attention holds its sizes: exported again
         "tf_mobilenetv3_small_minimal_100",  # padding of TensorFlow's kind
-        "efficientnet_b0",
         "efficientnet_v2_b0",
         "efficientnet_lite0",
-        "convnext_atto",
         "convnext_v2_atto",
     ],
 )

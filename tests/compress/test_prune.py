@@ -110,7 +110,7 @@ def test_a_pruned_network_is_the_whole_one_with_a_mask(network: Network) -> None
 @given(
     name=st.sampled_from([name for name in FAMILIES if name != "vgg16"]),
     seed=st.integers(0, 2**31),
-    part=st.floats(0.05, 0.97),
+    part=st.floats(0.05, 0.8),  # of one channel, a layer norm divides mere rounding by its epsilon
 )
 def test_so_it_is_for_any_choice(network_of: NetworkOf, name: str, seed: int, part: float) -> None:
     network = network_of(name)

@@ -70,7 +70,9 @@ def train(recipe: Recipe, root: Path, resume: bool = False, dataset: Dataset | N
     return run
 
 
-def _train(recipe: Recipe, run: Run, resume: bool, world: World, given: Dataset | None) -> None:
+def _train(
+    recipe: Recipe, run: Run, resume: bool, world: World, given: Dataset | None = None
+) -> None:
     root = run.root
     if recipe.cache == "ram" and world.size > 1:
         raise UsageError(

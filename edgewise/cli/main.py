@@ -63,7 +63,10 @@ def cli() -> None:
 
 
 def main() -> None:
-    """The `edgewise` command. Exit status: 0 done, 1 the work failed, 2 the call was wrong."""
+    """The `edgewise` command.
+
+    Exit status: 0 done, 1 the work failed, 2 the call was wrong, 3 nothing fits (`edgewise run`).
+    """
     try:
         cli.main(prog_name="edgewise", standalone_mode=False)
     except EdgewiseError as error:

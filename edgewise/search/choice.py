@@ -44,10 +44,9 @@ def choose_trials(
 ) -> list[Trial]:
     """The networks to try, the most promising first.
 
-    Of each network the largest size that fits in its cheapest file, and of those that are a little
-    too dear the most promising: larger images are more accurate, so that a smaller size of the same
-    network could only be the choice for an even smaller budget. A trial that costs as much as
-    another and promises less, and begins without weights where the other has them, is left out.
+    Of each network the size that promises most among those that fit in its cheapest file, and of
+    those that are a little too dear the most promising, if it promises more than all that fit.
+    Those that begin without weights come last.
 
     Args:
         entrants: that were measured.

@@ -12,7 +12,7 @@ import numpy as np
 from edgewise.data.dataset import Sample
 from edgewise.deploy.artifact import Artifact
 from edgewise.deploy.export import export
-from edgewise.deploy.predictor import open_predictor
+from edgewise.deploy.predictor import open_predictor, ways
 from edgewise.deploy.verify import verify
 from edgewise.errors import EdgewiseError
 from edgewise.run_folder import Run
@@ -110,18 +110,26 @@ def best_file(files: Sequence[Numbers]) -> Numbers | None:
 
 
 def accuracy_on(folder: Path, runtime: str, samples: Sequence[Sample], workers: int) -> Numbers:
-    """What a shipped file answers to samples, in a runtime of this machine.
+    """What a shipped file answers to samples: here, in its runtime, or in another that reads it.
+
+    The device may have a runtime that this machine has not. "tested_in" says which it was.
 
     Raises:
         EdgewiseError: there are none.
     """
     if not samples:
         raise EdgewiseError("there is no image to test on")
-    predictor: Any = open_predictor(folder, runtime)
+    predictor: Any = open_predictor(folder, runtime if runtime in ways(folder) else "")
     probabilities = predict_samples(
         predictor.probabilities, samples, predictor.preprocess, BATCH, workers
     )
     labels = np.array([sample.label for sample in samples])
     accuracy = top_k_accuracy(labels, probabilities, 1)
     low, high = wilson(round(accuracy * len(samples)), len(samples))
-    return {"accuracy": accuracy, "low": low, "high": high, "images": len(samples)}
+    return {
+        "accuracy": accuracy,
+        "low": low,
+        "high": high,
+        "images": len(samples),
+        "tested_in": predictor.runtime,
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +13,14 @@ from edgewise.families import VARIANTS
 from edgewise.search import ladder
 
 
-@pytest.fixture(scope="session", autouse=True)
-def tiny224() -> None:
+@pytest.fixture(scope="module", autouse=True)
+def tiny224() -> Iterator[None]:
     """The tiny network, as if it were published for images of 224 px: larger ones promise more."""
-    VARIANTS["tiny224"] = replace(VARIANTS["tiny"], name="tiny224", input_size=224)
+    with pytest.MonkeyPatch.context() as patch:  # other tests count the variants
+        patch.setitem(
+            VARIANTS, "tiny224", replace(VARIANTS["tiny"], name="tiny224", input_size=224)
+        )
+        yield
 
 
 @pytest.fixture

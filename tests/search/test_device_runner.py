@@ -33,6 +33,7 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.folder, self.log = folder, folder / "log"
         self.said: list[dict[str, Any]] = []
+        self.others = set(living_children())  # what earlier tests of this process left
 
     def file(self, key: str, **does: Any) -> TimedFile:
         path = self.folder / f"{key}.param"
@@ -65,6 +66,9 @@ class Bench:
         """The last word on a file; empty if there was none."""
         return next((said for said in reversed(self.said) if said.get("key") == key), {})
 
+    def workers(self) -> list[psutil.Process]:
+        return [child for child in living_children() if child not in self.others]
+
     def calls(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
@@ -74,7 +78,7 @@ def changed(change: str) -> list[str]:
     return [sys.executable, "-c", MAIN.format(folder=str(RUNNER.parent), change=change)]
 
 
-def workers() -> list[psutil.Process]:
+def living_children() -> list[psutil.Process]:
     children = psutil.Process().children(recursive=True)
     return [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
 
@@ -162,7 +166,7 @@ def test_with_little_memory_fewer_are_timed_in_turns(
 def test_it_ends_when_nobody_listens(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RunnerEnded):
         bench.run(bench.file("a", ms=1), seconds=60, change="r.SILENCE = 0.5")
-    assert not workers()
+    assert not bench.workers()
     monkeypatch.setattr(device_client, "BEAT", 0.05)
     bench.run(bench.file("a", ms=1), seconds=1, change="r.SILENCE = 0.5")
     assert bench.of("a")["event"] == "timed"
@@ -171,13 +175,13 @@ def test_it_ends_when_nobody_listens(bench: Bench, monkeypatch: pytest.MonkeyPat
 def test_it_ends_with_us(bench: Bench) -> None:
     def interrupt(said: dict[str, Any]) -> None:
         if said.get("what", "").startswith("round"):
-            assert len(workers()) == 2
+            assert len(bench.workers()) == 2
             raise KeyboardInterrupt
 
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         bench.run(bench.file("a", ms=1), seconds=60, rounds=600, hear=interrupt)
-    assert not workers()
+    assert not bench.workers()
     assert time.monotonic() - start < device_client.GRACE  # it was not waited for in vain
 
 

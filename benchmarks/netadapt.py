@@ -44,6 +44,8 @@ from edgewise.files import write_bytes
 from edgewise.model import Model
 from edgewise.network import build
 from edgewise.run_folder import Run
+from edgewise.search.adapted import Way
+from edgewise.search.budget import Budget
 from edgewise.search.device import Device, Measured, TimedFile, open_device
 from edgewise.search.latency_table import LatencyTable
 from edgewise.search.latency_table_times import DeviceTimes
@@ -100,7 +102,8 @@ def run_seed(folder: Path, seed: int, effort: Effort) -> list[dict[str, object]]
     device = open_device("local")
     whole = train_whole(folder, seed, effort)
     model = load_model(whole.model)
-    measure = measuring(model, device, folder)
+    way = Way(device, "fp32", RUNTIME)
+    measure = way.measuring(model, Budget(), folder / "first")
     adapted, part, chain, searched = adapt(whole, model, measure, device, folder, effort)
     per_epoch = math.ceil(TRAIN * CLASSES / edgewise.Recipe.read(whole.recipe).batch)
     last = effort.epochs[1]
@@ -209,24 +212,6 @@ def finished(
             "test_top1": edgewise.evaluate(run, "test").top1,
         })  # fmt: skip
     return rows
-
-
-def measuring(whole: Model, device: Device, folder: Path) -> Callable[[Model], float]:
-    """The milliseconds of a model as the file that `edgewise export` writes.
-
-    It is timed in turns with the whole network, whose time counts as what it was at first: what
-    else the machine does would hide a step's 2.5 %.
-    """
-    files = {name: TimedFile(name, folder / f"{name}.onnx", RUNTIME) for name in ("model", "first")}
-    write_bytes(files["first"].path, to_bytes(graph_of(whole)))
-    first_ms = ms_of(device.measure([files["first"]])["first"])
-
-    def measure(model: Model) -> float:
-        write_bytes(files["model"].path, to_bytes(graph_of(model)))
-        seen = device.measure(list(files.values()))
-        return first_ms * ms_of(seen["model"]) / ms_of(seen["first"])
-
-    return measure
 
 
 def ms_of(answer: Measured) -> float:

@@ -74,6 +74,8 @@ def _round(step: str, numbers: Numbers) -> str:
 
 
 def _narrow(step: str, numbers: Numbers) -> str:
+    if "failure" in numbers:
+        return f"{step}: {numbers['failure']}"
     first, last = numbers["steps"][0], numbers["steps"][-1]
     fits = "fits" if numbers["fits"] else "there was no time to go on until it fits"
     return (

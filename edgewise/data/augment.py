@@ -1,4 +1,4 @@
-"""Random views of a training image: a resized crop, a flip, a policy of operations, a hole."""
+"""Random views of a training image: a resized crop, a flip, other light, operations, a hole."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageEnhance, ImageOps
 
 from edgewise.data.decode import Encoded
 from edgewise.data.policies import MAX_MAGNITUDE, POLICIES
@@ -17,6 +17,7 @@ from edgewise.preprocess import INTERPOLATIONS, Preprocess
 RATIO = (3 / 4, 4 / 3)  # width / height of a crop
 HOLE = (0.02, 1 / 3)  # the least and the most part of the area that random erasing takes
 HOLE_RATIO = (0.3, 1 / 0.3)
+LIGHT = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Augment:
         scale: the smallest and the largest part of the image's area that a crop keeps.
         erase: the probability that a box of noise covers a part of the image (random erasing,
             arXiv 1708.04896).
+        jitter: by which part brightness, contrast and saturation change at most, 0 (off) to 1.
     """
 
     flip: bool = True
@@ -37,6 +39,7 @@ class Augment:
     magnitude: int = 0
     scale: tuple[float, float] = (0.35, 1.0)
     erase: float = 0.0
+    jitter: float = 0.0
 
     def __post_init__(self) -> None:
         if self.policy not in (*POLICIES, "none"):
@@ -53,6 +56,8 @@ class Augment:
             )
         if not 0 <= self.erase <= 1:
             raise UsageError(f"erase must be a probability, not {self.erase}")
+        if not 0 <= self.jitter <= 1:
+            raise UsageError(f"jitter must be 0 (off) to 1, not {self.jitter}")
 
     def pixels(
         self, source: Image.Image | Encoded, preprocess: Preprocess, random: np.random.Generator
@@ -68,6 +73,8 @@ class Augment:
         view = _crop(source, box, preprocess.size, INTERPOLATIONS[preprocess.interpolation])
         if self.flip and random.random() < 0.5:
             view = ImageOps.mirror(view)
+        if self.jitter:
+            view = relit(view, self.jitter, random)
         if self.policy != "none" and (self.magnitude or self.policy != "randaugment"):
             red, green, blue = (round(value) for value in preprocess.mean)
             view = POLICIES[self.policy](view, self.magnitude, (red, green, blue), random)
@@ -112,6 +119,17 @@ def crop_box(
     height = max(1, min(whole_height, round(whole_width / RATIO[0])))
     left, top = (whole_width - width) // 2, (whole_height - height) // 2
     return left, top, left + width, top + height
+
+
+def relit(image: Image.Image, jitter: float, random: np.random.Generator) -> Image.Image:
+    """The image in another light: brightness, contrast and saturation, in a random order.
+
+    Each is multiplied by a factor of 1 - jitter to 1 + jitter (A. Howard, arXiv 1312.5402).
+    """
+    factors = random.uniform(1 - jitter, 1 + jitter, len(LIGHT))
+    for i in random.permutation(len(LIGHT)):
+        image = LIGHT[i](image).enhance(float(factors[i]))
+    return image
 
 
 def erase(pixels: NDArray[np.uint8], preprocess: Preprocess, random: np.random.Generator) -> None:

@@ -151,7 +151,7 @@ def _draw(rows: Sequence[Sequence[tuple[NDArray[np.uint8], str]]], recipe: Recip
         + f", crop_scale {recipe.crop_scale:g}, flip {'on' if recipe.flip else 'off'}"
         + "".join(
             f", {name} {value:g}"
-            for name in ("erase", "mixup", "cutmix")
+            for name in ("jitter", "erase", "mixup", "cutmix")
             if (value := getattr(recipe, name))
         )
     )

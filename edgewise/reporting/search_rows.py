@@ -198,6 +198,8 @@ def _outdone(made: dict[str, Numbers], kept: Sequence[str], own: Numbers) -> str
 def _helped(made: dict[str, Numbers], trial: Numbers) -> str:
     """What a trial did that is not shipped as it is, or was narrowed."""
     if "narrow" in made and trial["above"]:
+        if "failure" in made["narrow"]:
+            return f"too dear: {made['narrow']['failure']}"
         steps = plural(len(made["narrow"]["steps"]) - 1, "step")
         if made["narrow"]["fits"]:
             return f"too dear, and narrowed in {steps} until it fits"

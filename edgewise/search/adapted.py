@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from edgewise.compress.retrain import retrain
 from edgewise.errors import EdgewiseError
-from edgewise.files import sha256_file
+from edgewise.files import read_json, sha256_file, write_json
+from edgewise.measure.latency import Latency
 from edgewise.model import Model
 from edgewise.run_folder import Run
 from edgewise.search.budget import Budget, Spent
@@ -18,7 +20,7 @@ from edgewise.search.device import Device, TimedFile
 from edgewise.search.graphs import write_graph
 from edgewise.search.latency_table import LatencyTable
 from edgewise.search.latency_table_times import DeviceTimes
-from edgewise.search.netadapt import netadapt
+from edgewise.search.netadapt import TooSlow, netadapt, steps_to
 from edgewise.search.netadapt_steps import Journal
 from edgewise.search.netadapt_tuning import RunTuning
 from edgewise.training.loop import train
@@ -42,64 +44,95 @@ class Way:
     precision: str
     runtime: str
 
-    def latency(self, model: Model, budget: Budget) -> float:
-        """Milliseconds of a model's file at the percentile of the budget.
+    def measuring(self, first: Model, budget: Budget, folder: Path) -> Callable[[Model], float]:
+        """From a model to the milliseconds of its file, at the percentile of the budget.
+
+        They are what the device took at first: the first model is timed in turns with each other
+        one, for a device that slows down meanwhile would hide the 2.5 % of a step. Its file and
+        its milliseconds are kept in the folder.
 
         Raises:
-            EdgewiseError: it can't be written, or not run on the device.
+            EdgewiseError: a file can't be written, or not run on the device.
         """
-        with TemporaryDirectory() as folder:
-            path = Path(folder, "model.onnx")
-            write_graph(model, self.precision, path)
-            size = path.stat().st_size
-            seen = self.device.measure([TimedFile("narrowed", path, self.runtime)])["narrowed"]
-        if seen.timing is None:
-            raise EdgewiseError(f"the narrowed network can't be timed: {seen.failure}")
-        latency = seen.timing.latency
-        return budget.latency_of(Spent(latency.median_ms, latency.p90_ms, latency.p99_ms, size))
+        beside, known = TimedFile("first", folder / "first.onnx", self.runtime), folder / "ms.json"
+        if not known.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            write_graph(first, self.precision, beside.path)
+            latency = self._timed([beside])["first"]
+            spent = Spent(latency.median_ms, latency.p90_ms, latency.p99_ms, 0)
+            write_json(known, {"ms": budget.latency_of(spent)})
+        first_ms = float(read_json(known)["ms"])
+
+        def measure(model: Model) -> float:
+            with TemporaryDirectory() as temporary:
+                narrower = TimedFile("narrower", Path(temporary, "model.onnx"), self.runtime)
+                write_graph(model, self.precision, narrower.path)
+                seen = self._timed([narrower, beside])
+            return first_ms * seen["narrower"].median_ms / seen["first"].median_ms
+
+        return measure
+
+    def _timed(self, files: Sequence[TimedFile]) -> dict[str, Latency]:
+        timed = {}
+        for key, seen in self.device.measure(files).items():
+            if seen.timing is None:
+                raise EdgewiseError(f"the network to narrow can't be timed: {seen.failure}")
+            timed[key] = seen.timing.latency
+        return timed
 
 
 def narrow(original: Run, way: Way, budget: Budget, folder: Path, minutes: float) -> Numbers:
     """Narrows a run's model by NetAdapt until it fits, for so many minutes.
 
-    What was begun in the folder goes on.
+    Its proposals learn for as many steps as there is time for. What was begun in the folder goes
+    on.
 
     Returns:
         "steps": each with its latency, accuracy and group; "additivity": by which part the sum of
-        the rows is above the whole; "model": the folder of the last step; "fits": whether that is
-        within the budget; or "failure".
+        the rows is above the whole; "tuning": steps that each proposal learned; "model": the
+        folder of the last step; "fits": whether that is within the budget. Or "failure".
 
     Raises:
         EdgewiseError: the device went away, or a file can't be made.
     """
     assert budget.latency_ms
     model = load_model(original.model)
+    until = time.monotonic() + 60 * minutes
     times = DeviceTimes(way.device, way.runtime, way.precision)
     table = LatencyTable(model.network.spec, model.preprocess.size, times)
     additivity = table.additivity()
     aim = MARGIN * budget.latency_ms
-    until = time.monotonic() + 60 * minutes
+    measure = way.measuring(model, budget, folder.with_name(f"{folder.name}-first"))
+    rounds = steps_to(aim / measure(model))
+    if rounds is None:
+        return _failed(f"no number of steps comes down to {aim:.3g} ms")
+    tuning = RunTuning(original)
+    left, proposals = until - time.monotonic(), rounds * len(table.groups)
+    tuning.steps = tuning.steps_within(left / max(1, proposals), model)
+    if tuning.steps < 1:
+        return _failed(f"{minutes:.1f} minutes are too short for {proposals} proposals")
     steps = []
-    for step in netadapt(
-        model,
-        aim,
-        table,
-        lambda narrower: way.latency(narrower, budget),
-        RunTuning(original),
-        folder,
-    ):
-        steps.append(step)
-        if time.monotonic() > until:
-            break
+    try:
+        for step in netadapt(model, aim, table, measure, tuning, folder):
+            steps.append(step)
+            if time.monotonic() > until:
+                break
+    except TooSlow as error:
+        return _failed(str(error))
     last = steps[-1]
     return {
         "steps": [
             {**asdict(replace(step, proposals=())), "tried": len(step.proposals)} for step in steps
         ],
         "additivity": additivity.error,
+        "tuning": tuning.steps,
         "model": str(Journal(folder).model(last.number)),
         "fits": last.latency_ms <= budget.latency_ms,
     }
+
+
+def _failed(why: str) -> Numbers:
+    return {"failure": why, "fits": False}
 
 
 def train_narrowed(numbers: Numbers, original: Run, root: Path) -> Run:

@@ -26,7 +26,12 @@ from edgewise.weights.folder import load_model
 FIRST_STEP = 0.025  # of the initial latency is to be saved, ...
 DECAY = 0.96  # ... and by this factor less in each further step
 SUFFIX = "_netadapt"  # of the network's name: it is no longer the published one
+LEAST_STEP = 1e-4  # of the initial latency: smaller steps come to nothing
 LEAST_GAIN = 1e-9  # of the time: what saves nothing is the last choice
+
+
+class TooSlow(EdgewiseError):
+    """The narrowest network that there is takes longer; the message has its latency."""
 
 
 class Tuning(Protocol):
@@ -67,8 +72,8 @@ def netadapt(
     Raises:
         UsageError: the table is another network's or of another image size, its convolutions were
             taken apart, or the folder holds something else.
-        EdgewiseError: the narrowest network takes longer; the message has its latency. Or whatever
-            measuring and learning raise.
+        TooSlow: the narrowest network takes longer.
+        EdgewiseError: whatever measuring and learning raise.
     """
     check_prunable(model.network.spec)
     table.sizes(model.network.spec)
@@ -102,6 +107,20 @@ def netadapt(
         journal.add(done, step, smaller)
         done.append(step)
         yield step
+
+
+def steps_to(part: float) -> int | None:
+    """How many steps bring the latency down to this part of it, if each meets its aim.
+
+    None if no number does: all steps together save at most 62.5 %.
+    """
+    left, steps = 1.0, 0
+    while left > part:
+        saved = FIRST_STEP * DECAY**steps
+        if saved < LEAST_STEP:
+            return None
+        left, steps = left - saved, steps + 1
+    return steps
 
 
 def narrowings(table: LatencyTable, sizes: Sizes, part: float) -> dict[Places, int]:
@@ -190,10 +209,8 @@ def _narrowed(model: Model, table: LatencyTable, sizes: Mapping[Places, int]) ->
     return replace(model, network=smaller)
 
 
-def _too_slow(
-    model: Model, table: LatencyTable, latency_ms: float, floor_ms: float
-) -> EdgewiseError:
-    return EdgewiseError(
+def _too_slow(model: Model, table: LatencyTable, latency_ms: float, floor_ms: float) -> TooSlow:
+    return TooSlow(
         f"{model.network.spec.name} at {table.size} px can't be narrowed to {latency_ms:.3g} ms: "
         f"with no more than {table.multiple} channels in each group it takes {floor_ms:.3g} ms. "
         "Take a smaller image, int8 or another network, or allow more."

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import time
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -24,6 +26,7 @@ from edgewise.training.recipe import Recipe
 from edgewise.weights.folder import load_model, save_model
 
 STEPS = 40
+TIMED_STEPS = 4
 RATE = 0.1  # of the run's learning rate: the weights are trained ones
 
 
@@ -66,6 +69,25 @@ class RunTuning:
             cache="ram",
         )
         self.cache = cache_of(self.recipe, model.preprocess, dataset)
+
+    def steps_within(self, seconds: float, model: Model) -> int:
+        """How many steps a proposal can learn if it has so many seconds, its test included.
+
+        It is timed on the whole model, which is slower than any proposal. At most `self.steps`.
+        """
+        most = self.steps
+        spent = []
+        for steps in (1, 1, 1 + TIMED_STEPS):  # the first fills the caches
+            self.steps = steps
+            began = time.perf_counter()
+            self.accuracy(self.tune(copy.deepcopy(model), 0))
+            spent.append(time.perf_counter() - began)
+        self.steps = most
+        each = max(spent[2] - spent[1], 0.0) / TIMED_STEPS
+        around = max(spent[1] - each, 0.0)
+        if around >= seconds:
+            return 0
+        return most if each == 0 else min(most, int((seconds - around) / each))
 
     def tune(self, model: Model, seed: int) -> Model:
         """See `Tuning`: the same images in the same order for the same seed.

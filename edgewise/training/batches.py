@@ -54,7 +54,14 @@ def _view(recipe: Recipe, preprocess: Preprocess, epoch: int) -> View:
     now = at_epoch(recipe, epoch)
     return View(
         replace(preprocess, size=now.train_imgsz or preprocess.size),
-        Augment(now.flip, now.policy, now.magnitude or 0, (now.crop_scale, 1.0), now.erase),
+        Augment(
+            now.flip,
+            now.policy,
+            now.magnitude or 0,
+            (now.crop_scale, 1.0),
+            now.erase,
+            now.jitter or 0.0,
+        ),
     )
 
 

@@ -17,6 +17,7 @@ BATCH, SMALLEST_BATCH = 32, 8
 STEPS_PER_EPOCH = 8  # of a set that is too small for so many full batches: smaller ones
 FEW_IMAGES = 1_000
 MAGNITUDE, LIGHT_MAGNITUDE = 5, 2
+JITTER = 0.4
 UNEVEN = 5.0
 NORM_NEEDS = 16  # images at once; with fewer, their statistics are too noisy to learn
 CONVNEXT_DECAY = 0.9
@@ -28,6 +29,7 @@ def fit(recipe: Recipe, dataset: Dataset, processes: int = 1) -> Recipe:
     """The recipe with what is open chosen; everything else in it is resolved already.
 
     - Small sets get small batches, more epochs and little augmentation.
+    - Pretrained weights learn in changing light, as the photos that they will see are.
     - A random crop is enlarged, so things look larger in training than they do later; a smaller
       training size makes up for it, and is faster (FixRes, arXiv 1906.06423).
     - Pretrained batch norm keeps its statistics if too few images go through at once.
@@ -68,6 +70,7 @@ def fit(recipe: Recipe, dataset: Dataset, processes: int = 1) -> Recipe:
         freeze_norm=freeze if recipe.freeze_norm is None else recipe.freeze_norm,
         layer_decay=recipe.layer_decay or (CONVNEXT_DECAY if pretrained and convnext else 1.0),
         magnitude=light if recipe.magnitude is None else recipe.magnitude,
+        jitter=(JITTER if pretrained else 0.0) if recipe.jitter is None else recipe.jitter,
         balance=balance,
         select=recipe.select or ("macro-f1" if balance else "accuracy"),
     )

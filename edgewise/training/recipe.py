@@ -175,6 +175,13 @@ class Recipe:
         description="Of RandAugment; 0 is off, 10 the usual end. Default: 5, and 2 for fewer than "
         "1,000 training images.",
     )
+    jitter: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Brightness, contrast and saturation of training images change by up to this "
+        "part. Default: 0.4 with pretrained weights, else 0.",
+    )
     erase: float = Field(
         0.0, ge=0, le=1, description="Probability that a box of noise covers a part of an image."
     )

@@ -13,7 +13,7 @@ import torch
 from oracles import import_torchvision
 from PIL import ExifTags, Image
 
-from edgewise.data.augment import Augment, crop_box, erase
+from edgewise.data.augment import Augment, crop_box, erase, relit
 from edgewise.data.decode import Encoded, decode_bytes
 from edgewise.data.policies import IMAGENET, OPERATIONS, OPERATIONS_OF_PAIRS, POLICIES
 from edgewise.errors import UsageError
@@ -24,6 +24,7 @@ import torchvision.transforms.functional as F  # noqa: E402
 from torchvision.transforms import (  # noqa: E402
     AutoAugment,
     AutoAugmentPolicy,
+    ColorJitter,
     InterpolationMode,
     RandomErasing,
 )
@@ -175,6 +176,7 @@ def test_depends_on_the_generator_only() -> None:
         {"scale": (0.5, 2)},
         {"policy": "mixaugment"},
         {"erase": 1.5},
+        {"jitter": -0.1},
     ],
 )
 def test_out_of_range(options: dict[str, object]) -> None:
@@ -238,6 +240,30 @@ def test_erased_boxes_are_noise_of_the_data_with_torchvisions_areas() -> None:
     assert np.mean(areas) == pytest.approx(np.mean(theirs), abs=0.015)
     assert np.std(areas) == pytest.approx(np.std(theirs), abs=0.015)
     assert np.concatenate(noise).mean(0) == pytest.approx(IMAGENET_MEAN, abs=2)
+
+
+def test_other_light_is_torchvisions() -> None:
+    adjust = (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation)
+    for seed in range(5):
+        random = np.random.default_rng(seed)
+        factors, expected = random.uniform(0.6, 1.4, 3), CAT
+        for i in random.permutation(3):
+            expected = adjust[i](expected, factors[i])
+        seen = relit(CAT, 0.4, np.random.default_rng(seed))
+        assert seen.tobytes() == expected.tobytes() != CAT.tobytes()
+    theirs = ColorJitter(0.4, 0.4, 0.4)
+    assert theirs.brightness == theirs.contrast == theirs.saturation == (0.6, 1.4)
+
+
+def test_a_view_is_relit_as_it_is_told() -> None:
+    square = CAT.crop((0, 0, 300, 300))
+    plain, other = Augment(flip=False, scale=(1, 1)), Augment(flip=False, scale=(1, 1), jitter=0.4)
+    views = [
+        [a.pixels(square, PREPROCESS, np.random.default_rng(seed)) for seed in range(50)]
+        for a in (plain, other)
+    ]
+    one, two = (np.std([view.mean() for view in each]) for each in views)
+    assert one < 3 < 10 < two
 
 
 TENSOR = torch.zeros(3, 64, 64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,6 +76,28 @@ def test_the_same_seed_learns_the_same(run: Run, monkeypatch: pytest.MonkeyPatch
     assert not same(first, state(tuning.tune(copy.deepcopy(model), 4)))
     assert not same(first, before)
     assert same(before, state(load_model(run.model)))
+
+
+def test_as_many_steps_as_there_is_time_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock that ticks a second a step of learning, and three a test."""
+    clock, step = [0.0], Learner.step
+
+    def ticking(*arguments: Any) -> Any:
+        clock[0] += 1.0
+        return step(*arguments)
+
+    class Slow(RunTuning):
+        def accuracy(self, model: Model) -> float:
+            clock[0] += 3.0
+            return super().accuracy(model)
+
+    monkeypatch.setattr(Learner, "step", ticking)
+    monkeypatch.setattr("edgewise.search.netadapt_tuning.time.perf_counter", lambda: clock[0])
+    tuning, model = Slow(run, steps=20), load_model(run.model)
+    before = state(model)
+    assert [tuning.steps_within(s, model) for s in (2, 3.5, 7.5, 100)] == [0, 0, 4, 20]
+    assert tuning.steps == 20
+    assert same(before, state(model))
 
 
 def test_batch_norm_gets_new_statistics_first(run: Run) -> None:

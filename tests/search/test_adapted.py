@@ -1,0 +1,82 @@
+"""The rung that narrows: its clock, its time, and what it says where it can't."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from row_formula import SIZE, small_spec
+from search_device import FormulaDevice
+
+from edgewise.errors import EdgewiseError
+from edgewise.measure.rounds import summary
+from edgewise.model import Model
+from edgewise.network import build
+from edgewise.preprocess import Preprocess
+from edgewise.search.adapted import Way
+from edgewise.search.budget import Budget
+from edgewise.search.device import Measured, TimedFile
+from edgewise.search.netadapt import steps_to
+
+BUDGET = Budget.parse("latency=3ms@p90")
+
+
+class Drifting(FormulaDevice):
+    """Takes a nanosecond for each byte of a file, its slowest calls twice that; all by `slower`."""
+
+    def measure(
+        self,
+        files: Sequence[TimedFile],
+        seconds: float = 2.0,
+        on_step: Callable[[str], None] = lambda what: None,
+        on_measured: Callable[[str, Measured], None] = lambda key, measured: None,
+    ) -> dict[str, Measured]:
+        self.asked += files
+        if self.broken:
+            return {file.key: Measured(None, failure=self.broken) for file in files}
+        seen = {}
+        for file in files:
+            ms = self.slower * file.path.stat().st_size / 1e6
+            seen[file.key] = Measured(summary([[ms] * 8 + [2 * ms] * 2] * 20, 5))
+        return seen
+
+
+def model(stages: int) -> Model:
+    torch.manual_seed(0)
+    rule = Preprocess(SIZE, 1.0, "bilinear", (0.0,) * 3, (1.0,) * 3)
+    spec = replace(small_spec(), stages=small_spec().stages[:stages])
+    return Model(build(spec).eval(), rule, tuple("abcdefg"))
+
+
+def test_a_device_that_slows_down_changes_no_ratio(tmp_path: Path) -> None:
+    device, whole, narrower = Drifting(), model(4), model(2)
+    measure = Way(device, "fp32", "onnxruntime").measuring(whole, BUDGET, tmp_path / "first")
+    whole_ms, narrower_ms = measure(whole), measure(narrower)
+    assert whole_ms == pytest.approx(2 * (tmp_path / "first" / "first.onnx").stat().st_size / 1e6)
+    assert narrower_ms < 0.95 * whole_ms
+    device.slower = 3.0
+    assert measure(whole) == pytest.approx(whole_ms)
+    assert measure(narrower) == pytest.approx(narrower_ms)
+    again = Way(device, "fp32", "onnxruntime").measuring(whole, BUDGET, tmp_path / "first")
+    assert again(narrower) == pytest.approx(narrower_ms)  # a search that goes on later
+
+
+def test_a_file_that_fails_is_said(tmp_path: Path) -> None:
+    device = Drifting(broken="crashed (SIGILL)")
+    with pytest.raises(EdgewiseError, match=r"can't be timed: crashed \(SIGILL\)"):
+        Way(device, "fp32", "onnxruntime").measuring(model(2), BUDGET, tmp_path / "first")
+
+
+def test_how_many_steps_it_takes() -> None:
+    """NetAdapt's: 2.5 % of the initial latency, 4 % less in each further step (its section 4.1)."""
+    assert steps_to(1.0) == 0
+    assert steps_to(0.975) == 1
+    assert steps_to(0.97) == 2  # 2.5 and 2.4 %
+    left, steps = 1.0, 0
+    while left > 0.5:
+        left, steps = left - 0.025 * 0.96**steps, steps + 1
+    assert steps_to(0.5) == steps
+    assert steps_to(0.3) is None  # 2.5 / (1 - 0.96) = 62.5 %, and no more

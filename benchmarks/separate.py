@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 from edgewise.compress.separate import separate
 from edgewise.deploy.onnx import to_bytes, to_onnx
+from edgewise.libraries import openvino_core
 from edgewise.measure.count import count
 from edgewise.measure.latency import benchmark
 from edgewise.network import Network
@@ -160,14 +161,13 @@ def times(networks: dict[str, tuple[Spec, int]], effort: Effort) -> dict[str, di
 def calls(spec: Spec, size: int) -> dict[str, Callable[[], object]]:
     """One image through the network, by runtime."""
     import onnxruntime
-    import openvino
 
     image = torch.randn(1, spec.in_chans, size, size)
     file = to_bytes(to_onnx(create_model(spec).eval(), (image,), "x", "y"))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    core = openvino.Core()
+    core = openvino_core()
     hints = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
     request = core.compile_model(core.read_model(file), "CPU", hints).create_infer_request()
     pixels = image.numpy()

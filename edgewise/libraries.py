@@ -1,8 +1,9 @@
-"""Other libraries: whether they are installed, and two that need help to be imported."""
+"""Other libraries: whether they are installed, and three that need help."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from importlib import import_module, metadata
 from types import ModuleType
 from typing import Any
@@ -32,6 +33,19 @@ def import_library(library: str) -> ModuleType:
         return torchvision if library == "torchvision" else import_module(library)
     except ImportError as error:
         raise missing_package(error.name or library, "bench") from error
+
+
+@cache
+def openvino_core() -> Any:
+    """The one `openvino.Core` of this process.
+
+    A core's first model on the CPU makes a stack for signal handlers that takes the place of
+    Python's. When one of several cores goes, the stack may be that of a core which went before:
+    the next signal (a child's end, Ctrl-C) then ends the process without a word. This core stays.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 def first_missing(packages: Iterable[str]) -> str:

@@ -15,6 +15,7 @@ from edgewise.deploy.artifact import Info
 from edgewise.deploy.onnx import INPUT, METADATA, OUTPUT, read_info
 from edgewise.errors import UsageError
 from edgewise.files import write_bytes
+from edgewise.libraries import openvino_core
 
 if TYPE_CHECKING:
     from openvino import Dimension
@@ -57,17 +58,19 @@ class OpenVinoEngine:
             PRECISION: "bf16" if bf16 else "f32",
         }
 
+        core = openvino_core()
+
         @cache
         def compiled(single: bool) -> Any:
             # With a free batch it does not plan its memory: a third slower on a small network.
-            free = openvino.Core().read_model(path)
+            free = core.read_model(path)
             if single:
                 free.reshape([1, *_sides(free.inputs[0].partial_shape)])
-            return openvino.Core().compile_model(free, "CPU", settings)
+            return core.compile_model(free, "CPU", settings)
 
         self.compiled = compiled
         try:
-            model = openvino.Core().read_model(path)
+            model = core.read_model(path)
             one = compiled(single=True)
         except RuntimeError as error:
             kind = "ONNX" if path.suffix == ".onnx" else "an OpenVINO model"

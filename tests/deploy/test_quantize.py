@@ -19,6 +19,7 @@ from edgewise.deploy.quantize import Calibrated, calibrate
 from edgewise.deploy.quantize_keep import int8_graph
 from edgewise.deploy.quantize_layers import constants, layers_of
 from edgewise.errors import EdgewiseError
+from edgewise.libraries import openvino_core
 from edgewise.model import Model
 
 
@@ -63,11 +64,11 @@ def test_int8_is_nearer_to_float_than_onnxruntimes_own(
 
 
 def test_openvino_answers_so_too(made: tuple[Model, Any, Calibrated], tmp_path: Path) -> None:
-    openvino = pytest.importorskip("openvino")
+    pytest.importorskip("openvino")
     model, proto, calibrated = made
     onnx.save(calibrated.quantized(), tmp_path / "m.onnx")
     settings = {"INFERENCE_PRECISION_HINT": "f32"}
-    compiled = openvino.Core().compile_model(tmp_path / "m.onnx", "CPU", settings)
+    compiled = openvino_core().compile_model(tmp_path / "m.onnx", "CPU", settings)
     pixels = pixels_of(model, 40, first=1000)
     exact = answers(proto, pixels)
     in_onnxruntime = np.square(answers(calibrated.quantized(), pixels) - exact).mean()

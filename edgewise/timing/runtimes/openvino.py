@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewise.errors import EdgewiseError
+from edgewise.libraries import openvino_core
 from edgewise.timing.runtimes.graph import int8_file, onnx_file
 from edgewise.timing.runtimes.runtime import Prepared, Shape
 
@@ -44,7 +45,7 @@ class PreparedOpenVino(Prepared):
             # Said for each: left alone, it takes bfloat16 wherever the processor is faster at it.
             PRECISION: "bf16" if precision == "bf16" else "f32",
         }
-        core = openvino.Core()
+        core = openvino_core()
         model = core.read_model(path)
         model.reshape(list(shape))  # of a file with free sides
         compiled = core.compile_model(model, "CPU", settings)

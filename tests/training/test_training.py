@@ -27,7 +27,7 @@ from edgewise.weights.folder import load_model
 def test_run_folder_is_whole(reference: Run, recipe: Recipe) -> None:
     chosen = {
         "head_epochs": 0, "train_imgsz": 32, "magnitude": 2, "layer_decay": 1.0,
-        "freeze_norm": False, "balance": False, "select": "accuracy",
+        "freeze_norm": False, "balance": False, "select": "accuracy", "jitter": 0.0,
     }  # fmt: skip
     assert Recipe.read(reference.recipe) == replace(recipe, **chosen)
     environment = json.loads(reference.environment.read_text(encoding="utf-8"))

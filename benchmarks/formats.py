@@ -104,13 +104,14 @@ def measure(network: str, format: str, precision: str) -> Cell:
         job = Job(model, precision, path, calibration if precision == "int8" else None)
         start = time.perf_counter()
         chosen.write(job)
+        files = [file for file in Path(folder).rglob("*") if file.is_file()]
         cell = Cell(
             network,
             format,
             precision,
             "not run",
             seconds=f"{time.perf_counter() - start:.0f}",
-            bytes=str(sum(file.stat().st_size for file in Path(folder).rglob("*"))),
+            bytes=str(sum(file.stat().st_size for file in files)),
             notes="; ".join(job.notes),
             versions=versions,
         )

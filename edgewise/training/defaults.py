@@ -17,6 +17,7 @@ BATCH, SMALLEST_BATCH = 32, 8
 STEPS_PER_EPOCH = 8  # of a set that is too small for so many full batches: smaller ones
 FEW_IMAGES = 1_000
 MAGNITUDE, LIGHT_MAGNITUDE = 5, 2
+RATE, PRETRAINED_RATE = 1e-3, 5e-4  # of AdamW
 JITTER = 0.4
 UNEVEN = 5.0
 NORM_NEEDS = 16  # images at once; with fewer, their statistics are too noisy to learn
@@ -29,7 +30,8 @@ def fit(recipe: Recipe, dataset: Dataset, processes: int = 1) -> Recipe:
     """The recipe with what is open chosen; everything else in it is resolved already.
 
     - Small sets get small batches, more epochs and little augmentation.
-    - Pretrained weights learn in changing light, as the photos that they will see are.
+    - Pretrained weights learn gently, so that they keep what they know, and in changing light, as
+      that of later photos is: measured on pictures drawn by another hand, see docs/training.md.
     - A random crop is enlarged, so things look larger in training than they do later; a smaller
       training size makes up for it, and is faster (FixRes, arXiv 1906.06423).
     - Pretrained batch norm keeps its statistics if too few images go through at once.
@@ -65,6 +67,7 @@ def fit(recipe: Recipe, dataset: Dataset, processes: int = 1) -> Recipe:
         recipe,
         batch=batch,
         epochs=epochs,
+        lr=recipe.lr or (PRETRAINED_RATE if pretrained else RATE),
         head_epochs=min(recipe.head_epochs, epochs - 1) if pretrained else 0,
         train_imgsz=recipe.train_imgsz or (_train_size(size) if pretrained else size),
         freeze_norm=freeze if recipe.freeze_norm is None else recipe.freeze_norm,

@@ -23,7 +23,7 @@ SELECTIONS = ("accuracy", "macro-f1")
 class Recipe:
     """The settings of a run. The text beside each field is its documentation, and its help.
 
-    A setting of None, and `epochs` and `batch` of 0, are chosen when the run starts, for this
+    A setting of None, and `epochs`, `batch` and `lr` of 0, are chosen when the run starts, for this
     machine by `start.resolve` and for the data by `defaults.fit`; the recipe in a run folder has
     none left.
 
@@ -88,7 +88,12 @@ class Recipe:
     optimizer: Annotated[str, one_of(*OPTIMIZERS)] = Field(
         "adamw", description=f"One of {', '.join(OPTIMIZERS)} (TensorFlow's, epsilon in the root)."
     )
-    lr: float = Field(1e-3, ge=1e-8, le=10, description="Peak learning rate.")
+    lr: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="Peak learning rate. Default: 5e-4 with pretrained weights, else 1e-3.",
+    )
     find_lr: bool = Field(
         False,
         description="Find the peak learning rate: a tenth of the one at which the loss is lowest "

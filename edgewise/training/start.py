@@ -105,7 +105,7 @@ def reopen_run(recipe: Recipe, run: Run) -> tuple[Recipe, Dataset, ImageCache | 
     open_settings = {
         name: getattr(stored, name)
         for name, value in asdict(recipe).items()
-        if value is None or (name in ("epochs", "batch") and value == 0)
+        if value is None or (name in ("epochs", "batch", "lr") and value == 0)
     }
     dataset = read_dataset(run)
     recipe = fit(resolve(replace(recipe, **open_settings)), dataset, of_torchrun().size)

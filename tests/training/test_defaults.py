@@ -46,7 +46,7 @@ def test_small_sets_get_steps_enough_and_no_batch_is_too_large(images: int) -> N
 def test_what_is_asked_for_stays() -> None:
     asked = tuned(
         epochs=3, batch=20, train_imgsz=224, magnitude=0, balance=False, freeze_norm=False,
-        layer_decay=1.0, select="macro-f1", jitter=0.1,
+        layer_decay=1.0, select="macro-f1", jitter=0.1, lr=0.3,
     )  # fmt: skip
     assert fit(asked, data(100, 2)) == asked
 
@@ -60,9 +60,10 @@ def test_it_learns_from_crops_of_a_little_less(size: int) -> None:
     assert fit(tuned(imgsz=size, pretrained=False), data(20, 20)).train_imgsz == size
 
 
-def test_only_pretrained_weights_see_changing_light() -> None:
-    assert fit(tuned(), data(20, 20)).jitter == 0.4
-    assert fit(tuned(pretrained=False), data(20, 20)).jitter == 0
+def test_pretrained_weights_learn_gently_and_in_changing_light() -> None:
+    tuning, fresh = (fit(tuned(pretrained=known), data(20, 20)) for known in (True, False))
+    assert (tuning.lr, tuning.jitter) == (5e-4, 0.4)
+    assert (fresh.lr, fresh.jitter) == (1e-3, 0.0)
 
 
 def test_only_a_pretrained_convnext_has_a_layer_decay() -> None:

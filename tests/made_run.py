@@ -77,9 +77,10 @@ def make_run(
     run = Run(root / "runs" / "first")
     paths = photo_paths(truth)
 
-    Recipe(data="photos", pretrained=True, imgsz=64, epochs=8, head_epochs=2, workers=2).write(
-        _ready(run.recipe)
+    recipe = Recipe(
+        data="photos", pretrained=True, imgsz=64, epochs=8, lr=1e-3, head_epochs=2, workers=2
     )
+    recipe.write(_ready(run.recipe))
     write(run.environment, {
         "edgewise": "0.1.0", "python": "3.11.4", "torch": "2.13.0+cpu", "platform": "Linux-6.1",
         "cpu": "AMD EPYC 7B13", "cores": 2, "device": "cpu", "started": "2025-11-21T22:04:11Z",

@@ -50,6 +50,7 @@ def recipe(digits: Path) -> Recipe:
         model="tiny",
         pretrained=False,
         imgsz=32,
+        lr=1e-3,
         epochs=3,
         batch=16,
         flip=False,

@@ -87,8 +87,9 @@ def test_a_batch_larger_than_the_data() -> None:
 
 def test_frozen_statistics_stay_and_the_rest_learns() -> None:
     recipe = tuned(
-        model="tiny", imgsz=32, epochs=2, head_epochs=0, freeze_norm=True, pretrained=False
-    )
+        model="tiny", imgsz=32, epochs=2, lr=1e-3, head_epochs=0, freeze_norm=True,
+        pretrained=False,
+    )  # fmt: skip
     learner = Learner(recipe, preprocess_of(recipe), [2, 2], steps_per_epoch=1)
     before = {key: value.clone() for key, value in learner.network.state_dict().items()}
     learner.begin_epoch(0)

@@ -102,8 +102,7 @@ def run_seed(folder: Path, seed: int, effort: Effort) -> list[dict[str, object]]
     device = open_device("local")
     whole = train_whole(folder, seed, effort)
     model = load_model(whole.model)
-    way = Way(device, "fp32", RUNTIME)
-    measure = way.measuring(model, Budget(), folder / "first")
+    measure = Way(device, "fp32", RUNTIME).measuring(model, Budget(), folder / "first")
     adapted, part, chain, searched = adapt(whole, model, measure, device, folder, effort)
     per_epoch = math.ceil(TRAIN * CLASSES / edgewise.Recipe.read(whole.recipe).batch)
     last = effort.epochs[1]

@@ -10,6 +10,7 @@ import pytest
 from html_page import Page
 from made_search import NETWORKS, ROUND_1, ROUND_2, SIZES, all_decisions, reached, write_search
 
+from edgewise.cli.run_text import told
 from edgewise.errors import UsageError
 from edgewise.reporting.numbers import percent
 from edgewise.reporting.search_page import run_command, write_search_report
@@ -200,6 +201,18 @@ def test_what_was_done_to_the_network_is_said(tmp_path: Path) -> None:
     fate = "too dear, and narrowed in 1 step until it fits"
     assert found["efficientnet_lite0-96"][-2:] == ["90.4%", fate]
     assert found["mobilenet_v4_conv_small-96"][-2] == "88.0%"
+
+
+def test_a_network_that_could_not_be_narrowed_says_why(tmp_path: Path) -> None:
+    made = all_decisions()
+    test = made.pop("test")
+    failure = "0.8 minutes are too short for 340 proposals"
+    made["narrow"] = {"failure": failure, "fits": False}
+    made["test"] = test
+    page = page_of(tmp_path, made)
+    assert rows(page)["efficientnet_lite0-96"][-1] == f"too dear: {failure}"
+    assert "Steps of narrowing" not in page.tables
+    assert told("narrow", made["narrow"]) == f"narrow: {failure}"
 
 
 def test_smaller_images_and_rounding_are_told_apart(tmp_path: Path) -> None:

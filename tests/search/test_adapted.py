@@ -1,8 +1,7 @@
-"""The rung that narrows: its clock, its time, and what it says where it can't."""
+"""The rung that narrows: its clock, its steps, and what it says where it can't."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,21 +26,9 @@ BUDGET = Budget.parse("latency=3ms@p90")
 class Drifting(FormulaDevice):
     """Takes a nanosecond for each byte of a file, its slowest calls twice that; all by `slower`."""
 
-    def measure(
-        self,
-        files: Sequence[TimedFile],
-        seconds: float = 2.0,
-        on_step: Callable[[str], None] = lambda what: None,
-        on_measured: Callable[[str, Measured], None] = lambda key, measured: None,
-    ) -> dict[str, Measured]:
-        self.asked += files
-        if self.broken:
-            return {file.key: Measured(None, failure=self.broken) for file in files}
-        seen = {}
-        for file in files:
-            ms = self.slower * file.path.stat().st_size / 1e6
-            seen[file.key] = Measured(summary([[ms] * 8 + [2 * ms] * 2] * 20, 5))
-        return seen
+    def _measured(self, file: TimedFile) -> Measured:
+        ms = self.slower * file.path.stat().st_size / 1e6
+        return Measured(summary([[ms] * 8 + [2 * ms] * 2] * 20, 5))
 
 
 def model(stages: int) -> Model:
@@ -65,8 +52,8 @@ def test_a_device_that_slows_down_changes_no_ratio(tmp_path: Path) -> None:
 
 
 def test_a_file_that_fails_is_said(tmp_path: Path) -> None:
-    device = Drifting(broken="crashed (SIGILL)")
-    with pytest.raises(EdgewiseError, match=r"can't be timed: crashed \(SIGILL\)"):
+    device = FormulaDevice(broken="first.onnx")
+    with pytest.raises(EdgewiseError, match=r"can't be timed: crashed \(SIGSEGV\)"):
         Way(device, "fp32", "onnxruntime").measuring(model(2), BUDGET, tmp_path / "first")
 
 

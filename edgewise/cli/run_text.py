@@ -48,6 +48,13 @@ def _drift(step: str, numbers: Numbers) -> str:
     return f"the device takes {numbers['factor']:.2f} times as long now as was measured"
 
 
+def _pace(step: str, numbers: Numbers) -> str:
+    return (
+        f"training: an epoch of {numbers['trial']} takes {numbers['epoch_seconds']:.1f} s; "
+        f"{numbers['files']:.0f} s are set aside for writing and checking files"
+    )
+
+
 def _choose(step: str, numbers: Numbers) -> str:
     lines: list[Sequence[str]] = [("TO TRY", "WEIGHTS", "OF THE BUDGET", "IN")]
     for trial in numbers["trials"]:
@@ -137,6 +144,7 @@ TEXTS: dict[str, Callable[[str, Numbers], str]] = {
     "doctor": _doctor,
     "survey": _survey,
     "drift": _drift,
+    "pace": _pace,
     "choose": _choose,
     "round 1": _round,
     "round 2": _round,

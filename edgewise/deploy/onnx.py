@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import warnings
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 OPSET = 18
 INPUT, OUTPUT = "pixels", "probabilities"
 LONGEST_REASON = 160  # characters of ONNX Runtime's own words in our error
+_LAST: dict[str, bytes] = {}  # the graph that was made last, by its model's digest
 METADATA = "edgewise"  # the metadata_props entry that makes a file ours
 
 
@@ -65,7 +67,31 @@ def job_graph(job: Job) -> tuple[Any, tuple[str, ...]]:
 
 
 def graph_of(model: Model) -> Any:
-    """The graph of `write` as an `onnx.ModelProto`."""
+    """The graph of `write` as an `onnx.ModelProto`.
+
+    The last one is remembered: a model is mostly exported in fp32 and then in int8, and to trace it
+    takes longer than most else.
+    """
+    import onnx
+
+    digest = _digest(model)
+    if digest not in _LAST:
+        graph = to_bytes(_trace(model))
+        _LAST.clear()
+        _LAST[digest] = graph
+    return onnx.load_from_string(_LAST[digest])
+
+
+def _digest(model: Model) -> str:
+    """Of the weights, and of all else that a graph is made by."""
+    whole = hashlib.sha256(repr((model, model.network.spec)).encode())
+    for name, values in model.network.state_dict().items():
+        whole.update(name.encode())
+        whole.update(values.detach().cpu().contiguous().numpy().tobytes())
+    return whole.hexdigest()
+
+
+def _trace(model: Model) -> Any:
     import onnx
     import torch
 

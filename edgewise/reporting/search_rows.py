@@ -19,6 +19,7 @@ RUNGS = {
     "doctor": "doctor",
     "survey": "measuring before training",
     "drift": "measuring some of it again",
+    "pace": "timing some training",
     "round 1": "round 1: short trainings",
     "round 2": "round 2: longer ones",
     "train": "the long training",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from edgewise.search.budget import Budget
 from edgewise.search.entrants import Entrant
+from edgewise.search.pace import Pace
 from edgewise.search.survey import ROOM, Cost
 
 MOST = 8  # that are tried on the user's data
@@ -40,7 +41,11 @@ class Trial:
 
 
 def choose_trials(
-    entrants: Sequence[Entrant], costs: Sequence[Cost], budget: Budget, images: int
+    entrants: Sequence[Entrant],
+    costs: Sequence[Cost],
+    budget: Budget,
+    images: int,
+    pace: Pace | None = None,
 ) -> list[Trial]:
     """The networks to try, the most promising first.
 
@@ -53,6 +58,8 @@ def choose_trials(
         costs: of all their files.
         budget: that is to be met.
         images: that they learn from.
+        pace: of training, where it is known: networks that can't learn enough in the time promise
+            less.
     """
     by_model = {entrant.model: entrant for entrant in entrants}
     cheapest: dict[tuple[str, int], tuple[float, Cost]] = {}
@@ -62,8 +69,13 @@ def choose_trials(
             key = cost.candidate.model, cost.candidate.imgsz
             if key not in cheapest or used < cheapest[key][0]:
                 cheapest[key] = used, cost
+
+    def prior(entrant: Entrant, imgsz: int) -> float:
+        lost = pace.points_lost(entrant, imgsz) if pace else 0.0
+        return entrant.prior(imgsz, images) - lost
+
     trials = [
-        Trial(by_model[model], imgsz, by_model[model].prior(imgsz, images), used, used > 1, cost)
+        Trial(by_model[model], imgsz, prior(by_model[model], imgsz), used, used > 1, cost)
         for (model, imgsz), (used, cost) in cheapest.items()
         if used <= ROOM
     ]

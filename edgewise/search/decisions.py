@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -37,10 +37,9 @@ class Decisions:
         if path.is_file():
             self._read()
 
-    @property
-    def seconds(self) -> float:
-        """Of the work for all decisions so far."""
-        return sum(float(numbers["seconds"]) for numbers in self.made.values())
+    def seconds(self, steps: Iterable[str]) -> float:
+        """Of the work for those of these decisions that were made."""
+        return sum(float(self.made[step]["seconds"]) for step in steps if step in self.made)
 
     def decide(self, step: str, work: Callable[[], Numbers]) -> Numbers:
         """The numbers of a step: those in the log, or else those that `work` gives now.

@@ -3,7 +3,7 @@
 1. doctor    is training on this data sound?
 2. survey    what every network costs on the device, before any is trained; and by how much the
              device is slower now than when that was measured
-3. choose    the most promising ones that fit
+3. choose    the most promising ones that fit, and that can learn enough in the time
 4. round 1   a short training of each on the data; round 2: a longer one of the best three
 5. train     the best one, for as long as there is time; again from a better one's answers
 6. files     exported, timed on the device; a smaller image, or training with int8's rounding,
@@ -30,11 +30,12 @@ from edgewise.search.decisions import Numbers
 from edgewise.search.device import open_device
 from edgewise.search.entrants import Entrant, entrants
 from edgewise.search.finishing import files_of, narrowed_files, tested
+from edgewise.search.pace import Pace, files_seconds, macs_at
 from edgewise.search.request import Request, SearchFolder
 from edgewise.search.state import (
+    BEFORE_TRAINING,
     DISTILLING,
     FIRST_ROUND,
-    LONG_TRAINING,
     SECOND_ROUND,
     State,
     Watch,
@@ -45,7 +46,6 @@ from edgewise.training.interrupt import Stopped
 from edgewise.training.trial import TooLittleTime
 
 SURVIVORS = 3  # of the first round
-LEAST_TRIAL = 0.3  # minutes of a short training
 
 
 class NothingFits(EdgewiseError):
@@ -99,7 +99,6 @@ def climb(search: State) -> None:
     search.decide("doctor", lambda: _doctor(search))
     known, found = _survey(search)
     trials = _choose(search, known, found)
-    search.started = search.log.seconds  # what follows shares the time that is left
     kept = _round(search, 1, trials, FIRST_ROUND, SURVIVORS)
     kept = _round(search, 2, kept, SECOND_ROUND, len(kept))
     final = _train(search, kept)
@@ -153,8 +152,26 @@ def _choose(search: State, known: Sequence[Entrant], found: Sequence[Cost]) -> l
         trials = choose_trials(known, found, search.budget, images)
     if not trials:
         raise NothingFits(nothing_fits(found, search.budget))
+    pace = _pace(search, trials[0])
+    trials = choose_trials(known, found, search.budget, images, pace)
     search.decide("choose", lambda: {"trials": [_plain(trial) for trial in trials]})
     return trials
+
+
+def _pace(search: State, trial: Trial) -> Pace:
+    """How fast networks learn here, by the most promising one; and what time is left for it."""
+    entrant = trial.entrant
+
+    def work() -> Numbers:
+        seconds, steps = search.trainer.time_epoch(entrant.model, trial.imgsz, entrant.pretrained)
+        images = {split: len(own) for split, own in search.dataset.splits.items()}
+        files = files_seconds(seconds, images["train"], images["val"] + images["test"])
+        return {"trial": trial.name, "epoch_seconds": seconds, "steps": steps, "files": files}
+
+    seen = search.decide("pace", work)
+    search.started, search.files = search.log.seconds(BEFORE_TRAINING), seen["files"]
+    macs = macs_at(entrant, trial.imgsz)
+    return Pace(seen["epoch_seconds"], macs, seen["steps"], search.long_minutes())
 
 
 def _round(
@@ -165,7 +182,7 @@ def _round(
     Where there is little time, only the most promising are tried, or none: a training of a few
     seconds tells nothing.
     """
-    fewer = trials[: int(search.minutes(share) / LEAST_TRIAL)]
+    fewer = trials[: search.trials_in(share)]
     if len(fewer) < 2:
         return list(trials[:survivors])
     minutes = search.minutes(share) / len(fewer)
@@ -201,7 +218,7 @@ def _train(search: State, trials: Sequence[Trial]) -> Run:
     root, second = search.folder.final, search.folder.root / "distilled"
 
     def work() -> Numbers:
-        made = _trained(search, best, search.minutes(LONG_TRAINING), root)
+        made = _trained(search, best, search.long_minutes(), root)
         return {"trial": best.name, **outcome(made)}
 
     first = search.decide("train", work)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,11 +11,13 @@ from edgewise.data.dataset import Dataset, Sample, read_dataset
 from edgewise.errors import UsageError
 from edgewise.run_folder import Run
 from edgewise.search.decisions import Numbers
+from edgewise.training.defaults import fit
 from edgewise.training.history import best_epoch, read_history
 from edgewise.training.loop import train
 from edgewise.training.metrics import wilson
 from edgewise.training.recipe import Recipe
-from edgewise.training.trial import TooLittleTime
+from edgewise.training.start import preprocess_of, resolve
+from edgewise.training.trial import TooLittleTime, epoch_seconds
 
 FEWEST = 10  # images of a class in a trial on a part of the data
 
@@ -55,16 +58,7 @@ class Trainer:
         """
         if Run.is_run(root):
             return train(Recipe.read(Run(root).recipe), root, resume=True)
-        recipe = Recipe(
-            data=str(self.dataset.root),
-            model=model,
-            imgsz=imgsz,
-            minutes=minutes,
-            seed=self.seed,
-            device=self.device,
-            workers=self.workers,
-            **{**dict(self.settings), **settings},  # type: ignore[arg-type]
-        )
+        recipe = self._recipe(model, imgsz, minutes=minutes, **settings)
         images = self.dataset
         while True:
             try:
@@ -74,6 +68,27 @@ class Trainer:
                 if smaller is None:
                     raise
                 images = smaller
+
+    def time_epoch(self, model: str, imgsz: int, pretrained: bool) -> tuple[float, int]:
+        """Seconds that an epoch with its validation would take, and the steps in it.
+
+        Raises:
+            EdgewiseError: pretrained weights can't be downloaded.
+        """
+        recipe = fit(resolve(self._recipe(model, imgsz, pretrained=pretrained)), self.dataset)
+        seconds = epoch_seconds(recipe, preprocess_of(recipe), self.dataset)
+        return seconds, math.ceil(len(self.dataset.splits["train"]) / recipe.batch)
+
+    def _recipe(self, model: str, imgsz: int, **settings: object) -> Recipe:
+        return Recipe(
+            data=str(self.dataset.root),
+            model=model,
+            imgsz=imgsz,
+            seed=self.seed,
+            device=self.device,
+            workers=self.workers,
+            **{**dict(self.settings), **settings},  # type: ignore[arg-type]
+        )
 
 
 def outcome(run: Run) -> Numbers:

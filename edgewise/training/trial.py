@@ -243,6 +243,21 @@ def plan_epochs(
         TooLittleTime: not even one does.
     """
     assert recipe.minutes is not None
+    seconds = epoch_seconds(recipe, preprocess, dataset, cache)
+    epochs = int(SPARE * 60 * recipe.minutes / seconds)
+    if epochs < 1:
+        raise TooLittleTime(
+            f"one epoch takes about {seconds / 60:.1f} minutes here, more than the "
+            f"{recipe.minutes:.3g} given. Give more --time, or use a smaller --model or --imgsz."
+        )
+    print(f"{epochs:,} epochs of about {seconds:.1f} s fit into {recipe.minutes:.3g} minutes")
+    return epochs
+
+
+def epoch_seconds(
+    recipe: Recipe, preprocess: Preprocess, dataset: Dataset, cache: ImageCache | None = None
+) -> float:
+    """How long an epoch in which everything learns takes with its validation, by some steps."""
     learner = _learner(recipe, preprocess, dataset)
     epoch = range(recipe.head_epochs, recipe.head_epochs + 1)
     batches = _batches(recipe, preprocess, dataset, cache, epoch)
@@ -257,15 +272,7 @@ def plan_epochs(
     warm = min(WARM_STEPS, len(times) - 2)
     step = (times[-1] - times[warm]) / (len(times) - 1 - warm)
     start = times[warm] - warm * step  # of the processes that decode, mostly
-    seconds = start + step * len(batches) + _validation_seconds(recipe, learner, dataset)
-    epochs = int(SPARE * 60 * recipe.minutes / seconds)
-    if epochs < 1:
-        raise TooLittleTime(
-            f"one epoch takes about {seconds / 60:.1f} minutes here, more than the "
-            f"{recipe.minutes:.3g} given. Give more --time, or use a smaller --model or --imgsz."
-        )
-    print(f"{epochs:,} epochs of about {seconds:.1f} s fit into {recipe.minutes:.3g} minutes")
-    return epochs
+    return start + step * len(batches) + _validation_seconds(recipe, learner, dataset)
 
 
 def _validation_seconds(recipe: Recipe, learner: Learner, dataset: Dataset) -> float:

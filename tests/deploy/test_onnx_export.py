@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,31 @@ def test_every_kind_of_network_gives_pytorchs_answers(name: str, tmp_path: Path)
     shapes = [n.input[0] for n in onnx.load(path).graph.node if n.op_type == "Shape"]
     allowed = {"Shape"} if "hybrid" in name and len(shapes) == 2 else set()
     assert operators & PER_IMAGE <= allowed, "padding and shapes are fixed at the export"
+
+
+def test_a_model_that_was_changed_is_traced_anew(tmp_path: Path) -> None:
+    """The graph made last is remembered: of these weights, this size and these labels only."""
+    model, path = small_model("mobilenet_v3_small", tuple("abc"), size=32), tmp_path / "model.onnx"
+    pixels = np.array(picture(0, 32, 32))[None]
+    seen = []
+    for _ in range(2):
+        write(Job(model, "fp32", path))
+        with torch.inference_mode():
+            expected = Classifier(model).eval()(torch.from_numpy(pixels)).numpy()
+        assert np.abs(run_onnx(path, pixels) - expected).max() < TOLERANCE
+        seen.append(path.read_bytes())
+        with torch.no_grad():
+            model.network.head.classifier.bias[0] += 1
+    assert seen[0] != seen[1]
+    with torch.no_grad():
+        model.network.head.classifier.bias[0] -= 2
+    larger = replace(model, preprocess=replace(model.preprocess, size=40))
+    for other, size in ((model, 32), (larger, 40), (replace(model, labels=tuple("xyz")), 32)):
+        write(Job(other, "fp32", path))
+        proto = onnx.load(path)
+        assert proto.graph.input[0].type.tensor_type.shape.dim[1].dim_value == size
+        labels = {entry.key: entry.value for entry in proto.metadata_props}["labels"]
+        assert json.loads(labels) == list(other.labels)
 
 
 def test_what_other_tools_see(exported: Run) -> None:

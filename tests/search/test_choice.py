@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from edgewise.search.budget import Budget, Spent
 from edgewise.search.choice import Trial, choose_trials
 from edgewise.search.entrants import Entrant
+from edgewise.search.pace import LOST_PER_HALVING, Pace
 from edgewise.search.survey import Candidate, Cost, worthwhile
 
 BUDGET = Budget.parse("latency=5ms")
@@ -46,6 +51,19 @@ def test_one_a_little_above_if_it_promises_more() -> None:
     assert [trial.above for trial in trials] == [True, False]
     worse = [entrant("a", 70), entrant("b", 69), entrant("c", 68), entrant("d", 90)]
     assert names(choose_trials(worse, costs, BUDGET, 1000)) == ["a-128"]
+
+
+def test_with_little_time_one_that_learns_faster() -> None:
+    """At 128 px a step lasts four times as long as at 64; 25 steps lose two halvings of 100."""
+    costs = [cost("a", 64, 1), cost("a", 128, 4)]
+    one = replace(entrant("a", 70), macs=224**2 * 1000)
+    pace = Pace(epoch_seconds=60.0, macs=64**2 * 1000, steps=100, minutes=1.0)
+    assert pace.steps_of(one, 64) == pytest.approx(100)
+    assert pace.steps_of(one, 128) == pytest.approx(25)
+    assert pace.points_lost(one, 64) == 0
+    assert pace.points_lost(one, 128) == pytest.approx(2 * LOST_PER_HALVING)
+    assert names(choose_trials([one], costs, BUDGET, 1000, pace)) == ["a-64"]
+    assert names(choose_trials([one], costs, BUDGET, 1000, replace(pace, minutes=4.0))) == ["a-128"]
 
 
 def test_from_scratch_comes_last_whatever_it_promises() -> None:

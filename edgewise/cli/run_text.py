@@ -49,10 +49,7 @@ def _drift(step: str, numbers: Numbers) -> str:
 
 
 def _pace(step: str, numbers: Numbers) -> str:
-    return (
-        f"training: an epoch of {numbers['trial']} takes {numbers['epoch_seconds']:.1f} s; "
-        f"{numbers['files']:.0f} s are set aside for writing and checking files"
-    )
+    return f"training: an epoch of {numbers['trial']} takes {numbers['epoch_seconds']:.1f} s"
 
 
 def _choose(step: str, numbers: Numbers) -> str:

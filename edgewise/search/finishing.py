@@ -14,8 +14,9 @@ from edgewise.search.choice import Trial
 from edgewise.search.decisions import Numbers
 from edgewise.search.device import TimedFile
 from edgewise.search.entrants import SIZES
+from edgewise.search.pace import LOWERING, NARROWING
 from edgewise.search.shipping import SECONDS, accuracy_on, best_file, costs, ship
-from edgewise.search.state import LOWERING, NARROWING, State
+from edgewise.search.state import State
 from edgewise.search.trials import outcome
 from edgewise.training.loop import train
 from edgewise.training.recipe import Recipe
@@ -46,7 +47,7 @@ def _lowered(search: State, run: Run, imgsz: int) -> Run:
     root = search.folder.shrunk / f"{imgsz}"
 
     def go_on() -> Numbers:
-        return search.go_on(run, imgsz, search.minutes(LOWERING), root)
+        return search.go_on(run, imgsz, search.left * LOWERING, root)
 
     search.decide(f"lower: {imgsz} px", go_on)
     return Run(root)
@@ -79,7 +80,7 @@ def narrowed_files(search: State, trials: Sequence[Trial], final: Run) -> list[N
     folder = search.folder.shrunk / "netadapt"
 
     def work() -> Numbers:
-        return narrow(original, way, search.budget, folder, search.minutes(NARROWING))
+        return narrow(original, way, search.budget, folder, search.left * NARROWING)
 
     steps = search.decide("narrow", work)
     if not steps["fits"]:

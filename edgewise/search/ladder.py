@@ -30,16 +30,17 @@ from edgewise.search.decisions import Numbers
 from edgewise.search.device import open_device
 from edgewise.search.entrants import Entrant, entrants
 from edgewise.search.finishing import files_of, narrowed_files, tested
-from edgewise.search.pace import Pace, files_seconds, macs_at
-from edgewise.search.request import Request, SearchFolder
-from edgewise.search.state import (
-    BEFORE_TRAINING,
+from edgewise.search.pace import (
     DISTILLING,
     FIRST_ROUND,
     SECOND_ROUND,
-    State,
-    Watch,
+    Pace,
+    long_share,
+    macs_at,
+    trials_in,
 )
+from edgewise.search.request import Request, SearchFolder
+from edgewise.search.state import BEFORE_TRAINING, State, Watch
 from edgewise.search.survey import Candidate, Cost, Survey, drifted, open_store, survey
 from edgewise.search.trials import outcome
 from edgewise.training.interrupt import Stopped
@@ -154,7 +155,11 @@ def _choose(search: State, known: Sequence[Entrant], found: Sequence[Cost]) -> l
         raise NothingFits(nothing_fits(found, search.budget))
     pace = _pace(search, trials[0])
     trials = choose_trials(known, found, search.budget, images, pace)
-    search.decide("choose", lambda: {"trials": [_plain(trial) for trial in trials]})
+    likely = next((trial for trial in trials if not trial.above), trials[0])
+    search.files = 60 * pace.files_minutes(likely.entrant, likely.imgsz)
+    search.decide(
+        "choose", lambda: {"trials": [_plain(trial) for trial in trials], "files": search.files}
+    )
     return trials
 
 
@@ -164,14 +169,19 @@ def _pace(search: State, trial: Trial) -> Pace:
 
     def work() -> Numbers:
         seconds, steps = search.trainer.time_epoch(entrant.model, trial.imgsz, entrant.pretrained)
-        images = {split: len(own) for split, own in search.dataset.splits.items()}
-        files = files_seconds(seconds, images["train"], images["val"] + images["test"])
-        return {"trial": trial.name, "epoch_seconds": seconds, "steps": steps, "files": files}
+        return {"trial": trial.name, "epoch_seconds": seconds, "steps": steps}
 
     seen = search.decide("pace", work)
-    search.started, search.files = search.log.seconds(BEFORE_TRAINING), seen["files"]
-    macs = macs_at(entrant, trial.imgsz)
-    return Pace(seen["epoch_seconds"], macs, seen["steps"], search.long_minutes())
+    search.started = search.log.seconds(BEFORE_TRAINING)
+    images = {split: len(own) for split, own in search.dataset.splits.items()}
+    return Pace(
+        seen["epoch_seconds"],
+        macs_at(entrant, trial.imgsz),
+        seen["steps"],
+        images["train"],
+        images["val"] + images["test"],
+        search.request.minutes - search.started / 60,
+    )
 
 
 def _round(
@@ -182,10 +192,10 @@ def _round(
     Where there is little time, only the most promising are tried, or none: a training of a few
     seconds tells nothing.
     """
-    fewer = trials[: search.trials_in(share)]
+    fewer = trials[: trials_in(search.left, share)]
     if len(fewer) < 2:
         return list(trials[:survivors])
-    minutes = search.minutes(share) / len(fewer)
+    minutes = search.left * share / len(fewer)
     scores = {}
     for trial in fewer:
         root = search.folder.trials / f"{number}-{trial.name}"
@@ -218,7 +228,7 @@ def _train(search: State, trials: Sequence[Trial]) -> Run:
     root, second = search.folder.final, search.folder.root / "distilled"
 
     def work() -> Numbers:
-        made = _trained(search, best, search.long_minutes(), root)
+        made = _trained(search, best, search.left * long_share(search.left), root)
         return {"trial": best.name, **outcome(made)}
 
     first = search.decide("train", work)
@@ -229,7 +239,7 @@ def _train(search: State, trials: Sequence[Trial]) -> Run:
     known, teacher = max(better, key=lambda pair: pair[0]["score"])
 
     def distil() -> Numbers:
-        minutes = search.minutes(DISTILLING)
+        minutes = search.left * DISTILLING
         made = search.go_on(Run(root), best.imgsz, minutes, second, teacher=known["run"])
         return {"teacher": teacher.name, **made}
 

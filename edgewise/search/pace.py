@@ -1,4 +1,6 @@
-"""How far a training gets in the time that there is, and what too short a one costs."""
+"""How the time of a search is shared, how far a training gets in its part, and what too short a
+one costs.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,17 @@ from dataclasses import dataclass
 
 from edgewise.search.entrants import SIZES, Entrant
 
+# Parts of the time that is left after measuring and without the files', for each rung.
+FIRST_ROUND, SECOND_ROUND, LONG_TRAINING = 0.12, 0.18, 0.3
+DISTILLING, LOWERING, NARROWING = 0.08, 0.12, 0.12
+LEAST_TRIAL = 0.3  # minutes of a short training
+LEAST_LONG = 0.1  # of the long one
+
 # Measured with pretrained weights, 128 px and 300 pictures, 10 to 160 steps; docs/run.md has the
 # table.
 ENOUGH_STEPS = 100
 LOST_PER_HALVING = 12.0  # points of accuracy
+
 # Of exporting, calibrating, verifying and timing the files of a run, beside what goes with images.
 FILES_SECONDS = 30.0
 FILES_IMAGES = 700  # as many as could be trained on in the rest of that time
@@ -21,50 +30,71 @@ AS_LONG = 4  # times an image that is only looked at could be trained on in its 
 class Pace:
     """The speed of training, by that of one network.
 
+    Others are taken to be slower by their multiplications. For five networks on a CPU that is right
+    within a factor of 1.6, or 8 points of accuracy; it has to tell a few steps from many.
+
     Attributes:
         epoch_seconds: of one epoch of it, validation included.
         macs: of one image in it.
         steps: of the optimiser in an epoch.
-        minutes: that the longest training may take.
+        trained: images in an epoch.
+        tested: images that the files are tested on.
+        minutes: that are left for training and files.
     """
 
     epoch_seconds: float
     macs: float
     steps: int
+    trained: int
+    tested: int
     minutes: float
 
     def points_lost(self, entrant: Entrant, imgsz: int) -> float:
         """Points of accuracy that a network loses because its training ends too early.
 
-        A step is taken to last as long as its multiplications say. For eight networks on a CPU
-        that is right within a factor of 1.5, or 8 points; it has to tell a few steps from many.
-
         Args:
             entrant: the network.
             imgsz: height and width of its input.
         """
-        steps = self.steps_of(entrant, imgsz)
+        steps = max(1.0, self.steps_of(entrant, imgsz))
         return LOST_PER_HALVING * max(0.0, math.log2(ENOUGH_STEPS / steps))
 
     def steps_of(self, entrant: Entrant, imgsz: int) -> float:
-        """Of the optimiser, in the longest training."""
-        seconds = self.epoch_seconds * macs_at(entrant, imgsz) / self.macs
-        return self.steps * 60 * self.minutes / seconds
+        """Of the optimiser, in the long training; 0 if the files leave no time for it."""
+        minutes = max(0.0, self.minutes - self.files_minutes(entrant, imgsz))
+        return self.steps * 60 * minutes * long_share(minutes) / self._epoch(entrant, imgsz)
 
+    def files_minutes(self, entrant: Entrant, imgsz: int) -> float:
+        """About how long it takes to write, check and time a network's files.
 
-def files_seconds(epoch_seconds: float, trained: int, tested: int) -> float:
-    """About how long it takes to write, check and time a network's files.
+        Measured for two networks at 64 to 192 px on two cores: 33 to 53 s.
+        """
+        images = FILES_IMAGES + self.tested / AS_LONG
+        return (FILES_SECONDS + images * self._epoch(entrant, imgsz) / self.trained) / 60
 
-    Measured for two networks at 64 to 192 px on two cores: 33 to 53 s.
-
-    Args:
-        epoch_seconds: of training it.
-        trained: images in an epoch.
-        tested: images that its files are tested on.
-    """
-    return FILES_SECONDS + (FILES_IMAGES + tested / AS_LONG) * epoch_seconds / trained
+    def _epoch(self, entrant: Entrant, imgsz: int) -> float:
+        return self.epoch_seconds * macs_at(entrant, imgsz) / self.macs
 
 
 def macs_at(entrant: Entrant, imgsz: int) -> float:
     """Of one image; they grow with its area."""
     return entrant.macs * (imgsz / SIZES[-1]) ** 2
+
+
+def trials_in(minutes: float, share: float) -> int:
+    """How many short trainings a part of the time is for; a single one tells nothing."""
+    number = int(minutes * share / LEAST_TRIAL)
+    return number if number > 1 else 0
+
+
+def long_share(minutes: float) -> float:
+    """The long training's part of the time, with those of what there is no time for.
+
+    Without rounds there is no better network to learn from, or to be narrowed.
+    """
+    share = LONG_TRAINING
+    if not trials_in(minutes, FIRST_ROUND):
+        share += FIRST_ROUND
+    if not trials_in(minutes, SECOND_ROUND):
+        share += SECOND_ROUND + DISTILLING + NARROWING
+    return share

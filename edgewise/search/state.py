@@ -13,16 +13,12 @@ from edgewise.run_folder import Run
 from edgewise.search.budget import Budget
 from edgewise.search.decisions import Decisions, Numbers
 from edgewise.search.device import Device, DeviceFacts
+from edgewise.search.pace import LEAST_LONG, LONG_TRAINING, long_share
 from edgewise.search.request import Request, SearchFolder
 from edgewise.search.survey import READERS
 from edgewise.search.trials import Trainer, outcome, with_test
 
-# Parts of the time that is left after the survey and without the files', for each rung.
-FIRST_ROUND, SECOND_ROUND, LONG_TRAINING = 0.12, 0.18, 0.3
-DISTILLING, LOWERING, NARROWING = 0.08, 0.12, 0.12
-LEAST_MINUTES = 0.1  # of the long training
 BEFORE_TRAINING = ("device", "doctor", "survey", "drift", "pace")
-LEAST_TRIAL = 0.3  # minutes of a short training
 
 
 @dataclass(frozen=True)
@@ -86,40 +82,24 @@ class State:
         self.watch.decided(step, numbers)
         return numbers
 
-    def minutes(self, share: float) -> float:
-        """A part of the time that was left for training after the survey.
+    @property
+    def left(self) -> float:
+        """Minutes that were left for training after measuring, without those of the files.
 
         Raises:
             UsageError: there is too little of it to train anything.
         """
         gone = (self.started + self.files) / 60
         left = self.request.minutes - gone
-        if left * LONG_TRAINING < LEAST_MINUTES:
-            least = math.ceil(gone + LEAST_MINUTES / LONG_TRAINING)
+        if left * long_share(left) < LEAST_LONG:
+            least = math.ceil(gone + LEAST_LONG / LONG_TRAINING)
             raise UsageError(
                 f"{self.request.minutes:g} minutes are too short to train anything: measuring took "
                 f"{self.started / 60:.1f} of them, and writing and checking the files takes about "
                 f"{self.files / 60:.1f}. Give at least --time {least}m under another --name; what "
                 "was measured is kept, and is not measured again."
             )
-        return left * share
-
-    def trials_in(self, share: float) -> int:
-        """How many short trainings a part of the time is for; a single one tells nothing."""
-        number = int(self.minutes(share) / LEAST_TRIAL)
-        return number if number > 1 else 0
-
-    def long_minutes(self) -> float:
-        """Of the long training: its own part of the time, and those of what is left out.
-
-        Without rounds there is no better network to learn from, or to be narrowed.
-        """
-        share = LONG_TRAINING
-        if not self.trials_in(FIRST_ROUND):
-            share += FIRST_ROUND
-        if not self.trials_in(SECOND_ROUND):
-            share += SECOND_ROUND + DISTILLING + NARROWING
-        return self.minutes(share)
+        return left
 
     def go_on(
         self, made: Run, imgsz: int, minutes: float, root: Path, **settings: object

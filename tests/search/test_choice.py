@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import log2
 
 import pytest
 
@@ -54,16 +55,20 @@ def test_one_a_little_above_if_it_promises_more() -> None:
 
 
 def test_with_little_time_one_that_learns_faster() -> None:
-    """At 128 px a step lasts four times as long as at 64; 25 steps lose two halvings of 100."""
+    """At 128 px an epoch lasts four times as long as at 64, and so does what files take of it."""
     costs = [cost("a", 64, 1), cost("a", 128, 4)]
     one = replace(entrant("a", 70), macs=224**2 * 1000)
-    pace = Pace(epoch_seconds=60.0, macs=64**2 * 1000, steps=100, minutes=1.0)
-    assert pace.steps_of(one, 64) == pytest.approx(100)
-    assert pace.steps_of(one, 128) == pytest.approx(25)
+    pace = Pace(6.0, 64**2 * 1000, steps=10, trained=700, tested=0, minutes=2.6)
+    assert pace.files_minutes(one, 64) == pytest.approx((30 + 6) / 60)
+    assert pace.files_minutes(one, 128) == pytest.approx((30 + 24) / 60)
+    # 2 and 1.7 minutes are left; rounds have no time, so 0.8 of it are for the training.
+    assert pace.steps_of(one, 64) == pytest.approx(10 * 0.8 * 120 / 6)
+    assert pace.steps_of(one, 128) == pytest.approx(10 * 0.8 * 102 / 24)
     assert pace.points_lost(one, 64) == 0
-    assert pace.points_lost(one, 128) == pytest.approx(2 * LOST_PER_HALVING)
+    assert pace.points_lost(one, 128) == pytest.approx(LOST_PER_HALVING * log2(100 / 34))
     assert names(choose_trials([one], costs, BUDGET, 1000, pace)) == ["a-64"]
-    assert names(choose_trials([one], costs, BUDGET, 1000, replace(pace, minutes=4.0))) == ["a-128"]
+    assert names(choose_trials([one], costs, BUDGET, 1000, replace(pace, minutes=20))) == ["a-128"]
+    assert replace(pace, minutes=0.1).steps_of(one, 64) == 0
 
 
 def test_from_scratch_comes_last_whatever_it_promises() -> None:

@@ -42,7 +42,7 @@ def numbers(folder: SearchFolder, root: Path) -> dict[str, Any]:
     """The decisions without their times, and with the search's folder taken out of paths."""
     text = json.dumps(Decisions(folder.decisions).made).replace(str(root), "ROOT")
     made = json.loads(text)
-    made["pace"].pop("files", None)  # how long they should take
+    made["choose"].pop("files")  # how long they should take
     return {s: {k: v for k, v in own.items() if k not in OWN} for s, own in made.items()}
 
 

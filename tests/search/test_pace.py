@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from statistics import mean
 
 import pytest
 
 from edgewise.search.entrants import Entrant
-from edgewise.search.pace import ENOUGH_STEPS, Pace, files_seconds
+from edgewise.search.pace import (
+    DISTILLING,
+    ENOUGH_STEPS,
+    FIRST_ROUND,
+    LOWERING,
+    NARROWING,
+    SECOND_ROUND,
+    Pace,
+    long_share,
+    trials_in,
+)
+
+ONE = Entrant("one", 70.0, 224, 1_000, pretrained=True)
 
 # Test accuracy in percent after so many steps: docs/run.md, "What too little time costs".
 MEASURED = {
@@ -17,16 +30,30 @@ MEASURED = {
 }
 
 
+def pace_of(steps: int) -> Pace:
+    """One that leaves time for so many steps of a network of 1,000 MACs."""
+    pace = Pace(60.0, 1_000, steps=1, trained=700, tested=0, minutes=60.0)
+    return replace(pace, epoch_seconds=60.0 * pace.steps_of(ONE, 224) / steps)
+
+
 def test_points_lost_are_those_that_were_measured() -> None:
-    one = Entrant("one", 70.0, 224, 1_000, pretrained=True)
     for steps in (10, 20, 40, 80):
-        pace = Pace(epoch_seconds=60.0, macs=1_000, steps=steps, minutes=1.0)
         lost = mean(max(seen.values()) - seen[steps] for seen in MEASURED.values())
-        assert pace.points_lost(one, 224) == pytest.approx(lost, abs=6), steps
-    assert Pace(60.0, 1_000, ENOUGH_STEPS, 1.0).points_lost(one, 224) == 0
+        assert pace_of(steps).points_lost(ONE, 224) == pytest.approx(lost, abs=6), steps
+    assert pace_of(ENOUGH_STEPS + 1).points_lost(ONE, 224) == 0
 
 
 @pytest.mark.parametrize(("epoch_seconds", "took"), [(2.47, 34.7), (10.6, 53.4), (6.75, 33.5)])
 def test_files_take_about_as_long_as_was_measured(epoch_seconds: float, took: float) -> None:
     """EfficientNet-Lite0 at 64 and 192 px, MobileNetV2 at 128; the test of 60 images included."""
-    assert files_seconds(epoch_seconds, 300, 60) == pytest.approx(took, rel=0.5)
+    pace = Pace(epoch_seconds, ONE.macs, steps=10, trained=300, tested=60, minutes=3.0)
+    assert 60 * pace.files_minutes(ONE, 224) == pytest.approx(took, rel=0.5)
+
+
+def test_all_of_the_time_is_shared() -> None:
+    """Long or short: with what smaller images may need there is a little left, and no more."""
+    for minutes in (1.0, 4.0, 6.0, 60.0):
+        rounds = [share for share in (FIRST_ROUND, SECOND_ROUND) if trials_in(minutes, share)]
+        helped = DISTILLING + NARROWING if SECOND_ROUND in rounds else 0
+        assert 0.9 < sum(rounds) + long_share(minutes) + helped + LOWERING < 1, minutes
+    assert [trials_in(minutes, FIRST_ROUND) for minutes in (1, 4, 5.1, 60)] == [0, 0, 2, 24]

@@ -6,7 +6,11 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 T = TypeVar("T")
 SECONDS_BETWEEN_LINES = 10.0
@@ -37,6 +41,14 @@ class _Plain:
             )
 
 
+@cache
+def terminal() -> Console:
+    """Standard error, on which bars and tables must take turns."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
 @contextmanager
 def bar(what: str, total: int) -> Iterator[Bar]:
     """A progress bar over `total` steps, gone when the block ends.
@@ -46,7 +58,6 @@ def bar(what: str, total: int) -> Iterator[Bar]:
     if not sys.stderr.isatty():
         yield _Plain(what, total)
         return
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -62,7 +73,7 @@ def bar(what: str, total: int) -> Iterator[Bar]:
         TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=terminal(), transient=True) as progress:
         task = progress.add_task(what, total=total, note="")
 
         class _Rich:

@@ -134,13 +134,17 @@ def _stored(root: Path) -> Request:
 
 
 def _search(request: Request, root: Path) -> None:
+    from edgewise.cli.run_table import LiveTable
     from edgewise.cli.run_text import told
     from edgewise.search.ladder import NothingFits, run
     from edgewise.search.request import SearchFolder
     from edgewise.search.state import Watch
     from edgewise.training.interrupt import Stopped
 
+    table = LiveTable(request, SearchFolder(root))
+
     def decided(step: str, numbers: Numbers) -> None:
+        table.decided(step, numbers)
         if text := told(step, numbers):
             click.echo(text)
 
@@ -149,7 +153,8 @@ def _search(request: Request, root: Path) -> None:
 
     click.echo(f"searching in {root}")
     try:
-        made = run(request, root, Watch(tell, decided))
+        with table:
+            made = run(request, root, Watch(tell, decided, table.measured))
     except Stopped as stop:
         click.echo(str(stop), err=True)
         sys.exit(stop.exit_status)

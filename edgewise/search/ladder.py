@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from edgewise.data.doctor import examine
@@ -130,7 +131,8 @@ def _survey(search: State) -> tuple[tuple[Entrant, ...], list[Cost]]:
     def measure() -> Numbers:
         some = entrants(request.models)
         work = Survey(search.device, search.facts, classes, open_store())
-        found = survey(some, request.precisions, search.budget, work)
+        seen = partial(search.watch.measured, some)
+        found = survey(some, request.precisions, search.budget, work, seen)
         return {
             "entrants": [asdict(entrant) for entrant in some],
             "costs": [asdict(cost) for cost in found],

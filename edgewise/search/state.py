@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +13,10 @@ from edgewise.run_folder import Run
 from edgewise.search.budget import Budget
 from edgewise.search.decisions import Decisions, Numbers
 from edgewise.search.device import Device, DeviceFacts
+from edgewise.search.entrants import Entrant
 from edgewise.search.pace import LEAST_LONG, LONG_TRAINING, long_share
 from edgewise.search.request import Request, SearchFolder
-from edgewise.search.survey import READERS
+from edgewise.search.survey import READERS, Cost
 from edgewise.search.trials import Trainer, outcome, with_test
 
 BEFORE_TRAINING = ("device", "doctor", "survey", "drift", "pace")
@@ -28,10 +29,13 @@ class Watch:
     Attributes:
         tell: called with a few words on what is at work.
         decided: called with each decision's step and numbers, old ones first on resume.
+        measured: called with all networks that take part and what one of them costs, as soon as
+            that is measured.
     """
 
     tell: Callable[[str], None] = lambda what: None
     decided: Callable[[str, Numbers], None] = lambda step, numbers: None
+    measured: Callable[[Sequence[Entrant], Sequence[Cost]], None] = lambda entrants, costs: None
 
 
 class State:

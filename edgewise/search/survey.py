@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -174,7 +174,11 @@ def open_store() -> Store:
 
 
 def survey(
-    entrants: Sequence[Entrant], precisions: Sequence[str], budget: Budget, work: Survey
+    entrants: Sequence[Entrant],
+    precisions: Sequence[str],
+    budget: Budget,
+    work: Survey,
+    on_costs: Callable[[Sequence[Cost]], None] = lambda costs: None,
 ) -> list[Cost]:
     """The costs that the choice is made by: of each network at the sizes around the budget.
 
@@ -187,6 +191,7 @@ def survey(
         precisions: of each.
         budget: that is to be met.
         work: what measures.
+        on_costs: called with what a network costs at a size, as soon as that is measured.
 
     Returns:
         What was measured, in the order of the entrants, sizes rising.
@@ -196,7 +201,9 @@ def survey(
     for entrant in entrants:
 
         def at(imgsz: int, model: str = entrant.model) -> list[Cost]:
-            return work.costs(Candidate(model, imgsz, p, r) for p in precisions for r in runtimes)
+            costs = work.costs(Candidate(model, imgsz, p, r) for p in precisions for r in runtimes)
+            on_costs(costs)
+            return costs
 
         ends = at(SIZES[0])
         if hopeless(ends, budget):

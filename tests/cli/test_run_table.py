@@ -1,0 +1,111 @@
+"""The table of a search at work, step by step, and on a terminal with a bar beneath it."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from made_search import ROUND_1, ROUND_2, SIZES, all_decisions
+from rich.console import Console
+
+from edgewise.cli import run_table
+from edgewise.cli.run_table import MOST_ROWS, LiveTable
+from edgewise.progress import bar
+from edgewise.search.entrants import Entrant
+from edgewise.search.ladder import _cost
+from edgewise.search.request import Request, SearchFolder
+
+MADE = all_decisions()
+
+
+def live(tmp_path: Path) -> LiveTable:
+    return LiveTable(Request("photos", "latency=2ms"), SearchFolder(tmp_path))
+
+
+def shown(table: LiveTable) -> list[str]:
+    """Its lines without its heading."""
+    console = Console(file=io.StringIO(), width=120)
+    console.print(table.table())
+    assert isinstance(console.file, io.StringIO)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()][1:]
+
+
+def test_it_fills_and_thins_out(tmp_path: Path) -> None:
+    table = live(tmp_path)
+    assert table.table() == ""
+    table.decided("doctor", MADE["doctor"])
+    entrants = [Entrant(**entrant) for entrant in MADE["survey"]["entrants"]]
+    costs = [_cost(cost) for cost in MADE["survey"]["costs"]]
+    counts = []
+    for at in range(0, len(costs), 4):  # of one network at one size
+        table.measured(entrants, costs[at : at + 4])
+        lines = shown(table)
+        counts.append(len(lines) - 1)
+    measured = len(costs) // 4
+    assert counts[0] == 1
+    assert counts == sorted(counts)
+    table.decided("survey", MADE["survey"])
+    before = shown(table)
+    out = sum("candidate" in line for line in before)
+    assert out == 1
+    table.decided("choose", MADE["choose"])
+    tried = shown(table)
+    assert {line.split()[0] for line in tried[:-1]} == {*ROUND_1, "mobilenet_v3_small-96"}
+    assert tried[-1] == f"{measured - len(ROUND_1) - 1} candidates out"
+    for name, accuracy in ROUND_1.items():
+        table.decided(f"round 1: {name}", MADE[f"round 1: {name}"])
+        (row,) = (line for line in shown(table) if line.startswith(name))
+        assert f"{100 * MADE[f'round 1: {name}']['accuracy']:.1f}%" in row, accuracy
+    table.decided("round 1", MADE["round 1"])
+    assert {line.split()[0] for line in shown(table)[:-1]} == {*ROUND_2}
+    for step in ("train", "files", "test"):
+        table.decided(step, MADE[step])
+    (last, _) = shown(table)
+    assert last.split()[0] == MADE["train"]["trial"]
+    assert "85.5%" in last
+
+
+def test_a_long_one_is_cut(tmp_path: Path) -> None:
+    table = live(tmp_path)
+    table.decided("doctor", MADE["doctor"])
+    survey = MADE["survey"]
+    cheap = [
+        {**cost, "spent": cost["spent"] and {**cost["spent"], "median_ms": 0.1}}
+        for cost in survey["costs"]
+    ]
+    table.decided("survey", {**survey, "costs": cheap})
+    lines = shown(table)
+    assert len(lines) == MOST_ROWS + 1
+    inside = len(SIZES) * len(survey["entrants"])
+    assert lines[-1].startswith(f"and {inside - MOST_ROWS} more")
+
+
+def test_lines_and_bars_go_with_it_on_a_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(screen, "isatty", lambda: True, raising=False)
+    console = Console(file=screen, force_terminal=True, width=120)
+    monkeypatch.setattr("edgewise.progress.terminal", lambda: console)
+    monkeypatch.setattr(run_table, "terminal", lambda: console)
+    monkeypatch.setattr("sys.stderr", screen)
+    monkeypatch.setattr("sys.stdout", screen)
+    with live(tmp_path) as table:
+        table.decided("doctor", MADE["doctor"])
+        table.decided("survey", MADE["survey"])
+        with bar("timing", 2) as steps:
+            steps.advance(note="a note")
+        print("a line")
+    text = screen.getvalue()
+    for words in ("STILL IN", "mobilenet_v2-64", "timing", "a line"):
+        assert words in text
+
+
+def test_without_a_terminal_there_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with live(tmp_path) as table:
+        table.decided("doctor", MADE["doctor"])
+        table.decided("survey", MADE["survey"])
+    assert capsys.readouterr() == ("", "")

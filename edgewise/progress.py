@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SECONDS_BETWEEN_LINES = 10.0
+SECONDS_BETWEEN_DRAWINGS = 0.2
 
 
 class Bar(Protocol):
@@ -77,8 +78,14 @@ def bar(what: str, total: int) -> Iterator[Bar]:
         task = progress.add_task(what, total=total, note="")
 
         class _Rich:
+            drawn = 0.0
+
             def advance(self, steps: int = 1, note: str = "") -> None:
-                progress.update(task, advance=steps, note=note)
+                # Under a table rich does not draw a bar anew by itself.
+                now = time.monotonic()
+                due = now - self.drawn >= SECONDS_BETWEEN_DRAWINGS
+                self.drawn = now if due else self.drawn
+                progress.update(task, advance=steps, note=note, refresh=due)
 
         yield _Rich()
 

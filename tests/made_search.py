@@ -140,7 +140,7 @@ def all_decisions(text: str = "latency=2ms", classes: tuple[str, ...] = ("cat", 
             "costs": [cost(m, s, p, r) for m in NETWORKS for s in SIZES for p, r in WAYS],
         },
         "drift": {"factor": 1.04},
-        "pace": {"trial": "efficientnet_lite4-64", "epoch_seconds": 12.5, "steps": 14},
+        "pace": {"model": "efficientnet_lite4", "epoch_seconds": [4.5, 12.5], "steps": 14},
         "choose": {
             "trials": [
                 *(trial(name, True, budget) for name in ROUND_1),

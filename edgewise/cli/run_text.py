@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgewise.reporting.columns import columns
 from edgewise.reporting.numbers import filesize, percent, plural
+from edgewise.search.pace import TIMED
 
 if TYPE_CHECKING:
     from edgewise.search.decisions import Numbers
@@ -49,7 +50,9 @@ def _drift(step: str, numbers: Numbers) -> str:
 
 
 def _pace(step: str, numbers: Numbers) -> str:
-    return f"training: an epoch of {numbers['trial']} takes {numbers['epoch_seconds']:.1f} s"
+    times = " and ".join(f"{value:.1f}" for value in numbers["epoch_seconds"])
+    sizes = " and ".join(f"{size}" for size in TIMED)
+    return f"training: an epoch of {numbers['model']} takes {times} s at {sizes} px"
 
 
 def _choose(step: str, numbers: Numbers) -> str:

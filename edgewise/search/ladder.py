@@ -35,9 +35,10 @@ from edgewise.search.pace import (
     DISTILLING,
     FIRST_ROUND,
     SECOND_ROUND,
+    TIMED,
     Pace,
     long_share,
-    macs_at,
+    per_epoch,
     trials_in,
 )
 from edgewise.search.request import Request, SearchFolder
@@ -155,7 +156,7 @@ def _choose(search: State, known: Sequence[Entrant], found: Sequence[Cost]) -> l
         trials = choose_trials(known, found, search.budget, images)
     if not trials:
         raise NothingFits(nothing_fits(found, search.budget))
-    pace = _pace(search, trials[0])
+    pace = _pace(search, trials[0].entrant)
     trials = choose_trials(known, found, search.budget, images, pace)
     likely = next((trial for trial in trials if not trial.above), trials[0])
     search.files = 60 * pace.files_minutes(likely.entrant, likely.imgsz)
@@ -165,20 +166,22 @@ def _choose(search: State, known: Sequence[Entrant], found: Sequence[Cost]) -> l
     return trials
 
 
-def _pace(search: State, trial: Trial) -> Pace:
+def _pace(search: State, entrant: Entrant) -> Pace:
     """How fast networks learn here, by the most promising one; and what time is left for it."""
-    entrant = trial.entrant
 
     def work() -> Numbers:
-        seconds, steps = search.trainer.time_epoch(entrant.model, trial.imgsz, entrant.pretrained)
-        return {"trial": trial.name, "epoch_seconds": seconds, "steps": steps}
+        sizes = [search.trainer.time_epoch(entrant.model, s, entrant.pretrained) for s in TIMED]
+        return {
+            "model": entrant.model,
+            "epoch_seconds": [seconds for seconds, _ in sizes],
+            "steps": sizes[0][1],
+        }
 
     seen = search.decide("pace", work)
     search.started = search.log.seconds(BEFORE_TRAINING)
     images = {split: len(own) for split, own in search.dataset.splits.items()}
     return Pace(
-        seen["epoch_seconds"],
-        macs_at(entrant, trial.imgsz),
+        *per_epoch(entrant, dict(zip(TIMED, seen["epoch_seconds"], strict=True))),
         seen["steps"],
         images["train"],
         images["val"] + images["test"],

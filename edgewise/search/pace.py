@@ -5,6 +5,7 @@ one costs.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgewise.search.entrants import SIZES, Entrant
@@ -14,6 +15,7 @@ FIRST_ROUND, SECOND_ROUND, LONG_TRAINING = 0.12, 0.18, 0.3
 DISTILLING, LOWERING, NARROWING = 0.08, 0.12, 0.12
 LEAST_TRIAL = 0.3  # minutes of a short training
 LEAST_LONG = 0.1  # of the long one
+TIMED = (64, 128)  # pixels: two sizes at which steps of a network are timed
 
 # Measured with pretrained weights, 128 px and 300 pictures, 10 to 160 steps; docs/run.md has the
 # table.
@@ -28,22 +30,23 @@ AS_LONG = 4  # times an image that is only looked at could be trained on in its 
 
 @dataclass(frozen=True)
 class Pace:
-    """The speed of training, by that of one network.
+    """The speed of training, by that of one network at two sizes.
 
-    Others are taken to be slower by their multiplications. For five networks on a CPU that is right
-    within a factor of 1.6, or 8 points of accuracy; it has to tell a few steps from many.
+    An epoch takes what is the same for all, and what its network's multiplications take. For five
+    networks on a CPU that is right within a factor of 1.6, or 8 points of accuracy; it has to tell
+    a few steps from many.
 
     Attributes:
-        epoch_seconds: of one epoch of it, validation included.
-        macs: of one image in it.
+        fixed: seconds of an epoch, validation included, that are the same for all networks.
+        seconds_per_mac: of an epoch beyond these, for each multiplication of one image.
         steps: of the optimiser in an epoch.
         trained: images in an epoch.
         tested: images that the files are tested on.
         minutes: that are left for training and files.
     """
 
-    epoch_seconds: float
-    macs: float
+    fixed: float
+    seconds_per_mac: float
     steps: int
     trained: int
     tested: int
@@ -73,7 +76,20 @@ class Pace:
         return (FILES_SECONDS + images * self._epoch(entrant, imgsz) / self.trained) / 60
 
     def _epoch(self, entrant: Entrant, imgsz: int) -> float:
-        return self.epoch_seconds * macs_at(entrant, imgsz) / self.macs
+        return self.fixed + self.seconds_per_mac * macs_at(entrant, imgsz)
+
+
+def per_epoch(entrant: Entrant, seconds: Mapping[int, float]) -> tuple[float, float]:
+    """`Pace`'s fixed and seconds_per_mac, from the epochs of a network at two sizes.
+
+    Args:
+        entrant: the network.
+        seconds: of an epoch, by height and width of the input.
+    """
+    (small, least), (large, most) = sorted(seconds.items())
+    macs = macs_at(entrant, small), macs_at(entrant, large)
+    slope = max(0.0, most - least) / (macs[1] - macs[0])
+    return max(0.0, least - slope * macs[0]), slope
 
 
 def macs_at(entrant: Entrant, imgsz: int) -> float:

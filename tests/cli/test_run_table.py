@@ -98,7 +98,7 @@ def test_lines_and_bars_go_with_it_on_a_terminal(
             steps.advance(note="a note")
         print("a line")
     text = screen.getvalue()
-    for words in ("STILL IN", "mobilenet_v2-64", "timing", "a line"):
+    for words in ("STILL IN", "mobilenet_v2-64", "timing", "1/2", "a note", "a line"):
         assert words in text
 
 

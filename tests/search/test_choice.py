@@ -58,7 +58,7 @@ def test_with_little_time_one_that_learns_faster() -> None:
     """At 128 px an epoch lasts four times as long as at 64, and so does what files take of it."""
     costs = [cost("a", 64, 1), cost("a", 128, 4)]
     one = replace(entrant("a", 70), macs=224**2 * 1000)
-    pace = Pace(6.0, 64**2 * 1000, steps=10, trained=700, tested=0, minutes=2.6)
+    pace = Pace(0.0, 6 / (64**2 * 1000), steps=10, trained=700, tested=0, minutes=2.6)
     assert pace.files_minutes(one, 64) == pytest.approx((30 + 6) / 60)
     assert pace.files_minutes(one, 128) == pytest.approx((30 + 24) / 60)
     # 2 and 1.7 minutes are left; rounds have no time, so 0.8 of it are for the training.

@@ -17,6 +17,8 @@ from edgewise.search.pace import (
     SECOND_ROUND,
     Pace,
     long_share,
+    macs_at,
+    per_epoch,
     trials_in,
 )
 
@@ -32,8 +34,8 @@ MEASURED = {
 
 def pace_of(steps: int) -> Pace:
     """One that leaves time for so many steps of a network of 1,000 MACs."""
-    pace = Pace(60.0, 1_000, steps=1, trained=700, tested=0, minutes=60.0)
-    return replace(pace, epoch_seconds=60.0 * pace.steps_of(ONE, 224) / steps)
+    pace = Pace(0.0, 0.06, steps=1, trained=700, tested=0, minutes=60.0)
+    return replace(pace, seconds_per_mac=0.06 * pace.steps_of(ONE, 224) / steps)
 
 
 def test_points_lost_are_those_that_were_measured() -> None:
@@ -43,10 +45,22 @@ def test_points_lost_are_those_that_were_measured() -> None:
     assert pace_of(ENOUGH_STEPS + 1).points_lost(ONE, 224) == 0
 
 
+def test_epochs_are_those_that_were_measured() -> None:
+    """EfficientNet-Lite0 at 64 and at 192 px: 2.47 and 10.6 s; MobileNetV2 at 128 px: 6.75 s."""
+    lite0 = Entrant("efficientnet_lite0", 75.0, 224, 385_000_000, pretrained=True)
+    v2 = Entrant("mobilenet_v2", 72.0, 224, 300_000_000, pretrained=True)
+    fixed, slope = per_epoch(lite0, {64: 2.47, 192: 10.6})
+    assert 1 < fixed < 2.47
+    assert fixed + slope * macs_at(lite0, 192) == pytest.approx(10.6)
+    assert fixed + slope * macs_at(lite0, 64) == pytest.approx(2.47)
+    assert fixed + slope * macs_at(v2, 128) == pytest.approx(6.75, rel=0.4)
+    assert per_epoch(lite0, {64: 3.0, 128: 2.9}) == (3.0, 0.0)  # as bound by something else
+
+
 @pytest.mark.parametrize(("epoch_seconds", "took"), [(2.47, 34.7), (10.6, 53.4), (6.75, 33.5)])
 def test_files_take_about_as_long_as_was_measured(epoch_seconds: float, took: float) -> None:
     """EfficientNet-Lite0 at 64 and 192 px, MobileNetV2 at 128; the test of 60 images included."""
-    pace = Pace(epoch_seconds, ONE.macs, steps=10, trained=300, tested=60, minutes=3.0)
+    pace = Pace(epoch_seconds, 0.0, steps=10, trained=300, tested=60, minutes=3.0)
     assert 60 * pace.files_minutes(ONE, 224) == pytest.approx(took, rel=0.5)
 
 

@@ -139,7 +139,7 @@ def all_decisions(text: str = "latency=2ms", classes: tuple[str, ...] = ("cat", 
             ],
             "costs": [cost(m, s, p, r) for m in NETWORKS for s in SIZES for p, r in WAYS],
         },
-        "drift": {"factor": 1.04},
+        "drift": {"factor": 1.0},
         "pace": {"model": "efficientnet_lite4", "epoch_seconds": [4.5, 12.5], "steps": 14},
         "choose": {
             "trials": [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from edgewise.progress import terminal
@@ -61,7 +61,7 @@ class LiveTable:
 
     def decided(self, step: str, numbers: Numbers) -> None:
         """A decision was made, or a part of the survey's."""
-        self._record.made[step] = numbers
+        self._record = replace(self._record, made={**self._record.made, step: numbers})
         if self._live.is_started:
             self._live.refresh()
 

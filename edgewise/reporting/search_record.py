@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from math import ceil, floor, log10
 
@@ -12,7 +12,7 @@ from edgewise.reporting.numbers import filesize, milliseconds
 from edgewise.search.budget import MEDIAN, Budget, Spent
 from edgewise.search.decisions import Decisions, Numbers
 from edgewise.search.request import Request, SearchFolder
-from edgewise.search.survey import ROOM
+from edgewise.search.survey import ROOM, Cost, drifted
 
 # How a search stands: its file fits; the best file does not; no network is near; it is at work.
 FITS, OVER, NOTHING, UNFINISHED = "fits", "over", "nothing", "unfinished"
@@ -115,12 +115,18 @@ class SearchRecord:
         """How it stands."""
         if test := self.made.get("test"):
             return FITS if test["fits"] else OVER
-        survey = self.made.get("survey")
-        if survey and "choose" not in self.made:
-            parts = [self.used(cost["spent"]) for cost in survey["costs"] if cost["spent"]]
+        if "survey" in self.made and "choose" not in self.made:
+            parts = [self.used(cost["spent"]) for cost in self.costs if cost["spent"]]
             if not any(parts and max(parts.values()) <= ROOM for parts in parts):
                 return NOTHING
         return UNFINISHED
+
+    @cached_property
+    def costs(self) -> list[Numbers]:
+        """What each candidate costs, as the choice saw it: at the device's speed of today."""
+        factor = self.made.get("drift", {}).get("factor", 1.0)
+        costs = self.made.get("survey", {}).get("costs", [])
+        return [asdict(drifted(Cost.read(cost), factor)) for cost in costs]
 
     @property
     def trials(self) -> dict[str, Numbers]:
@@ -200,7 +206,7 @@ class SearchRecord:
         names = {point.name for point in files}
         measured = [
             self._near("{model} at {imgsz} px, {precision} in {runtime}".format(**own), cost)
-            for cost in self.made.get("survey", {}).get("costs", [])
+            for cost in self.costs
             if cost["spent"] and self.used(cost["spent"])
             for own in [cost["candidate"]]
         ]

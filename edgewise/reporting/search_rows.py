@@ -93,7 +93,7 @@ def candidate_rows(record: SearchRecord) -> list[CandidateRow]:
     images = record.made["doctor"]["splits"]["train"]
     known = {entrant["model"]: Entrant(**entrant) for entrant in survey["entrants"]}
     cheapest: dict[tuple[str, int], tuple[float | None, Numbers]] = {}
-    for cost in survey["costs"]:
+    for cost in record.costs:
         key = cost["candidate"]["model"], cost["candidate"]["imgsz"]
         parts = record.used(cost["spent"]).values() if cost["spent"] else ()
         used = max(parts, default=None)

@@ -43,7 +43,7 @@ from edgewise.search.pace import (
 )
 from edgewise.search.request import Request, SearchFolder
 from edgewise.search.state import BEFORE_TRAINING, State, Watch
-from edgewise.search.survey import Candidate, Cost, Survey, drifted, open_store, survey
+from edgewise.search.survey import Cost, Survey, drifted, open_store, survey
 from edgewise.search.trials import outcome
 from edgewise.training.interrupt import Stopped
 from edgewise.training.trial import TooLittleTime
@@ -141,7 +141,7 @@ def _survey(search: State) -> tuple[tuple[Entrant, ...], list[Cost]]:
 
     numbers = search.decide("survey", measure)
     known = tuple(Entrant(**entrant) for entrant in numbers["entrants"])
-    return known, [_cost(cost) for cost in numbers["costs"]]
+    return known, [Cost.read(cost) for cost in numbers["costs"]]
 
 
 def _choose(search: State, known: Sequence[Entrant], found: Sequence[Cost]) -> list[Trial]:
@@ -283,14 +283,3 @@ def _plain(trial: Trial) -> Numbers:
         "above": trial.above,
         "least": asdict(trial.least.candidate),
     }
-
-
-def _cost(numbers: Numbers) -> Cost:
-    spent = numbers["spent"]
-    return Cost(
-        **{
-            **numbers,
-            "candidate": Candidate(**numbers["candidate"]),
-            "spent": Spent(**spent) if spent else None,
-        }
-    )

@@ -13,6 +13,7 @@ from edgewise.measure.rounds import ROUNDS
 from edgewise.measure.store import FAILED, OK, Row, Store, fingerprint, now
 from edgewise.progress import bar, track
 from edgewise.search.budget import Budget, Spent
+from edgewise.search.decisions import Numbers
 from edgewise.search.device import Device, DeviceFacts, Measured, TimedFile
 from edgewise.search.device_client import TOGETHER
 from edgewise.search.entrants import SIZES, Entrant
@@ -63,6 +64,14 @@ class Cost:
     low_ms: float = 0.0
     high_ms: float = 0.0
     failure: str = ""
+
+    @classmethod
+    def read(cls, numbers: Numbers) -> Cost:
+        """The inverse of `dataclasses.asdict`, as the log of decisions has it."""
+        spent, candidate = numbers["spent"], Candidate(**numbers["candidate"])
+        return cls(
+            **{**numbers, "candidate": candidate, "spent": Spent(**spent) if spent else None}
+        )
 
 
 @dataclass

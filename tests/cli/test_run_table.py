@@ -13,8 +13,8 @@ from edgewise.cli import run_table
 from edgewise.cli.run_table import MOST_ROWS, LiveTable
 from edgewise.progress import bar
 from edgewise.search.entrants import Entrant
-from edgewise.search.ladder import _cost
 from edgewise.search.request import Request, SearchFolder
+from edgewise.search.survey import Cost
 
 MADE = all_decisions()
 
@@ -36,7 +36,7 @@ def test_it_fills_and_thins_out(tmp_path: Path) -> None:
     assert table.table() == ""
     table.decided("doctor", MADE["doctor"])
     entrants = [Entrant(**entrant) for entrant in MADE["survey"]["entrants"]]
-    costs = [_cost(cost) for cost in MADE["survey"]["costs"]]
+    costs = [Cost.read(cost) for cost in MADE["survey"]["costs"]]
     counts = []
     for at in range(0, len(costs), 4):  # of one network at one size
         table.measured(entrants, costs[at : at + 4])

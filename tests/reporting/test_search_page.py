@@ -80,6 +80,21 @@ def _by_round_2() -> list[str]:
     return sorted(others, key=lambda name: -ROUND_2[name])
 
 
+def test_costs_are_those_that_were_chosen_by(tmp_path: Path) -> None:
+    """On a day when the device is half as fast, all takes twice as much of the budget."""
+    made = all_decisions()
+    before = rows(page_of(tmp_path / "before", made))
+    made["drift"] = {"factor": 2.0}
+    after = rows(page_of(tmp_path / "after", made))
+    name = "mobilenet_v2-64"
+    (was,), (now,) = (
+        [int(cell.rstrip("%")) for cell in seen[name][:4] if cell.endswith("%")]
+        for seen in (before, after)
+    )
+    assert was > 10
+    assert now == pytest.approx(2 * was, abs=1)
+
+
 def test_the_files_are_those_of_the_log(tmp_path: Path) -> None:
     made = all_decisions()
     made["files"]["files"][1] |= {"failure": "answers differ", "fits": False}

@@ -9,6 +9,7 @@ from edgewise.reporting.numbers import plural
 from edgewise.reporting.search_record import SearchRecord, times
 from edgewise.search.decisions import Numbers
 from edgewise.search.entrants import Entrant
+from edgewise.search.pace import Pace
 from edgewise.search.survey import ROOM
 
 ROUNDS = (1, 2)
@@ -101,12 +102,15 @@ def candidate_rows(record: SearchRecord) -> list[CandidateRow]:
         if key not in cheapest or (used is not None and (before is None or used < before)):
             cheapest[key] = used, cost
     rows = []
+    pace = Pace.read(record.made, record.request.minutes) if "pace" in record.made else None
     for (model, imgsz), (used, cost) in cheapest.items():
         name, entrant = f"{model}-{imgsz}", known[model]
+        lost = pace.points_lost(entrant, imgsz) if pace else 0.0
         rank, fate = _fate(record, name, cost, used, entrant)
         rows.append(
             CandidateRow(
-                *(model, imgsz, entrant.pretrained, cost, used, entrant.prior(imgsz, images)),
+                *(model, imgsz, entrant.pretrained, cost, used),
+                prior=entrant.prior(imgsz, images) - lost,
                 rounds=tuple(record.made.get(f"round {number}: {name}") for number in ROUNDS),
                 final=_final(record, name),
                 rank=rank,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -36,10 +36,6 @@ class Decisions:
         self._bytes = 0  # of whole lines
         if path.is_file():
             self._read()
-
-    def seconds(self, steps: Iterable[str]) -> float:
-        """Of the work for those of these decisions that were made."""
-        return sum(float(self.made[step]["seconds"]) for step in steps if step in self.made)
 
     def decide(self, step: str, work: Callable[[], Numbers]) -> Numbers:
         """The numbers of a step: those in the log, or else those that `work` gives now.

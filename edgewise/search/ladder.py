@@ -38,11 +38,11 @@ from edgewise.search.pace import (
     TIMED,
     Pace,
     long_share,
-    per_epoch,
+    seconds_before,
     trials_in,
 )
 from edgewise.search.request import Request, SearchFolder
-from edgewise.search.state import BEFORE_TRAINING, State, Watch
+from edgewise.search.state import State, Watch
 from edgewise.search.survey import Cost, Survey, drifted, open_store, survey
 from edgewise.search.trials import outcome
 from edgewise.training.interrupt import Stopped
@@ -177,16 +177,9 @@ def _pace(search: State, entrant: Entrant) -> Pace:
             "steps": sizes[0][1],
         }
 
-    seen = search.decide("pace", work)
-    search.started = search.log.seconds(BEFORE_TRAINING)
-    images = {split: len(own) for split, own in search.dataset.splits.items()}
-    return Pace(
-        *per_epoch(entrant, dict(zip(TIMED, seen["epoch_seconds"], strict=True))),
-        seen["steps"],
-        images["train"],
-        images["val"] + images["test"],
-        search.request.minutes - search.started / 60,
-    )
+    search.decide("pace", work)
+    search.started = seconds_before(search.log.made)
+    return Pace.read(search.log.made, search.request.minutes)
 
 
 def _round(

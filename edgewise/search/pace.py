@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from edgewise.search.decisions import Numbers
 from edgewise.search.entrants import SIZES, Entrant
 
 # Parts of the time that is left after measuring and without the files', for each rung.
@@ -15,6 +16,7 @@ FIRST_ROUND, SECOND_ROUND, LONG_TRAINING = 0.12, 0.18, 0.3
 DISTILLING, LOWERING, NARROWING = 0.08, 0.12, 0.12
 LEAST_TRIAL = 0.3  # minutes of a short training
 LEAST_LONG = 0.1  # of the long one
+BEFORE_TRAINING = ("device", "doctor", "survey", "drift", "pace")
 TIMED = (64, 128)  # pixels: two sizes at which steps of a network are timed
 
 # Measured with pretrained weights, 128 px and 300 pictures, 10 to 160 steps; docs/run.md has the
@@ -51,6 +53,25 @@ class Pace:
     trained: int
     tested: int
     minutes: float
+
+    @classmethod
+    def read(cls, made: Mapping[str, Numbers], minutes: float) -> Pace:
+        """As the decisions up to "pace" tell it.
+
+        Args:
+            made: the decisions by their step.
+            minutes: for the whole search.
+        """
+        seen, images = made["pace"], made["doctor"]["splits"]
+        model = next(e for e in made["survey"]["entrants"] if e["model"] == seen["model"])
+        times = dict(zip(TIMED, seen["epoch_seconds"], strict=True))
+        return cls(
+            *per_epoch(Entrant(**model), times),
+            seen["steps"],
+            images["train"],
+            images["val"] + images["test"],
+            minutes - seconds_before(made) / 60,
+        )
 
     def points_lost(self, entrant: Entrant, imgsz: int) -> float:
         """Points of accuracy that a network loses because its training ends too early.
@@ -90,6 +111,11 @@ def per_epoch(entrant: Entrant, seconds: Mapping[int, float]) -> tuple[float, fl
     macs = macs_at(entrant, small), macs_at(entrant, large)
     slope = max(0.0, most - least) / (macs[1] - macs[0])
     return max(0.0, least - slope * macs[0]), slope
+
+
+def seconds_before(made: Mapping[str, Numbers]) -> float:
+    """That went by before training began."""
+    return sum(float(made[step]["seconds"]) for step in BEFORE_TRAINING if step in made)
 
 
 def macs_at(entrant: Entrant, imgsz: int) -> float:

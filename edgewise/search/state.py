@@ -19,8 +19,6 @@ from edgewise.search.request import Request, SearchFolder
 from edgewise.search.survey import READERS, Cost
 from edgewise.search.trials import Trainer, outcome, with_test
 
-BEFORE_TRAINING = ("device", "doctor", "survey", "drift", "pace")
-
 
 @dataclass(frozen=True)
 class Watch:

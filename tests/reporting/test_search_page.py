@@ -295,3 +295,12 @@ def test_the_command_asks_for_the_same_again() -> None:
 def test_what_is_not_a_search_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not a search"):
         write_search_report(SearchFolder(tmp_path))
+
+
+def test_with_little_time_slow_networks_promise_less(tmp_path: Path) -> None:
+    large, small, expected = "efficientnet_lite4-224", "efficientnet_lite4-64", []
+    for minutes in (30, 4):
+        seen = rows(page_of(tmp_path / f"{minutes}", all_decisions(), minutes=minutes))
+        expected.append({name: float(seen[name][3]) for name in (large, small)})
+    assert expected[0][large] > expected[0][small]
+    assert expected[1][large] < expected[0][large] - 10

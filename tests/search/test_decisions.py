@@ -23,10 +23,6 @@ def test_what_is_decided_is_not_worked_out_again(tmp_path: Path) -> None:
     again = Decisions(path)
     assert again.decide("choose", never) == first
     assert first["kept"] == ["a", "b"]
-    later = again.decide("train", lambda: {"score": 1})
-    later["seconds"] = 60
-    assert again.seconds(["survey", "choose"]) == first["seconds"]
-    assert again.seconds(["choose", "train"]) == first["seconds"] + 60
 
 
 def test_a_half_line_is_taken_off_wherever_the_kill_came(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from statistics import mean
 
 import pytest
+from made_search import all_decisions
 
 from edgewise.search.entrants import Entrant
 from edgewise.search.pace import (
@@ -71,3 +72,13 @@ def test_all_of_the_time_is_shared() -> None:
         helped = DISTILLING + NARROWING if SECOND_ROUND in rounds else 0
         assert 0.9 < sum(rounds) + long_share(minutes) + helped + LOWERING < 1, minutes
     assert [trials_in(minutes, FIRST_ROUND) for minutes in (1, 4, 5.1, 60)] == [0, 0, 2, 24]
+
+
+def test_it_is_read_from_the_log() -> None:
+    made = {step: {"seconds": 30.0, **numbers} for step, numbers in all_decisions().items()}
+    pace = Pace.read(made, minutes=10.0)
+    assert pace.minutes == pytest.approx(10 - 5 * 0.5)  # device, doctor, survey, drift and pace
+    assert (pace.steps, pace.trained, pace.tested) == (14, 422, 83 + 95)
+    lite4 = next(e for e in made["survey"]["entrants"] if e["model"] == "efficientnet_lite4")
+    at_128 = pace.fixed + pace.seconds_per_mac * macs_at(Entrant(**lite4), 128)
+    assert at_128 == pytest.approx(12.5)

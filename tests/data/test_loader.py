@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ def view(epoch: int) -> View:
     return View(replace(PREPROCESS, size=24 if epoch < 5 else 16), AUGMENT)
 
 
-def training(samples: tuple[Sample, ...], epochs: range = range(1), **changes: int) -> Batches:
+def training(samples: tuple[Sample, ...], epochs: range = range(1), **changes: Any) -> Batches:
     options = {"batch": 8, "workers": 0, "seed": 1} | changes
     return training_batches(samples, view, epochs=epochs, **options)
 
@@ -59,6 +60,28 @@ def test_workers_make_no_difference(samples: tuple[Sample, ...]) -> None:
         for workers in (0, 2)
     )
     assert same(one, two)
+
+
+def test_the_place_of_the_augmentation_makes_no_difference(samples: tuple[Sample, ...]) -> None:
+    """Through a change of size, too, and torch's own random state is left alone."""
+    epochs, device = range(4, 6), torch.device("cpu")
+    expected, before = drain(training(samples, epochs)), torch.get_rng_state()
+    for workers in (0, 2):
+        assert same(drain(training(samples, epochs, workers=workers, device=device)), expected)
+    assert (torch.get_rng_state() == before).all()
+
+
+@pytest.mark.parametrize("start", [0, 2])
+def test_holes_made_on_a_device_are_the_same_after_a_resume(
+    samples: tuple[Sample, ...], start: int
+) -> None:
+    seen = View(PREPROCESS, Augment(policy="none", erase=0.5))
+    settings = {"batch": 8, "seed": 1, "epochs": range(2), "device": torch.device("cpu")}
+    whole, rest = (
+        drain(training_batches(samples, lambda epoch: seen, workers=n, start=at, **settings))
+        for n, at in ((0, 0), (2, start))
+    )
+    assert same(rest, whole[start:])
 
 
 @pytest.mark.parametrize("start", [1, 3, 4])

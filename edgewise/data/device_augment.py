@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import zip_longest
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -28,8 +28,8 @@ NOTHING = ("identity", 0.0)
 def change(pixels: Tensor, changes: Sequence[Changes], preprocess: Preprocess) -> Tensor:
     """Does to each image of a batch what was drawn for it.
 
-    The noise comes from a generator of its own, with the seed of the first image that has a hole:
-    the same batch gets the same noise, and torch's random state is neither read nor moved.
+    The noise is drawn on the device, from the seed of each image: it is the same in any batch on
+    such a device. torch's own random state is neither read nor moved.
 
     Args:
         pixels: uint8 (N, H, W, 3), on the device to work on; they are left as they are.
@@ -45,7 +45,7 @@ def change(pixels: Tensor, changes: Sequence[Changes], preprocess: Preprocess) -
     for steps in zip_longest(*(each.steps for each in changes), fillvalue=NOTHING):
         for kernel, rows in _places(KERNELS.get(name) for name, _ in steps).items():
             if kernel is not None:
-                where = torch.tensor(rows, device=views.device)
+                where = _beside(views, rows)
                 views[where] = kernel(views[where], [steps[row] for row in rows], fill)
     _erase(views, changes, preprocess)
     return views.permute(0, 2, 3, 1).contiguous()
@@ -59,17 +59,21 @@ def _places(keys: Iterable[Key]) -> dict[Key, list[int]]:
     return places
 
 
-def _amounts(steps: Iterable[Step], like: Tensor) -> Tensor:
-    """float64 (n,), in which Pillow's operations are given them."""
-    return torch.tensor([amount for _, amount in steps], dtype=torch.float64, device=like.device)
+def _beside(views: Tensor, data: Any, dtype: torch.dtype | None = None) -> Tensor:
+    """A tensor of plain numbers on the device of others; a GPU is not waited for."""
+    return torch.tensor(data, dtype=dtype).to(views.device, non_blocking=True)
+
+
+def _amounts(views: Tensor, steps: Iterable[Step]) -> Tensor:
+    """float64 (n,): as Pillow's operations are given them."""
+    return _beside(views, [amount for _, amount in steps], torch.float64)
 
 
 def _moved(views: Tensor, steps: Sequence[Step], fill: Colour) -> Tensor:
     """Bilinear sampling; beside an edge the outermost pixels count twice, beyond it is the fill."""
     height, width = views.shape[2:]
     data = [AFFINE[name](amount, width, height) for name, amount in steps]
-    numbers = torch.tensor(data, dtype=torch.float64, device=views.device)
-    a, b, c, d, e, f = numbers.T[:, :, None, None]
+    a, b, c, d, e, f = _beside(views, data, torch.float64).T[:, :, None, None]
     x = torch.arange(width, device=views.device) + 0.5
     y = (torch.arange(height, device=views.device) + 0.5)[:, None]
     across, down = a * x + b * y + c, d * x + e * y + f  # (n, H, W)
@@ -87,7 +91,7 @@ def _moved(views: Tensor, steps: Sequence[Step], fill: Colour) -> Tensor:
         return _between(near, far, (across - left).flatten(1)[:, None])
 
     sampled = _between(line(rows[0]), line(rows[1]), (down - top).flatten(1)[:, None])
-    outside = torch.tensor(fill, dtype=torch.uint8, device=views.device)[:, None, None]
+    outside = _beside(views, fill, torch.uint8)[:, None, None]
     return torch.where(inside[:, None], sampled.to(torch.uint8).view_as(views), outside)
 
 
@@ -108,7 +112,7 @@ def _grey(views: Tensor) -> Tensor:
 
 
 def _coloured(views: Tensor, steps: Sequence[Step], fill: Colour) -> Tensor:
-    return _blend(_grey(views), views, _amounts(steps, views)[:, None, None, None])
+    return _blend(_grey(views), views, _amounts(views, steps)[:, None, None, None])
 
 
 def _sharpened(views: Tensor, steps: Sequence[Step], fill: Colour) -> Tensor:
@@ -118,16 +122,15 @@ def _sharpened(views: Tensor, steps: Sequence[Step], fill: Colour) -> Tensor:
     smooth = views.float()
     middle = smooth[:, :, 1:-1, 1:-1]
     middle.copy_(((F.avg_pool2d(smooth, 3, 1, divisor_override=1) + 4 * middle) / 13).round())
-    return _blend(smooth, views, _amounts(steps, views)[:, None, None, None])
+    return _blend(smooth, views, _amounts(views, steps)[:, None, None, None])
 
 
 def _mapped(views: Tensor, steps: Sequence[Step], fill: Colour) -> Tensor:
     """The operations that give all pixels of one value another, by a table for each channel."""
     tables = torch.empty(len(steps), 3, 256, dtype=torch.uint8, device=views.device)
     for name, rows in _places(name for name, _ in steps).items():
-        where = torch.tensor(rows, device=views.device)
-        amounts = _amounts((steps[row] for row in rows), views)[:, None, None]
-        table = TABLES[name](views[where], amounts).to(torch.uint8)
+        where, amounts = _beside(views, rows), _amounts(views, (steps[row] for row in rows))
+        table = TABLES[name](views[where], amounts[:, None, None]).to(torch.uint8)
         tables[where] = table.expand(-1, 3, -1)
     return tables.gather(2, views.flatten(2).long()).view_as(views)
 
@@ -147,9 +150,7 @@ def _stretch(views: Tensor, amounts: Tensor) -> Tensor:
 def _equalize(views: Tensor, amounts: Tensor) -> Tensor:
     """The running sum of a channel's histogram; one with too few pixels for it stays as it is."""
     pixels = views.flatten(2).long()
-    channel = torch.arange(pixels[:, :, 0].numel(), device=views.device).view(-1, 3, 1)
-    counts = torch.bincount((256 * channel + pixels).flatten(), minlength=256 * channel.numel())
-    counts = counts.view(-1, 3, 256)
+    counts = pixels.new_zeros(len(views), 3, 256).scatter_add_(2, pixels, torch.ones_like(pixels))
     step = (pixels.shape[2] - counts.gather(2, pixels.amax(2, keepdim=True))) // 255
     table = (step // 2 + counts.cumsum(2) - counts) // step.clamp(min=1)
     return torch.where(step > 0, table.clamp(max=255), _values(views))
@@ -203,16 +204,18 @@ def _erase(views: Tensor, changes: Sequence[Changes], preprocess: Preprocess) ->
     rows = [row for row, each in enumerate(changes) if each.hole]
     if not rows:
         return
-    generator = torch.Generator(views.device).manual_seed(changes[rows[0]].seed)
     where, holes, mean, std = (
-        torch.tensor(data, device=views.device)
+        _beside(views, data)
         for data in (rows, [changes[row].hole for row in rows], preprocess.mean, preprocess.std)
     )
-    shape = (len(rows), *views.shape[1:])
-    noise = torch.randn(shape, generator=generator, device=views.device)
-    noise = noise * std[:, None, None] + (mean + 0.5)[:, None, None]  # what follows rounds down
+    noise = torch.empty(len(rows), *views.shape[1:], device=views.device)
+    generator = torch.Generator(views.device)
+    for each, row in zip(noise, rows, strict=True):
+        each.normal_(generator=generator.manual_seed(changes[row].seed))
+    noise = noise * std[:, None, None] + mean[:, None, None]
+    noise = (noise + 0.5).clamp(0, 255).to(torch.uint8)
     left, top, right, bottom = holes.T[:, :, None, None, None]
-    x = torch.arange(shape[3], device=views.device)
-    y = torch.arange(shape[2], device=views.device)[:, None]
+    x = torch.arange(views.shape[3], device=views.device)
+    y = torch.arange(views.shape[2], device=views.device)[:, None]
     hole = (x >= left) & (x < right) & (y >= top) & (y < bottom)
-    views[where] = torch.where(hole, noise.clamp(0, 255).to(torch.uint8), views[where])
+    views[where] = torch.where(hole, noise, views[where])

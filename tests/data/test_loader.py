@@ -71,17 +71,23 @@ def test_the_place_of_the_augmentation_makes_no_difference(samples: tuple[Sample
     assert (torch.get_rng_state() == before).all()
 
 
-@pytest.mark.parametrize("start", [0, 2])
-def test_holes_made_on_a_device_are_the_same_after_a_resume(
-    samples: tuple[Sample, ...], start: int
+def test_holes_that_a_device_makes_are_the_same_after_a_resume_and_in_several_processes(
+    samples: tuple[Sample, ...],
 ) -> None:
     seen = View(PREPROCESS, Augment(policy="none", erase=0.5))
     settings = {"batch": 8, "seed": 1, "epochs": range(2), "device": torch.device("cpu")}
-    whole, rest = (
-        drain(training_batches(samples, lambda epoch: seen, workers=n, start=at, **settings))
-        for n, at in ((0, 0), (2, start))
-    )
-    assert same(rest, whole[start:])
+
+    def holed(workers: int = 0, **changes: Any) -> list[tuple[np.ndarray, list[int]]]:
+        return drain(
+            training_batches(samples, lambda epoch: seen, workers=workers, **settings, **changes)
+        )
+
+    whole = holed()
+    assert same(holed(2), whole)
+    assert same(holed(2, start=2), whole[2:])
+    for rank in (0, 1):
+        part = [(pixels[rank::2], labels[rank::2]) for pixels, labels in whole]
+        assert same(holed(share=(rank, 2)), part)
 
 
 @pytest.mark.parametrize("start", [1, 3, 4])

@@ -172,7 +172,8 @@ def _solarize(views: Tensor, amounts: Tensor) -> Tensor:
 
 
 def _posterize(views: Tensor, amounts: Tensor) -> Tensor:
-    return _values(views) - _values(views) % 2 ** (8 - amounts)
+    cut = 8 - amounts.long()
+    return _values(views) >> cut << cut
 
 
 def _invert(views: Tensor, amounts: Tensor) -> Tensor:

@@ -104,6 +104,7 @@ def _augmented(
     recipe: Recipe, samples: Sequence[Sample], epoch: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Each sample once, in order: uint8 (N, H, W, 3), and the part of each sample in it (N, N)."""
+    # On a CPU, since they are looked at and not learned from.
     whole = replace(recipe, batch=max(2, len(samples)), device="cpu")
     epochs = range(epoch, epoch + 1)
     ((pixels, order),) = recipe_batches(whole, preprocess_of(recipe), samples, epochs)

@@ -7,17 +7,34 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image, ImageOps
 
 from edgewise.data.decode import Encoded
-from edgewise.data.policies import MAX_MAGNITUDE, POLICIES
+from edgewise.data.policies import MAX_MAGNITUDE, OPERATIONS, OPERATIONS_OF_PAIRS, POLICIES, Colour
 from edgewise.errors import UsageError, unknown
 from edgewise.preprocess import INTERPOLATIONS, Preprocess
 
 RATIO = (3 / 4, 4 / 3)  # width / height of a crop
 HOLE = (0.02, 1 / 3)  # the least and the most part of the area that random erasing takes
 HOLE_RATIO = (0.3, 1 / 0.3)
-LIGHT = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
+LIGHT = ("brightness", "contrast", "color")
+
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What is to happen to one image after its crop and flip.
+
+    Attributes:
+        steps: the name and the amount of each operation in `OPERATIONS_OF_PAIRS`, in order.
+        hole: (left, top, right, bottom) of the box that noise covers at last, if any.
+        seed: of the noise.
+    """
+
+    steps: tuple[tuple[str, float], ...]
+    hole: Box | None = None
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -69,24 +86,56 @@ class Augment:
         Raises:
             ImageError: it is damaged.
         """
-        box = crop_box(source.size, self.scale, random)
-        view = _crop(source, box, preprocess.size, INTERPOLATIONS[preprocess.interpolation])
-        if self.flip and random.random() < 0.5:
-            view = ImageOps.mirror(view)
+        view = self._view(source, preprocess, random)
         if self.jitter:
             view = relit(view, self.jitter, random)
-        if self.policy != "none" and (self.magnitude or self.policy != "randaugment"):
-            red, green, blue = (round(value) for value in preprocess.mean)
-            view = POLICIES[self.policy](view, self.magnitude, (red, green, blue), random)
+        if self._operates():
+            view = POLICIES[self.policy](view, self.magnitude, fill_of(preprocess), random)
         pixels = np.array(view, dtype=np.uint8)
         if self.erase and random.random() < self.erase:
             erase(pixels, preprocess, random)
         return pixels
 
+    def planned(
+        self, source: Image.Image | Encoded, preprocess: Preprocess, random: np.random.Generator
+    ) -> tuple[NDArray[np.uint8], Changes]:
+        """The crop and flip of `pixels`, and what is still to be done to come to its result.
 
-def _crop(
-    source: Image.Image | Encoded, box: tuple[int, int, int, int], size: int, resampling: int
-) -> Image.Image:
+        The draws are the same as those of `pixels`, but for the noise, of which only a seed is
+        drawn.
+
+        Raises:
+            ImageError: it is damaged.
+        """
+        view = self._view(source, preprocess, random)
+        steps = light(self.jitter, random) if self.jitter else []
+        if self._operates():
+            drawn = POLICIES[self.policy].draw(self.magnitude, random)
+            steps += ((name, OPERATIONS_OF_PAIRS[name].amount(much)) for name, much in drawn)
+        hole, seed = None, 0
+        if self.erase and random.random() < self.erase:
+            hole = hole_box(view.size, random)
+            seed = int(random.integers(2**63))
+        return np.array(view, dtype=np.uint8), Changes(tuple(steps), hole, seed)
+
+    def _view(
+        self, source: Image.Image | Encoded, preprocess: Preprocess, random: np.random.Generator
+    ) -> Image.Image:
+        box = crop_box(source.size, self.scale, random)
+        view = _crop(source, box, preprocess.size, INTERPOLATIONS[preprocess.interpolation])
+        return ImageOps.mirror(view) if self.flip and random.random() < 0.5 else view
+
+    def _operates(self) -> bool:
+        return self.policy != "none" and bool(self.magnitude or self.policy != "randaugment")
+
+
+def fill_of(preprocess: Preprocess) -> Colour:
+    """The colour of what comes into an image from outside of it: the data's mean."""
+    red, green, blue = (round(value) for value in preprocess.mean)
+    return red, green, blue
+
+
+def _crop(source: Image.Image | Encoded, box: Box, size: int, resampling: int) -> Image.Image:
     """The box of the source as a square of `size` pixels."""
     left, top, right, bottom = box
     image, across, down = source, 1.0, 1.0
@@ -98,9 +147,7 @@ def _crop(
     return image.resize((size, size), resampling, box=scaled)
 
 
-def crop_box(
-    size: tuple[int, int], scale: tuple[float, float], random: np.random.Generator
-) -> tuple[int, int, int, int]:
+def crop_box(size: tuple[int, int], scale: tuple[float, float], random: np.random.Generator) -> Box:
     """A random (left, top, right, bottom): uniform in area, log-uniform in aspect ratio.
 
     An image too long for ten tries gives the widest or tallest allowed crop of its centre. After
@@ -121,23 +168,28 @@ def crop_box(
     return left, top, left + width, top + height
 
 
-def relit(image: Image.Image, jitter: float, random: np.random.Generator) -> Image.Image:
-    """The image in another light: brightness, contrast and saturation, in a random order.
+def light(jitter: float, random: np.random.Generator) -> list[tuple[str, float]]:
+    """Another light: brightness, contrast and saturation, each with its factor, in a random order.
 
-    Each is multiplied by a factor of 1 - jitter to 1 + jitter (A. Howard, arXiv 1312.5402).
+    The factors are from 1 - jitter to 1 + jitter (A. Howard, arXiv 1312.5402).
     """
     factors = random.uniform(1 - jitter, 1 + jitter, len(LIGHT))
-    for i in random.permutation(len(LIGHT)):
-        image = LIGHT[i](image).enhance(float(factors[i]))
+    return [(LIGHT[i], float(factors[i])) for i in random.permutation(len(LIGHT))]
+
+
+def relit(image: Image.Image, jitter: float, random: np.random.Generator) -> Image.Image:
+    """The image in a random other light; see `light`."""
+    for name, factor in light(jitter, random):
+        image = OPERATIONS[name].apply(image, factor, (0, 0, 0))  # none of them fills
     return image
 
 
-def erase(pixels: NDArray[np.uint8], preprocess: Preprocess, random: np.random.Generator) -> None:
-    """Fills a random box of uint8 (H, W, 3) with noise of the data's mean and deviation, in place.
+def hole_box(size: tuple[int, int], random: np.random.Generator) -> Box | None:
+    """A random (left, top, right, bottom) in an image of (width, height), as random erasing's.
 
-    A box that is larger than the image in ten tries is left out.
+    None if the box is larger than the image in ten tries.
     """
-    height, width = pixels.shape[:2]
+    width, height = size
     for _ in range(10):
         area = random.uniform(*HOLE) * height * width
         ratio = math.exp(random.uniform(math.log(HOLE_RATIO[0]), math.log(HOLE_RATIO[1])))
@@ -145,8 +197,22 @@ def erase(pixels: NDArray[np.uint8], preprocess: Preprocess, random: np.random.G
         if 0 < tall < height and 0 < wide < width:
             top = int(random.integers(height - tall + 1))
             left = int(random.integers(width - wide + 1))
-            noise = random.standard_normal((tall, wide, 3), np.float32)  # faster than float64
-            noise *= np.array(preprocess.std, np.float32)
-            noise += np.array(preprocess.mean, np.float32) + 0.5  # what follows rounds down
-            pixels[top : top + tall, left : left + wide] = noise.clip(0, 255)
-            return
+            return left, top, left + wide, top + tall
+    return None
+
+
+def erase(pixels: NDArray[np.uint8], preprocess: Preprocess, random: np.random.Generator) -> None:
+    """Fills a random box of uint8 (H, W, 3) with noise of the data's mean and deviation, in place.
+
+    If there is no such box, see `hole_box`, nothing changes.
+    """
+    height, width = pixels.shape[:2]
+    hole = hole_box((width, height), random)
+    if hole is None:
+        return
+    left, top, right, bottom = hole
+    shape = (bottom - top, right - left, 3)
+    noise = random.standard_normal(shape, np.float32)  # faster than float64
+    noise *= np.array(preprocess.std, np.float32)
+    noise += np.array(preprocess.mean, np.float32) + 0.5  # what follows rounds down
+    pixels[top:bottom, left:right] = noise.clip(0, 255)

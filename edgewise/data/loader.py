@@ -1,4 +1,4 @@
-"""Batches of pixels, decoded in worker processes.
+"""Batches of pixels, decoded in worker processes; augmented there, or on a device afterwards.
 
 Every random draw comes from (seed, epoch, index of the image), so an epoch is the same for any
 number of workers, and one that is resumed at a batch goes on with the same pictures. torch's own
@@ -20,15 +20,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from edgewise.data.augment import Augment
+from edgewise.data.augment import Augment, Changes
 from edgewise.data.cache import ImageCache
 from edgewise.data.containers import open_all
 from edgewise.data.dataset import Sample
 from edgewise.data.decode import Encoded, ImageError, decode_bytes, quiet_pillow, read_limited
+from edgewise.data.device_augment import change
 from edgewise.errors import EdgewiseError
 from edgewise.preprocess import Preprocess
 
-Item = tuple[NDArray[np.uint8], int]
+Item = tuple[NDArray[np.uint8], int, Changes | None]
+Finish = Callable[[Tensor, Sequence[Changes]], Tensor]
 
 
 class Batches:
@@ -38,8 +40,14 @@ class Batches:
         ImageError: a file that could be read before can't be any more; the message names it.
     """
 
-    def __init__(self, loader: DataLoader[Any]) -> None:
-        self._loader = loader
+    def __init__(self, loader: DataLoader[Any], finish: Finish | None) -> None:
+        """Takes what the workers make.
+
+        Args:
+            loader: of batches (pixels, labels, changes), or the error.
+            finish: does the changes of a batch to its pixels; None if there are none to do.
+        """
+        self._loader, self._finish = loader, finish
 
     def __len__(self) -> int:
         return len(self._loader)
@@ -48,7 +56,8 @@ class Batches:
         for batch in self._loader:
             if isinstance(batch, ImageError):
                 raise batch
-            yield batch
+            pixels, labels, changes = batch
+            yield self._finish(pixels, changes) if self._finish else pixels, labels
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,7 @@ def training_batches(
     start: int = 0,
     share: tuple[int, int] = (0, 1),
     cache: ImageCache | None = None,
+    device: torch.device | None = None,
 ) -> Batches:
     """Augmented images, epoch after epoch, each in an order of its own.
 
@@ -87,10 +97,22 @@ def training_batches(
         start: how many batches of the first of them are done already and are skipped.
         share: (rank, processes): this one gets every `processes`-th image of each batch.
         cache: the samples, decoded already.
+        device: where what follows an image's crop and flip is done, a batch at a time, and where
+            the pixels are then; None for in the workers, on a CPU. It makes no other difference
+            to the pictures than in the noise of random erasing.
     """
     rank, processes = share
     order = _Order(len(samples), batch, seed, epochs, start, rank, processes)
-    return _batches(_Images(samples, view, seed, cache), order, workers)
+    images = _Images(samples, view, seed, cache, planned=device is not None)
+    rule = view(epochs.start).preprocess  # its mean and deviation are those of all epochs
+    finish = None if device is None else partial(_change_on, device, rule)
+    return _batches(images, order, workers, finish)
+
+
+def _change_on(
+    device: torch.device, preprocess: Preprocess, pixels: Tensor, changes: Sequence[Changes]
+) -> Tensor:
+    return change(pixels.to(device), changes, preprocess)
 
 
 def evaluation_batches(
@@ -144,14 +166,16 @@ class _Order:
 
 @dataclass(frozen=True)
 class _Images(Dataset[Item | ImageError]):
-    """(epoch, sample) -> (pixels, label), or the error: as a value, because an exception that
-    crosses a worker's boundary arrives with its traceback as its message.
+    """(epoch, sample) -> (pixels, label, what is still to be done to them), or the error: as a
+    value, because an exception that crosses a worker's boundary arrives with its traceback as its
+    message.
     """
 
     samples: Sequence[Sample]
     view: Callable[[int], View]
     seed: int = 0
     cache: ImageCache | None = None
+    planned: bool = False  # and not done
 
     def __getitem__(self, place: tuple[int, int]) -> Item | ImageError:
         epoch, index = place
@@ -160,12 +184,15 @@ class _Images(Dataset[Item | ImageError]):
             with quiet_pillow():
                 if view.augment is None:
                     image = decode_bytes(read_limited(sample.path))
-                    return view.preprocess.pixels(image), sample.label
+                    return view.preprocess.pixels(image), sample.label, None
                 source = (
                     self.cache.image(index) if self.cache else Encoded(read_limited(sample.path))
                 )
                 random = np.random.default_rng((self.seed, epoch, index))
-                return view.augment.pixels(source, view.preprocess, random), sample.label
+                if self.planned:
+                    pixels, changes = view.augment.planned(source, view.preprocess, random)
+                    return pixels, sample.label, changes
+                return view.augment.pixels(source, view.preprocess, random), sample.label, None
         except ImageError as error:
             return ImageError(
                 f"{sample.path} could be read when the data was checked, but not now: {error}. "
@@ -173,7 +200,12 @@ class _Images(Dataset[Item | ImageError]):
             )
 
 
-def _batches(images: _Images, batches: Iterable[list[tuple[int, int]]], workers: int) -> Batches:
+def _batches(
+    images: _Images,
+    batches: Iterable[list[tuple[int, int]]],
+    workers: int,
+    finish: Finish | None = None,
+) -> Batches:
     with suppress(EdgewiseError):  # who reads from it says what is wrong with it
         open_all(sample.path for sample in images.samples)
     loader: DataLoader[Any] = DataLoader(
@@ -184,17 +216,20 @@ def _batches(images: _Images, batches: Iterable[list[tuple[int, int]]], workers:
         worker_init_fn=_leave_interrupts_to_parent,
         generator=torch.Generator(),  # else each epoch draws a number from torch's global one
     )
-    return Batches(loader)
+    return Batches(loader, finish)
 
 
-def _collate(items: Sequence[Item | ImageError]) -> tuple[Tensor, Tensor] | ImageError:
-    pixels, labels = [], []
+def _collate(
+    items: Sequence[Item | ImageError],
+) -> tuple[Tensor, Tensor, list[Changes | None]] | ImageError:
+    pixels, labels, changes = [], [], []
     for item in items:
         if isinstance(item, ImageError):
             return item
         pixels.append(item[0])
         labels.append(item[1])
-    return torch.from_numpy(np.stack(pixels)), torch.tensor(labels)
+        changes.append(item[2])
+    return torch.from_numpy(np.stack(pixels)), torch.tensor(labels), changes
 
 
 def _leave_interrupts_to_parent(worker: int) -> None:

@@ -6,14 +6,16 @@ Their operations have a strength from -1 to 1, over the ranges of AutoAugment (C
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 Colour = tuple[int, int, int]
-Operation = Callable[[Image.Image, float, Colour], Image.Image]
+Affine = tuple[float, float, float, float, float, float]
 
 STRONGEST = 10  # the magnitude at which a strength is 1
 MAX_MAGNITUDE = 30  # EfficientNetV2's go up to 25: past the end of the ranges
@@ -22,101 +24,137 @@ STEPS = 30  # of TrivialAugment's strengths
 BILINEAR = Image.Resampling.BILINEAR
 
 
-def randaugment(
-    image: Image.Image, magnitude: int, fill: Colour, random: np.random.Generator
-) -> Image.Image:
+@dataclass(frozen=True)
+class Operation:
+    """An operation on an image.
+
+    Attributes:
+        amount: of a strength, in the operation's own unit: degrees, a factor, a number of bits ...
+        apply: an image, such an amount, and the colour to fill with -> an image of the same size.
+    """
+
+    amount: Callable[[float], float]
+    apply: Callable[[Image.Image, Any, Colour], Image.Image]
+
+    def __call__(self, image: Image.Image, strength: float, fill: Colour) -> Image.Image:
+        """The image after the operation at that strength."""
+        return self.apply(image, self.amount(strength), fill)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A rule for which operations an image gets.
+
+    Attributes:
+        draw: a magnitude and a generator -> the (name, strength) of each operation, in order.
+    """
+
+    draw: Callable[[int, np.random.Generator], Iterator[tuple[str, float]]]
+
+    def __call__(
+        self, image: Image.Image, magnitude: int, fill: Colour, random: np.random.Generator
+    ) -> Image.Image:
+        """The image after the operations that are drawn for it."""
+        for name, strength in self.draw(magnitude, random):
+            image = OPERATIONS_OF_PAIRS[name](image, strength, fill)
+        return image
+
+
+def randaugment(magnitude: int, random: np.random.Generator) -> Iterator[tuple[str, float]]:
     """Two of fourteen operations, all at one magnitude (Cubuk et al., arXiv 1909.13719)."""
     names = tuple(OPERATIONS)
     for _ in range(OPERATIONS_PER_IMAGE):
-        operation = OPERATIONS[names[random.integers(len(names))]]
-        image = operation(image, _sign(random) * magnitude / STRONGEST, fill)
-    return image
+        name = names[random.integers(len(names))]
+        yield name, _sign(random) * magnitude / STRONGEST
 
 
-def trivialaugment(
-    image: Image.Image, magnitude: int, fill: Colour, random: np.random.Generator
-) -> Image.Image:
+def trivialaugment(magnitude: int, random: np.random.Generator) -> Iterator[tuple[str, float]]:
     """One operation at any strength: there is nothing to tune (arXiv 2103.10158, "RA" space).
 
     `magnitude` is not used.
     """
     names = tuple(OPERATIONS)
-    operation = OPERATIONS[names[random.integers(len(names))]]
-    return operation(image, _sign(random) * random.integers(STEPS + 1) / STEPS, fill)
+    name = names[random.integers(len(names))]
+    yield name, _sign(random) * int(random.integers(STEPS + 1)) / STEPS
 
 
-def autoaugment(
-    image: Image.Image, magnitude: int, fill: Colour, random: np.random.Generator
-) -> Image.Image:
+def autoaugment(magnitude: int, random: np.random.Generator) -> Iterator[tuple[str, float]]:
     """A pair of operations that was searched for on ImageNet (arXiv 1805.09501, table 9).
 
     Each has its probability and magnitude; `magnitude` is not used.
     """
     for name, probability, level in IMAGENET[random.integers(len(IMAGENET))]:
         if random.random() < probability:
-            image = OPERATIONS_OF_PAIRS[name](image, _sign(random) * level / STRONGEST, fill)
-    return image
+            yield name, _sign(random) * level / STRONGEST
 
 
-POLICIES = {policy.__name__: policy for policy in (randaugment, trivialaugment, autoaugment)}
+POLICIES = {draw.__name__: Policy(draw) for draw in (randaugment, trivialaugment, autoaugment)}
 
 
 def _sign(random: np.random.Generator) -> int:
     return 1 if random.random() < 0.5 else -1
 
 
-def _affine(
-    image: Image.Image,
-    across: tuple[float, float, float],
-    down: tuple[float, float, float],
-    fill: Colour,
-) -> Image.Image:
-    """Samples at x' = a x + b y + c and y' = d x + e y + f, in pixels from the image's corner."""
-    return image.transform(
-        image.size, Image.Transform.AFFINE, (*across, *down), BILINEAR, fillcolor=fill
-    )
+def _rotation(degrees: float, width: int, height: int) -> Affine:
+    """The sampling of Pillow's `rotate`, which rounds as this does."""
+    angle = -math.radians(degrees % 360)
+    cos, sin = round(math.cos(angle), 15), round(math.sin(angle), 15)
+    x, y = width / 2, height / 2
+    return cos, sin, cos * -x + sin * -y + x, -sin, cos, -sin * -x + cos * -y + y
 
 
-def _shear_x(image: Image.Image, strength: float, fill: Colour) -> Image.Image:
-    slope = 0.3 * strength
-    return _affine(image, (1, slope, -slope * image.height / 2), (0, 1, 0), fill)
+# (a, b, c, d, e, f) of an amount and an image's width and height: a pixel is sampled at
+# x' = a x + b y + c and y' = d x + e y + f, in pixels from the image's corner.
+AFFINE: dict[str, Callable[[float, int, int], Affine]] = {
+    "rotate": _rotation,
+    "shear x": lambda slope, width, height: (1, slope, -slope * height / 2, 0, 1, 0),
+    "shear y": lambda slope, width, height: (1, 0, 0, slope, 1, -slope * width / 2),
+    "translate x": lambda part, width, height: (1, 0, round(part * width), 0, 1, 0),
+    "translate y": lambda part, width, height: (1, 0, 0, 0, 1, round(part * height)),
+}
 
 
-def _shear_y(image: Image.Image, strength: float, fill: Colour) -> Image.Image:
-    slope = 0.3 * strength
-    return _affine(image, (1, 0, 0), (slope, 1, -slope * image.width / 2), fill)
+def _affine(name: str, most: float) -> Operation:
+    def apply(image: Image.Image, amount: float, fill: Colour) -> Image.Image:
+        data = AFFINE[name](amount, *image.size)
+        return image.transform(image.size, Image.Transform.AFFINE, data, BILINEAR, fillcolor=fill)
 
-
-def _translate_x(image: Image.Image, strength: float, fill: Colour) -> Image.Image:
-    shift = round(150 / 331 * image.width * strength)  # the paper: 150 pixels of 331
-    return _affine(image, (1, 0, shift), (0, 1, 0), fill)
-
-
-def _translate_y(image: Image.Image, strength: float, fill: Colour) -> Image.Image:
-    shift = round(150 / 331 * image.height * strength)
-    return _affine(image, (1, 0, 0), (0, 1, shift), fill)
+    return Operation(lambda strength: most * strength, apply)
 
 
 def _enhanced(kind: type[Any]) -> Operation:
     """Pillow's factor: 1 leaves an image as it is, 0 takes all of its colour (or the like) away."""
-    return lambda image, strength, fill: kind(image).enhance(max(0.0, 1 + 0.9 * strength))
+    return Operation(
+        lambda strength: max(0.0, 1 + 0.9 * strength),
+        lambda image, factor, fill: kind(image).enhance(factor),
+    )
 
 
-# name: what a strength in [-1, 1] does. Operations with one direction look at its size only.
+def _plain(change: Callable[[Image.Image], Image.Image]) -> Operation:
+    """It has no strength."""
+    return Operation(lambda strength: 0.0, lambda image, amount, fill: change(image))
+
+
+# What a strength in [-1, 1] does. Operations with one direction look at its size only.
 OPERATIONS: dict[str, Operation] = {
-    "identity": lambda image, strength, fill: image,
-    "auto contrast": lambda image, strength, fill: ImageOps.autocontrast(image),
-    "equalize": lambda image, strength, fill: ImageOps.equalize(image),
-    "rotate": lambda image, strength, fill: image.rotate(30 * strength, BILINEAR, fillcolor=fill),
-    "shear x": _shear_x,
-    "shear y": _shear_y,
-    "translate x": _translate_x,
-    "translate y": _translate_y,
-    "solarize": lambda image, strength, fill: ImageOps.solarize(
-        image, max(0, round(256 * (1 - abs(strength))))
+    "identity": _plain(lambda image: image),
+    "auto contrast": _plain(ImageOps.autocontrast),
+    "equalize": _plain(ImageOps.equalize),
+    "rotate": Operation(
+        lambda strength: 30 * strength,
+        lambda image, degrees, fill: image.rotate(degrees, BILINEAR, fillcolor=fill),
     ),
-    "posterize": lambda image, strength, fill: ImageOps.posterize(
-        image, max(1, 8 - round(4 * abs(strength)))
+    "shear x": _affine("shear x", 0.3),
+    "shear y": _affine("shear y", 0.3),
+    "translate x": _affine("translate x", 150 / 331),  # the paper: 150 pixels of 331
+    "translate y": _affine("translate y", 150 / 331),
+    "solarize": Operation(
+        lambda strength: max(0, round(256 * (1 - abs(strength)))),
+        lambda image, threshold, fill: ImageOps.solarize(image, threshold),
+    ),
+    "posterize": Operation(
+        lambda strength: max(1, 8 - round(4 * abs(strength))),
+        lambda image, bits, fill: ImageOps.posterize(image, bits),
     ),
     "color": _enhanced(ImageEnhance.Color),
     "contrast": _enhanced(ImageEnhance.Contrast),
@@ -125,7 +163,7 @@ OPERATIONS: dict[str, Operation] = {
 }
 
 # AutoAugment's, and not RandAugment's.
-OPERATIONS_OF_PAIRS = OPERATIONS | {"invert": lambda image, strength, fill: ImageOps.invert(image)}
+OPERATIONS_OF_PAIRS = OPERATIONS | {"invert": _plain(ImageOps.invert)}
 
 IMAGENET: tuple[tuple[tuple[str, float, int], ...], ...] = (
     (("posterize", 0.4, 8), ("rotate", 0.6, 9)),

@@ -104,7 +104,8 @@ def _augmented(
     recipe: Recipe, samples: Sequence[Sample], epoch: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Each sample once, in order: uint8 (N, H, W, 3), and the part of each sample in it (N, N)."""
-    whole = replace(recipe, batch=max(2, len(samples)))
+    # On a CPU, since they are looked at and not learned from.
+    whole = replace(recipe, batch=max(2, len(samples)), device="cpu")
     epochs = range(epoch, epoch + 1)
     ((pixels, order),) = recipe_batches(whole, preprocess_of(recipe), samples, epochs)
     shares = torch.eye(len(samples))[order]

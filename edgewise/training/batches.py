@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 
+import torch
+
 from edgewise.data.augment import Augment
 from edgewise.data.cache import ImageCache, cache_side, open_cache
 from edgewise.data.dataset import Dataset, Sample
 from edgewise.data.loader import Batches, View, training_batches
 from edgewise.preprocess import Preprocess
+from edgewise.training.device import pick_device
 from edgewise.training.progressive import at_epoch
 from edgewise.training.recipe import Recipe
 from edgewise.weights.hub import cache_folder
@@ -26,6 +29,8 @@ def recipe_batches(
     cache: ImageCache | None = None,
 ) -> Batches:
     """The batches of some epochs, each at its own size and strength of augmentation.
+
+    Where a GPU of NVIDIA's learns they are on it, and it augments them.
 
     Args:
         recipe: with nothing left open.
@@ -46,7 +51,16 @@ def recipe_batches(
         start=start,
         share=share,
         cache=cache,
+        device=_place(recipe),
     )
+
+
+def _place(recipe: Recipe) -> torch.device | None:
+    """Where augmentation is done: the GPU that learns, as its workers are soon the limit; else
+    None, the workers.
+    """
+    device = pick_device(recipe.device)
+    return device if device.type == "cuda" else None
 
 
 @lru_cache(maxsize=2)  # it is asked for every image

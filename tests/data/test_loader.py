@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ def view(epoch: int) -> View:
     return View(replace(PREPROCESS, size=24 if epoch < 5 else 16), AUGMENT)
 
 
-def training(samples: tuple[Sample, ...], epochs: range = range(1), **changes: int) -> Batches:
+def training(samples: tuple[Sample, ...], epochs: range = range(1), **changes: Any) -> Batches:
     options = {"batch": 8, "workers": 0, "seed": 1} | changes
     return training_batches(samples, view, epochs=epochs, **options)
 
@@ -59,6 +60,34 @@ def test_workers_make_no_difference(samples: tuple[Sample, ...]) -> None:
         for workers in (0, 2)
     )
     assert same(one, two)
+
+
+def test_the_place_of_the_augmentation_makes_no_difference(samples: tuple[Sample, ...]) -> None:
+    """Through a change of size, too, and torch's own random state is left alone."""
+    epochs, device = range(4, 6), torch.device("cpu")
+    expected, before = drain(training(samples, epochs)), torch.get_rng_state()
+    for workers in (0, 2):
+        assert same(drain(training(samples, epochs, workers=workers, device=device)), expected)
+    assert (torch.get_rng_state() == before).all()
+
+
+def test_holes_that_a_device_makes_are_the_same_after_a_resume_and_in_several_processes(
+    samples: tuple[Sample, ...],
+) -> None:
+    seen = View(PREPROCESS, Augment(policy="none", erase=0.5))
+    settings = {"batch": 8, "seed": 1, "epochs": range(2), "device": torch.device("cpu")}
+
+    def holed(workers: int = 0, **changes: Any) -> list[tuple[np.ndarray, list[int]]]:
+        return drain(
+            training_batches(samples, lambda epoch: seen, workers=workers, **settings, **changes)
+        )
+
+    whole = holed()
+    assert same(holed(2), whole)
+    assert same(holed(2, start=2), whole[2:])
+    for rank in (0, 1):
+        part = [(pixels[rank::2], labels[rank::2]) for pixels, labels in whole]
+        assert same(holed(share=(rank, 2)), part)
 
 
 @pytest.mark.parametrize("start", [1, 3, 4])

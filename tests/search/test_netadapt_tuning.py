@@ -11,14 +11,20 @@ import pytest
 import torch
 from PIL import Image
 from row_formula import SIZE, Formula, network_ms
+from search_device import FormulaDevice
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
 from edgewise.compress.pruned_run import training_batches
 from edgewise.layers import DropPath
+from edgewise.measure.rounds import summary
 from edgewise.model import Model
 from edgewise.run_folder import Run
+from edgewise.search import latency_table_times
+from edgewise.search.adapted import Way, narrow, train_narrowed
+from edgewise.search.budget import Budget
+from edgewise.search.device import Measured, TimedFile
 from edgewise.search.latency_table import LatencyTable
 from edgewise.search.netadapt import netadapt
 from edgewise.search.netadapt_tuning import RunTuning
@@ -158,3 +164,42 @@ def test_from_a_run_to_a_faster_network(run: Run, tmp_path: Path) -> None:
     assert steps(tmp_path / "stopped") == done
     again = load_model(tmp_path / "stopped" / f"step-{len(done) - 1:03}")
     assert same(state(last), state(again))
+
+
+class BytesDevice(FormulaDevice):
+    """Takes a millisecond for each 100 kB of a file."""
+
+    def _measured(self, file: TimedFile) -> Measured:
+        return Measured(summary([[file.path.stat().st_size / 1e5] * 5] * 20, 5))
+
+
+def test_a_search_narrows_and_trains_until_it_fits(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole rung on a device of known times; and nothing is done twice where it was stopped."""
+    monkeypatch.setattr(latency_table_times, "FILE", str(tmp_path / "rows.sqlite"))
+    monkeypatch.setattr(RunTuning, "steps_within", lambda self, seconds, model: 3)
+    way, model = Way(BytesDevice(), "fp32", "onnxruntime"), load_model(run.model)
+    measure = way.measuring(model, Budget.parse("latency=1ms"), tmp_path / "by hand")
+    whole = measure(model)
+    assert whole == (tmp_path / "by hand" / "first.onnx").stat().st_size / 1e5
+    budget = Budget.parse(f"latency={0.94 * whole:.4f}ms")
+    numbers = narrow(run, way, budget, tmp_path / "netadapt", minutes=60)
+    latencies = [step["latency_ms"] for step in numbers["steps"]]
+    assert latencies[0] == pytest.approx(whole)
+    assert latencies == sorted(latencies, reverse=True)
+    assert numbers["fits"]
+    assert latencies[-1] <= 0.97 * 0.94 * whole < latencies[-2]
+    narrowed = load_model(Path(numbers["model"]))
+    assert measure(narrowed) == pytest.approx(latencies[-1])
+    assert narrowed.labels == model.labels
+    with monkeypatch.context() as patch:
+        patch.setattr(RunTuning, "tune", lambda *arguments: pytest.fail("was done before"))
+        again = narrow(run, way, budget, tmp_path / "netadapt", minutes=60)
+    assert again == numbers
+    trained = train_narrowed(numbers, run, tmp_path / "narrowed")
+    assert load_model(trained.model).network.spec == narrowed.network.spec
+    assert 0.5 < evaluate(trained, "val").top1 <= 1  # of three classes
+    short = narrow(run, way, Budget.parse("latency=1us"), tmp_path / "never", minutes=60)
+    assert "no number of steps comes down to" in short["failure"]
+    assert not short["fits"]

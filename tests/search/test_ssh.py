@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from commandline import edgewise
 from loopback_sshd import Board, loopback_board
 from multiplied import write_matmul
 
@@ -13,6 +14,7 @@ from edgewise.errors import EdgewiseError, UsageError
 from edgewise.measure.latency import machine
 from edgewise.measure.store import fingerprint
 from edgewise.search import device_client
+from edgewise.search.decisions import Decisions
 from edgewise.search.device import Measured, TimedFile, open_device
 from edgewise.search.ssh import SshDevice
 
@@ -225,3 +227,29 @@ def test_how_it_is_written(text: str, address: str, port: str, python: str) -> N
 def test_how_it_is_not_written(text: str) -> None:
     with pytest.raises(UsageError, match="it is written ssh:user@host"):
         open_device(text)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("two_epochs")
+def test_a_search_from_the_command_line(
+    board: Board, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Timed there, trained here; the file runs there, where there is no edgewise and no PyTorch."""
+    monkeypatch.chdir(tmp_path)
+    called = edgewise(
+        *("run", photos, "--budget", "latency=1s,size=4MB", "--device", board.device),
+        *("--models", "tiny224", "--no-flip", "--workers", 0, "--time", "60m", "--name", "far"),
+    )
+    assert called.status == 0, called.errors
+    made = Decisions(tmp_path / "runs" / "far" / "decisions.jsonl").made
+    assert made["device"]["device"].startswith("ssh:")
+    assert set(made["device"]["runtimes"]) == {"onnxruntime"}
+    assert {file["runtime"] for file in made["files"]["files"]} == {"onnxruntime"}
+    test = made["test"]
+    assert test["fits"] and test["runtime"] == "onnxruntime"
+    shipped = Path(test["folder"]) / "model.onnx"
+    assert test["spent"]["size_bytes"] >= shipped.stat().st_size
+    seen = open_device(board.device).measure([TimedFile("it", shipped, "onnxruntime")], 0.2)["it"]
+    assert seen.timing and not seen.failure
+    assert f"{made['device']['device']}" in called.output
+    assert (tmp_path / "runs" / "far" / "report.html").is_file()

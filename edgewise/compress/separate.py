@@ -47,7 +47,7 @@ class Report:
 
     def lines(self) -> list[tuple[str, ...]]:
         """A table's cells, its heading first: for `columns(lines, "<>>>>>")`."""
-        table = [("layer", "kernel", "rank", "error", "MMACs", "then")]
+        table = [("LAYER", "KERNEL", "RANK", "ERROR", "MMACS", "THEN")]
         for layer, rank in zip(self.layers, self.ranks, strict=True):
             kernel = f"{layer.in_chans}-{layer.out} {'x'.join(map(str, layer.kernel))}"
             error = f"{layer.error_at(rank):.1%}" if rank else "-"

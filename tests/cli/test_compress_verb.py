@@ -138,3 +138,55 @@ def test_part_of_the_latency(made: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert call.status == 0, call.errors
     facts = json.loads(Run(made / "runs" / "fast").compression.read_text())
     assert facts["macs"][1] < facts["macs"][0]
+
+
+@pytest.mark.slow
+def test_a_run_used_to_int8(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same network, which reloads, evaluates, and exports to an int8 file that is checked."""
+    monkeypatch.chdir(made)
+    call = edgewise("compress", "runs/first", "--qat", "--epochs", 1, "--name", "rounded")
+    assert call.status == 0, call.errors
+    old, new = (Run(Path("runs", name)) for name in ("first", "rounded"))
+    assert load_model(new.model).network.spec == load_model(old.model).network.spec
+    facts = json.loads(new.compression.read_text())
+    assert facts["macs"][0] == facts["macs"][1]
+    recipe = Recipe.read(new.recipe)
+    assert recipe.qat and recipe.teacher == str(old.root.resolve())
+    assert edgewise("eval", "runs/rounded").status == 0
+    exported = edgewise("export", "runs/rounded", "--precision", "fp32,int8")
+    assert exported.status == 0, exported.errors
+    rows = [line.split() for line in exported.output.splitlines()]
+    assert ["onnx", "int8"] in [row[:2] for row in rows]
+
+
+@pytest.mark.slow
+def test_dense_convolutions_taken_apart(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a run, which learns on, and of a model folder, which does not."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(made / "photos", "photos")
+    dataset = load_dataset(Path("photos"), workers=1)
+    run = Run(Path("runs", "dense"))
+    run.root.mkdir(parents=True)
+    Recipe(
+        data="photos", model="resnet18", pretrained=False, imgsz=33, epochs=1, batch=8, workers=0,
+        flip=False,
+    ).write(run.recipe)  # fmt: skip
+    write_dataset(dataset, run)
+    save_model(small_model("resnet18", dataset.classes, size=33), run.model)
+    call = edgewise("compress", "runs/dense", "--separate", "--macs", "60%", "--name", "apart")
+    assert call.status == 0, call.errors
+    assert "RANK" in call.output and "VAL ACCURACY" in call.output
+    facts = json.loads(Run(Path("runs", "apart")).compression.read_text())
+    assert facts["macs"][1] <= 0.6 * facts["macs"][0]
+    spec = load_model(Path("runs/apart/model")).network.spec
+    assert count(spec, 33).macs == facts["macs"][1]
+    exported = edgewise("export", "runs/apart")
+    assert exported.status == 0, exported.errors
+    folder = edgewise("compress", "runs/dense/model", "--separate", "--calibrate", "photos")
+    assert folder.status == 0, folder.errors
+    assert load_model(Path("model-separated")).network.spec.name.endswith("_separated")
+    blind = edgewise("compress", "runs/dense/model", "--separate", "--rank", 1, "--name", "blind")
+    assert blind.status == 0
+    assert "without --calibrate" in blind.errors

@@ -224,7 +224,7 @@ def test_the_table() -> None:
     model = nn.Sequential(nn.Conv2d(8, 16, 3), nn.Conv2d(16, 16, (3, 5)))
     _, report = separate(model, inputs(), rank=6)
     heading, first, second, whole = report.lines()
-    assert heading == ("layer", "kernel", "rank", "error", "MMACs", "then")
+    assert heading == ("LAYER", "KERNEL", "RANK", "ERROR", "MMACS", "THEN")
     assert first[:4] == ("0", "8-16 3x3", "-", "-")  # 6 x (9 + 16) is more than 9 x 16
     assert second[:3] == ("1", "16-16 3x5", "6")
     assert second[3] == f"{report.layers[1].errors[5]:.1%}"

@@ -62,7 +62,11 @@ def _choose(step: str, numbers: Numbers) -> str:
         weights = "ImageNet" if trial["pretrained"] else "none: from scratch"
         used = f"{trial['used']:.0%}"
         lines.append((trial["name"], weights, used, f"{least['precision']}, {least['runtime']}"))
-    return columns(lines, "<<><")
+    more = numbers.get("with_time")
+    advice = (
+        f"\nmore would be likely with --time {more['minutes']}m: {more['name']}" if more else ""
+    )
+    return columns(lines, "<<><") + advice
 
 
 def _trained(step: str, numbers: Numbers) -> str:

@@ -133,6 +133,12 @@ class SearchRecord:
         """The networks that were chosen to be tried, by name, the most promising first."""
         return {trial["name"]: trial for trial in self.made.get("choose", {}).get("trials", [])}
 
+    @property
+    def with_time(self) -> Numbers | None:
+        """The candidate that there was too little time for, and the minutes that it would take."""
+        more: Numbers | None = self.made.get("choose", {}).get("with_time")
+        return more
+
     @cached_property
     def files(self) -> tuple[MadeFile, ...]:
         """All files that were exported, in each runtime, in the order in which they were made."""

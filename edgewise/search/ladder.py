@@ -17,6 +17,7 @@ first rung that is not in it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -156,14 +157,21 @@ def _choose(search: State, known: Sequence[Entrant], found: Sequence[Cost]) -> l
         trials = choose_trials(known, found, search.budget, images)
     if not trials:
         raise NothingFits(nothing_fits(found, search.budget))
-    pace = _pace(search, trials[0].entrant)
+    pace, ideal = _pace(search, trials[0].entrant), _likely(trials)
     trials = choose_trials(known, found, search.budget, images, pace)
-    likely = next((trial for trial in trials if not trial.above), trials[0])
+    likely = _likely(trials)
     search.files = 60 * pace.files_minutes(likely.entrant, likely.imgsz)
-    search.decide(
-        "choose", lambda: {"trials": [_plain(trial) for trial in trials], "files": search.files}
-    )
+    numbers: Numbers = {"trials": [_plain(trial) for trial in trials], "files": search.files}
+    if likely.name != ideal.name:
+        minutes = pace.minutes_for(ideal.entrant, ideal.imgsz) + search.started / 60
+        numbers["with_time"] = {"name": ideal.name, "minutes": math.ceil(minutes)}
+    search.decide("choose", lambda: numbers)
     return trials
+
+
+def _likely(trials: Sequence[Trial]) -> Trial:
+    """The most promising one that fits as it is, if one does."""
+    return next((trial for trial in trials if not trial.above), trials[0])
 
 
 def _pace(search: State, entrant: Entrant) -> Pace:
@@ -222,7 +230,7 @@ def _trained(search: State, trial: Trial, minutes: float, root: Path) -> Run:
 
 def _train(search: State, trials: Sequence[Trial]) -> Run:
     """The best that fits, trained for long, and again with a better one as its teacher."""
-    best = next((trial for trial in trials if not trial.above), trials[0])
+    best = _likely(trials)
     root, second = search.folder.final, search.folder.root / "distilled"
 
     def work() -> Numbers:

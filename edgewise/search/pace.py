@@ -88,6 +88,11 @@ class Pace:
         minutes = max(0.0, self.minutes - self.files_minutes(entrant, imgsz))
         return self.steps * 60 * minutes * long_share(minutes) / self._epoch(entrant, imgsz)
 
+    def minutes_for(self, entrant: Entrant, imgsz: int) -> float:
+        """That training and files would need for a network to learn all that it can."""
+        long = ENOUGH_STEPS / self.steps * self._epoch(entrant, imgsz) / 60
+        return long / LONG_TRAINING + self.files_minutes(entrant, imgsz)
+
     def files_minutes(self, entrant: Entrant, imgsz: int) -> float:
         """About how long it takes to write, check and time a network's files.
 

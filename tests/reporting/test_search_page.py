@@ -304,3 +304,13 @@ def test_with_little_time_slow_networks_promise_less(tmp_path: Path) -> None:
         expected.append({name: float(seen[name][3]) for name in (large, small)})
     assert expected[0][large] > expected[0][small]
     assert expected[1][large] < expected[0][large] - 10
+
+
+def test_too_little_time_for_a_better_one_is_said(tmp_path: Path) -> None:
+    made = all_decisions()
+    assert "too little time" not in page_of(tmp_path / "enough", made).words
+    made["choose"]["with_time"] = {"name": "efficientnet_lite4-96", "minutes": 14}
+    words = page_of(tmp_path / "short", made).words
+    assert "There was too little time for efficientnet_lite4-96" in words
+    assert "give about --time 14m" in words
+    assert "with --time 14m: efficientnet_lite4-96" in told("choose", made["choose"])

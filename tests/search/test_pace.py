@@ -82,3 +82,11 @@ def test_it_is_read_from_the_log() -> None:
     lite4 = next(e for e in made["survey"]["entrants"] if e["model"] == "efficientnet_lite4")
     at_128 = pace.fixed + pace.seconds_per_mac * macs_at(Entrant(**lite4), 128)
     assert at_128 == pytest.approx(12.5)
+
+
+def test_with_the_time_that_it_asks_for_a_network_loses_nothing() -> None:
+    pace = Pace(1.0, 0.06, steps=10, trained=700, tested=100, minutes=2.0)
+    assert pace.points_lost(ONE, 224) > 10
+    enough = replace(pace, minutes=pace.minutes_for(ONE, 224))
+    assert enough.steps_of(ONE, 224) >= ENOUGH_STEPS - 1e-9
+    assert replace(pace, minutes=0.3 * enough.minutes).steps_of(ONE, 224) < ENOUGH_STEPS

@@ -9,6 +9,7 @@ import tarfile
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -105,11 +106,12 @@ def mnist() -> Pools:
     return pools
 
 
-def emoji() -> Pools:
+def emoji(tested_on: str = TESTED_ON) -> Pools:
     """Emoji by their category ("Food & Drink"), 64 px: learned in one hand, tested in another.
 
     Half of each category is learned from Google's drawings (Noto Emoji). The test is Twitter's
-    drawings (Twemoji, CC-BY 4.0) of the other half: neither the things nor the hand were seen.
+    drawings (Twemoji, CC-BY 4.0) of the other half: neither the things nor the hand were seen. Or
+    Google's of the same things.
     """
     hands = {}
     for vendor in (LEARNED_FROM, TESTED_ON):
@@ -131,7 +133,7 @@ def emoji() -> Pools:
         order = np.random.default_rng(0).permutation(len(names))
         shuffled, half = [names[i] for i in order], len(names) // 2
         learned = [hands[LEARNED_FROM][name] for name in shuffled[:half]]
-        tested = [hands[TESTED_ON][name] for name in shuffled[half:][:MOST_TESTED]]
+        tested = [hands[tested_on][name] for name in shuffled[half:][:MOST_TESTED]]
         pools[category] = learned, tested
     return pools
 
@@ -139,6 +141,7 @@ def emoji() -> Pools:
 TASKS = {
     "mnist": Task(mnist, flip=False, train=30, val=6),
     "emoji": Task(emoji, flip=True, train=32, val=8),
+    "emoji-own": Task(partial(emoji, LEARNED_FROM), flip=True, train=32, val=8),
 }
 
 

@@ -1,7 +1,7 @@
 """Accuracy after equal time: `edgewise train` as it comes, against timm's usual fine-tuning.
 
-    python benchmarks/train_accuracy.py                # 16 runs of 90 s: about half an hour
-    python benchmarks/train_accuracy.py --seconds 45   # 16 runs of 45 s
+    python benchmarks/train_accuracy.py                # 24 runs of 90 s: three quarters of an hour
+    python benchmarks/train_accuracy.py --seconds 45   # 24 runs of 45 s
     python benchmarks/train_accuracy.py --quick        # to see that it works: a minute or two
 
 Both start from the same pretrained EfficientNet-Lite0, train on the same few pictures for the same

@@ -1,208 +1,31 @@
-"""A run that is stopped, killed or out of disk goes on and ends with exactly the same weights."""
+"""A checkpoint is whole, or the one before is taken: cut off, changed, full disk, no permission."""
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import random
 import re
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
-import textwrap
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 import torch
 from safetensors.torch import load_file
+from tiny import python
 
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.run_folder import Run
 from edgewise.training import checkpoint
 from edgewise.training.checkpoint import load_checkpoint, save_checkpoint
-from edgewise.training.history import read_history
-from edgewise.training.interrupt import Stopped
 from edgewise.training.learner import Learner
 from edgewise.training.loop import train
 from edgewise.training.recipe import OPTIMIZERS, Recipe
 from edgewise.training.start import preprocess_of
-
-STEPS = 4  # in an epoch of the reference run
-
-
-def python(
-    script: str, *arguments: str, folder: Path | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Runs a script in a process group of its own, where "tiny" is known, with one thread."""
-    folders = [str(Path(tiny.__file__).parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-    return subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "import tiny; tiny.register()\n" + textwrap.dedent(script),
-            *arguments,
-        ],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(folders)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        start_new_session=True,
-    )
-
-
-def same(run: Run, reference: Run) -> bool:
-    """Whether two runs kept the same weights, to the bit, and saw the same figures."""
-    files = [each.weights.read_bytes() for each in (run, reference)]
-    figures = [
-        [replace(epoch, images_per_second=0, seconds=0) for epoch in read_history(each)]
-        for each in (run, reference)
-    ]
-    return files[0] == files[1] and figures[0] == figures[1]
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("batch", [1, STEPS + 2, 2 * STEPS])
-def test_stopped_and_resumed_equals_uninterrupted(
-    recipe: Recipe,
-    reference: Run,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    batch: int,
-    number: int,
-) -> None:
-    step, steps = Learner.step, []
-
-    def step_with_signal(self: Learner, *arguments: Any) -> tuple[float, int]:
-        steps.append(arguments)
-        if len(steps) == batch:
-            os.kill(os.getpid(), number)
-        return step(self, *arguments)
-
-    monkeypatch.setattr(Learner, "step", step_with_signal)
-    with pytest.raises(Stopped, match="go on with: edgewise train --resume") as stopped:
-        train(recipe, tmp_path)
-    assert stopped.value.exit_status == 128 + number
-    assert len(steps) == batch  # the batch at hand was finished, no other begun
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    assert same(train(recipe, tmp_path, resume=True), reference)
-    assert len(steps) == 3 * STEPS  # none was done twice
-
-
-def test_second_signal_stops_at_once(
-    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def step(self: Learner, *arguments: Any) -> tuple[float, int]:
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
-        raise AssertionError("not reached")
-
-    monkeypatch.setattr(Learner, "step", step)
-    with pytest.raises(KeyboardInterrupt):
-        train(recipe, tmp_path)
-
-
-# Where a kill hurts most: with half a checkpoint on the disk, between its two renames, and when the
-# model of an epoch is saved but its checkpoint is not.
-KILLS = {
-    "writing": """
-        from edgewise.training import checkpoint
-        write = checkpoint.write_atomic
-        def write_or_die(path, whole):
-            calls.append(1)
-            def half(file):
-                file.write(b"half"); file.flush(); die()
-            write(path, half if len(calls) == 6 else whole)
-        checkpoint.write_atomic = write_or_die
-    """,
-    "renaming": """
-        from pathlib import Path
-        replace = Path.replace
-        def rename(self, target):
-            replace(self, target)
-            if Path(target).name == "previous.safetensors":
-                calls.append(1)
-                if len(calls) == 6: die()
-        Path.replace = rename
-    """,
-    "after the model": """
-        write = loop.write_history
-        def write_and_die(run, history):
-            write(run, history)
-            if len(history) == 2: die()
-        loop.write_history = write_and_die
-    """,
-}
-
-
-@pytest.mark.parametrize("where", KILLS)
-def test_killed_and_resumed_equals_uninterrupted(
-    recipe: Recipe, reference: Run, tmp_path: Path, where: str
-) -> None:
-    script = f"""
-        import json, os, signal, sys
-        from pathlib import Path as _Path
-        from edgewise.training import loop
-        from edgewise.training.recipe import Recipe
-        calls = []
-        def die(): os.kill(os.getpid(), signal.SIGKILL)
-        {textwrap.indent(textwrap.dedent(KILLS[where]), " " * 8).strip()}
-        loop.SECONDS_BETWEEN_CHECKPOINTS = 0
-        loop.train(Recipe(**json.loads(sys.argv[1])), _Path(sys.argv[2]))
-    """
-    killed = python(script, json.dumps(asdict(recipe)), str(tmp_path / "run"))
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert same(train(recipe, tmp_path / "run", resume=True), reference)
-
-
-def test_killed_before_the_first_checkpoint_starts_again(
-    recipe: Recipe, reference: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
-        patch.setattr(Learner, "step", lambda *arguments: 1 / 0)
-        train(recipe, tmp_path)
-    assert same(train(recipe, tmp_path, resume=True), reference)
-
-
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_signal_to_all_processes(name: str, recipe: Recipe, reference: Run, tmp_path: Path) -> None:
-    """As Ctrl-C in a terminal and `timeout` send it: workers get it too, and SIGTERM ends them."""
-    interrupted = f"""
-        import os, signal, sys
-        from edgewise.training.learner import Learner
-        from edgewise.cli.main import main
-        step = Learner.step
-        def step_with_interrupt(self, pixels, labels, number):
-            if number == 5:
-                os.killpg(os.getpgrp(), signal.{name})
-            return step(self, pixels, labels, number)
-        Learner.step = step_with_interrupt
-        main()
-    """
-    options = (
-        f"train {recipe.data} --model tiny --no-pretrained --imgsz 32 --epochs 3 --batch 16 "
-        f"--no-flip --workers 2 --device cpu --name first"
-    )
-    stopped = python(interrupted, *options.split(), folder=tmp_path)
-    assert stopped.returncode == 128 + signal.Signals[name], stopped.stderr
-    assert "stopped; go on with: edgewise train --resume runs/first" in stopped.stderr
-    assert "Traceback" not in stopped.stderr
-
-    resumed = python(
-        "from edgewise.cli.main import main; main()",
-        *("train", "--resume", "runs/first", "--workers", "0"),
-        folder=tmp_path,
-    )
-    assert resumed.returncode == 0, resumed.stderr
-    assert "edgewise eval runs/first" in resumed.stdout
-    assert same(Run(tmp_path / "runs" / "first"), reference)
 
 
 def test_checkpoint_is_plain_and_two_are_kept(tmp_path: Path) -> None:
@@ -243,15 +66,6 @@ def break_file(path: Path, damage: str) -> None:
         path.unlink()
     else:
         path.write_bytes({"cut": data[: len(data) // 2], "empty": b"", "text": b"hello"}[damage])
-
-
-def test_run_with_a_cut_off_checkpoint_goes_on_and_says_so(
-    recipe: Recipe, reference: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run = train(recipe, tmp_path)
-    break_file(run.checkpoints / "last.safetensors", "cut")
-    assert same(train(recipe, tmp_path, resume=True), reference)
-    assert "last.safetensors is cut off" in capsys.readouterr().err
 
 
 def test_full_disk_keeps_the_old_checkpoint(
@@ -411,38 +225,3 @@ def test_read_only_folder(recipe: Recipe, unwritable: Path) -> None:
         save_checkpoint(Run(unwritable), {"value": 1})
     with pytest.raises(UsageError, match=f"can't write in {unwritable}: make it writable"):
         train(recipe, unwritable / "runs" / "first")
-
-
-def test_start_that_was_killed_can_be_started_again(
-    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Before it had written the recipe, which makes a folder a run."""
-    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
-        patch.setattr(Recipe, "write", lambda self, path: 1 / 0)
-        train(recipe, tmp_path)
-    (tmp_path / ".recipe.json.123.tmp").write_text("{")
-    assert (tmp_path / "data.json").is_file() and not Run.is_run(tmp_path)
-    train(replace(recipe, epochs=1), tmp_path)
-    assert not (tmp_path / ".recipe.json.123.tmp").exists()
-
-
-def test_resume_refuses_another_recipe(reference: Run, recipe: Recipe) -> None:
-    with pytest.raises(UsageError, match=r"epochs can't be changed on resume.*is 3"):
-        train(replace(recipe, epochs=9), reference.root, resume=True)
-
-
-def test_resume_of_a_finished_run_does_nothing(
-    reference: Run, recipe: Recipe, capsys: pytest.CaptureFixture[str]
-) -> None:
-    before = (reference.checkpoints / "last.safetensors").stat().st_mtime_ns
-    train(recipe, reference.root, resume=True)
-    assert "nothing left to do" in capsys.readouterr().out
-    assert (reference.checkpoints / "last.safetensors").stat().st_mtime_ns == before
-
-
-def test_checkpoint_of_another_recipe_is_named(recipe: Recipe, tmp_path: Path) -> None:
-    run = train(replace(recipe, epochs=1), tmp_path)
-    edited = replace(Recipe.read(run.recipe), model="mobilenet_v3_small")
-    edited.write(run.recipe)
-    with pytest.raises(EdgewiseError, match=r"doesn't fit .*recipe\.json"):
-        train(edited, tmp_path, resume=True)

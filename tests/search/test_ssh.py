@@ -239,6 +239,7 @@ def test_a_search_from_the_command_line(
     called = edgewise(
         *("run", photos, "--budget", "latency=1s,size=4MB", "--device", board.device),
         *("--models", "tiny224", "--no-flip", "--workers", 0, "--time", "60m", "--name", "far"),
+        *("--precision", "fp32"),
     )
     assert called.status == 0, called.errors
     made = Decisions(tmp_path / "runs" / "far" / "decisions.jsonl").made

@@ -80,13 +80,11 @@ def test_a_model_that_was_changed_is_traced_anew(tmp_path: Path) -> None:
         with torch.no_grad():
             model.network.head.classifier.bias[0] += 1
     assert seen[0] != seen[1]
-    with torch.no_grad():
-        model.network.head.classifier.bias[0] -= 2
     larger = replace(model, preprocess=replace(model.preprocess, size=40))
-    for other, size in ((model, 32), (larger, 40), (replace(model, labels=tuple("xyz")), 32)):
+    for other in (larger, replace(larger, labels=tuple("xyz"))):
         write(Job(other, "fp32", path))
         proto = onnx.load(path)
-        assert proto.graph.input[0].type.tensor_type.shape.dim[1].dim_value == size
+        assert proto.graph.input[0].type.tensor_type.shape.dim[1].dim_value == 40
         labels = {entry.key: entry.value for entry in proto.metadata_props}["labels"]
         assert json.loads(labels) == list(other.labels)
 

@@ -19,7 +19,7 @@ demo: .venv/demo
 	$(BIN)/edgewise demo
 
 test: .venv/dev lint
-	$(PYTEST) --dist loadfile -m "not slow"
+	$(PYTEST) -m "not slow"
 	$(PYTEST) -m slow
 
 lint: .venv/dev

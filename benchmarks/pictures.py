@@ -79,16 +79,26 @@ def write_task(task: Task, pools: Pools, root: Path, seed: int) -> Path:
     The seed draws what is trained on and chosen by; the test is the same for every seed.
     """
     random = np.random.default_rng(seed)
-    for label, (learned, tested) in pools.items():
+    for label, (learned, _) in pools.items():
         order = random.permutation(len(learned))[: task.train + task.val]
         drawn = [learned[i] for i in order]
-        parts = {"train": drawn[: task.train], "val": drawn[task.train :], "test": tested}
-        for split, pictures in parts.items():
-            folder = root / split / label
-            folder.mkdir(parents=True)
-            for number, picture in enumerate(pictures):
-                picture.save(folder / f"{number}.png")
+        for split, pictures in (("train", drawn[: task.train]), ("val", drawn[task.train :])):
+            _write(pictures, root / split / label)
+    write_test(pools, root / "test")
     return root
+
+
+def write_test(pools: Pools, root: Path) -> Path:
+    """Writes what is tested: `root/CLASS/NUMBER.png`."""
+    for label, (_, tested) in pools.items():
+        _write(tested, root / label)
+    return root
+
+
+def _write(pictures: Sequence[Image.Image], folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for number, picture in enumerate(pictures):
+        picture.save(folder / f"{number}.png")
 
 
 def mnist() -> Pools:

@@ -23,7 +23,7 @@ import sys
 import time
 from argparse import ArgumentParser
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -141,12 +141,12 @@ def by_hand(data: Path, chosen: Pick, task: Task, minutes: float, seed: int) -> 
     from timm.data import resolve_data_config
 
     began = time.perf_counter()
-    job = Job("timm", str(data), task.flip, 2, chosen.imgsz, seed, SETTINGS)
+    job = Job("timm", str(data), task.flip, 2, chosen.imgsz, seed, {}, SETTINGS)
     _, trial = fine_tune(job, timm_network(chosen.model))
     epoch = trial.epoch_seconds[-1]
     spent = time.perf_counter() - began
     epochs = max(1, int((60 * minutes - (trial.seconds - sum(trial.epoch_seconds))) / epoch))
-    job = Job("timm", str(data), task.flip, epochs, chosen.imgsz, seed, SETTINGS)
+    job = replace(job, epochs=epochs, tests={"float": str(data / "test")})
     network = timm_network(chosen.model)
     network, outcome = fine_tune(job, network)
     config = resolve_data_config({}, model=network)
@@ -172,7 +172,7 @@ def by_hand(data: Path, chosen: Pick, task: Task, minutes: float, seed: int) -> 
             "minutes": round(seconds / 60, 2),
             "median_ms": round(seen.timing.latency.median_ms, 3),
             "size_mb": round(path.stat().st_size / 1e6, 2),
-            "accuracy_in_float": round(outcome.test_accuracy, 4),
+            "accuracy_in_float": round(outcome.tested["float"], 4),
             "accuracy": round(float(np.mean(right)), 4),
         }
 

@@ -121,7 +121,7 @@ def test_as_many_epochs_as_fit_and_no_more(budget: float, monkeypatch: pytest.Mo
     import train_accuracy
 
     start, first, later = 1.5, 2.0, 4.0  # the classifier alone is faster
-    trial = train_accuracy.Outcome(start + first + later, (first, later), 0.0, 0.0, 0.0)
+    trial = train_accuracy.Outcome(start + first + later, (first, later), 0.0, 0.0, {})
     monkeypatch.setattr(train_accuracy, "run", lambda job: trial)
     epochs = train_accuracy.epochs_within(budget, None)
     assert start + first + later * (epochs - 1) <= budget < start + first + later * epochs

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def command(runs: tuple[Path, ...], picture: Path | None, as_json: bool) -> None:
     """Set RUNS side by side: accuracy with its 95 % interval, time, and how their settings differ.
 
-    VAL is the accuracy by which the best epoch was chosen, so a little flattering; TEST is that of
+    VAL is the accuracy by which the epoch was chosen, so a little flattering; TEST is that of
     `edgewise eval`. Where two intervals overlap much, the runs can't be told apart.
     """
     from edgewise.reporting.compare import compare_runs, write_picture
@@ -47,10 +47,10 @@ def _text(comparison: Comparison) -> str:
     from edgewise.reporting.numbers import NBSP, duration
 
     settings = list(comparison.runs[0].settings)
-    header = ("RUN", "VAL", "TEST", "BEST", "IMAGES/S", "TIME", *map(str.upper, settings))
+    header = ("RUN", "VAL", "TEST", "KEPT", "IMAGES/S", "TIME", *map(str.upper, settings))
     lines = [
         (
-            *(run.run, _told(run.val), _told(run.test), f"{run.best_epoch}/{run.epochs}"),
+            *(run.run, _told(run.val), _told(run.test), f"{run.kept_epoch}/{run.epochs}"),
             *(f"{run.images_per_second:.0f}", duration(run.seconds)),
             *(str(run.settings[name]) for name in settings),
         )

@@ -187,13 +187,13 @@ def _summary(original: Run, made: Run) -> str:
     from edgewise.files import read_json
     from edgewise.reporting.columns import columns
     from edgewise.reporting.numbers import percent
-    from edgewise.training.history import best_epoch, read_history
+    from edgewise.training.history import kept_epoch, read_history
 
     facts = read_json(made.compression)
     lines = [("RUN", "PARAMETERS", "MACS", "VAL ACCURACY")]
     for which, run in enumerate((original, made)):
         known = run.metrics.is_file()
-        accuracy = percent(best_epoch(read_history(run)).val_accuracy) if known else "-"
+        accuracy = percent(kept_epoch(read_history(run)).val_accuracy) if known else "-"
         params, macs = (f"{facts[what][which]:,}" for what in ("params", "macs"))
         lines.append((str(run.root), params, macs, accuracy))
     return (

@@ -198,14 +198,14 @@ def _print_settings(ctx: click.Context) -> None:
 
 
 def _print_end(run: Run) -> None:
-    from edgewise.training.history import best_epoch, read_history
+    from edgewise.training.history import kept_epoch, read_history
 
     history = read_history(run)
-    best, epochs = best_epoch(history), Recipe.read(run.recipe).epochs
+    kept, epochs = kept_epoch(history), Recipe.read(run.recipe).epochs
     early = f" of {epochs}, for want of a better one" if len(history) < epochs else ""
     click.echo(
-        f"{run.root} is finished after {len(history)} epochs{early}. The best was epoch "
-        f"{best.epoch}, with a validation accuracy of {best.val_accuracy:.4f}.\n"
+        f"{run.root} is finished after {len(history)} epochs{early}. Epoch {kept.epoch} is kept, "
+        f"with a validation accuracy of {kept.val_accuracy:.4f}.\n"
         f"model: {run.model}\n"
         f"next:  edgewise eval {run.root}\n"
         f"       edgewise export {run.root} --format onnx"

@@ -11,7 +11,7 @@ from edgewise.errors import UsageError, missing_package
 from edgewise.files import write_atomic
 from edgewise.reporting.record import Record, read_record
 from edgewise.run_folder import Run
-from edgewise.training.history import best_epoch
+from edgewise.training.history import kept_epoch
 from edgewise.training.metrics import wilson
 
 PICTURE_FORMATS = (".png", ".svg", ".pdf")
@@ -37,8 +37,8 @@ class Compared:
         run: its folder.
         settings: those in which the runs differ.
         epochs: that were finished.
-        best_epoch: whose weights were kept.
-        val: the best epoch's validation accuracy; the epoch was chosen by it, so expect less.
+        kept_epoch: whose weights were kept.
+        val: the kept epoch's validation accuracy; the epoch was chosen by it, so expect less.
         test: of the kept weights on the test split, by `edgewise eval`; None if not evaluated.
         images_per_second: of training, the mean over the epochs.
         seconds: of all epochs.
@@ -47,7 +47,7 @@ class Compared:
     run: str
     settings: dict[str, Any]
     epochs: int
-    best_epoch: int
+    kept_epoch: int
     val: Score
     test: Score | None
     images_per_second: float
@@ -94,7 +94,7 @@ def compare_runs(folders: Sequence[Path]) -> Comparison:
 
 
 def _compared(record: Record, settings: dict[str, Any]) -> Compared:
-    best = best_epoch(record.epochs)
+    kept = kept_epoch(record.epochs)
     counts = record.data["counts"]["val"] if record.data else {}
     evaluation, test = record.evaluation, None
     if evaluation and evaluation["split"] == "test":
@@ -103,8 +103,8 @@ def _compared(record: Record, settings: dict[str, Any]) -> Compared:
         run=str(record.run.root),
         settings=settings,
         epochs=len(record.epochs),
-        best_epoch=best.epoch,
-        val=_score("val", sum(counts.values()), best.val_accuracy),
+        kept_epoch=kept.epoch,
+        val=_score("val", sum(counts.values()), kept.val_accuracy),
         test=test,
         images_per_second=sum(e.images_per_second for e in record.epochs) / len(record.epochs),
         seconds=sum(epoch.seconds for epoch in record.epochs),

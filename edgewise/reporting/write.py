@@ -15,7 +15,7 @@ from edgewise.reporting.looks import looks
 from edgewise.reporting.record import Json, Record, read_record
 from edgewise.reporting.templates import render
 from edgewise.run_folder import Run
-from edgewise.training.history import best_epoch
+from edgewise.training.history import kept_epoch
 
 THROUGHPUT = "Training images a second"
 HTML, CARD = "template.html.j2", "MODEL_CARD.md.j2"
@@ -102,7 +102,7 @@ def _training(record: Record) -> Json:
     return {
         "head_only": any(epoch.phase == "head" for epoch in epochs),
         "train_seconds": sum(epoch.seconds for epoch in epochs),
-        "best": best_epoch(epochs),
+        "kept": kept_epoch(epochs),
         "curves": [
             charts.curve(epochs, "Accuracy", both("accuracy"), "%"),
             charts.curve(epochs, "Loss", both("loss"), ""),

@@ -12,7 +12,7 @@ from edgewise.errors import UsageError
 from edgewise.run_folder import Run
 from edgewise.search.decisions import Numbers
 from edgewise.training.defaults import fit
-from edgewise.training.history import best_epoch, read_history
+from edgewise.training.history import kept_epoch, read_history
 from edgewise.training.loop import train
 from edgewise.training.metrics import wilson
 from edgewise.training.recipe import Recipe
@@ -92,8 +92,8 @@ class Trainer:
 
 
 def outcome(run: Run) -> Numbers:
-    """What a run's best epoch reached on the images that the search selects by."""
-    best = best_epoch(read_history(run))
+    """What a run's kept epoch reached on the images that the search selects by."""
+    best = kept_epoch(read_history(run))
     images = len(read_dataset(run).splits["val"])
     low, high = wilson(round(best.val_accuracy * images), images)
     return {

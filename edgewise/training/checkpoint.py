@@ -1,7 +1,7 @@
 """Checkpoints: all that a stopped run needs to go on as if it had not been stopped.
 
 The newest two are kept, `last.safetensors` and `previous.safetensors`, and where a run may go back
-after a divergence `best.safetensors`, the end of the best epoch. Each is one safetensors file whose
+after a divergence `kept.safetensors`, the end of the kept epoch. Each is one safetensors file whose
 header holds everything but the tensors' bytes:
 
     format   number of this format
@@ -27,25 +27,25 @@ from edgewise.files import remove_halves, write_atomic
 from edgewise.run_folder import Run
 
 FORMAT = 1
-NEW, LAST, PREVIOUS, BEST = (f"{n}.safetensors" for n in ("new", "last", "previous", "best"))
+NEW, LAST, PREVIOUS, KEPT = (f"{n}.safetensors" for n in ("new", "last", "previous", "kept"))
 OLDEST = ("last.pt", "previous.pt")  # pickles, before there was a format number
 
 
-def save_checkpoint(run: Run, state: dict[str, Any], best: bool = False) -> None:
+def save_checkpoint(run: Run, state: dict[str, Any], kept: bool = False) -> None:
     """Writes `state` as `last.safetensors`; the one that was there becomes `previous.safetensors`.
 
     Args:
         run: where to.
         state: tensors, None, booleans, numbers and text in lists, tuples and dicts.
-        best: write it as `best.safetensors` too, and before the others: a kill between the two
-            must not leave a run that goes on behind its best epoch without having it.
+        kept: write it as `kept.safetensors` too, and before the others: a kill between the two
+            must not leave a run that goes on behind its kept epoch without having it.
 
     Raises:
         EdgewiseError: it can't be written; the others are as they were.
     """
     data = _pack(state)
     folder = run.checkpoints
-    for name in (BEST, NEW) if best else (NEW,):
+    for name in (KEPT, NEW) if kept else (NEW,):
         remove_halves(folder / name)
         write_atomic(folder / name, lambda file: file.write(data))
     # The new one is whole on the disk before either old one is touched. A kill between the two
@@ -86,13 +86,13 @@ def load_checkpoint(run: Run) -> tuple[dict[str, Any] | None, str]:
     return None, ""
 
 
-def load_best(run: Run) -> dict[str, Any] | None:
-    """The state at the end of the best epoch; None if none was saved.
+def load_kept(run: Run) -> dict[str, Any] | None:
+    """The state at the end of the kept epoch; None if none was saved.
 
     Raises:
         EdgewiseError: it can't be read, or is of another format.
     """
-    path = run.checkpoints / BEST
+    path = run.checkpoints / KEPT
     if not path.exists():
         return None
     try:
@@ -166,5 +166,5 @@ def _of_another_format(path: Path, number: str) -> EdgewiseError:
     return EdgewiseError(
         f"{path} has format {number} of checkpoints, and this edgewise reads format {FORMAT}. Go "
         "on with the edgewise that wrote it (environment.json says which), or train again under "
-        "another --name; the best model so far is in model/ and of use to all."
+        "another --name; the model kept so far is in model/ and of use to all."
     )

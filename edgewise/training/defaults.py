@@ -37,7 +37,7 @@ def fit(recipe: Recipe, dataset: Dataset, processes: int = 1) -> Recipe:
     - Pretrained batch norm keeps its statistics if too few images go through at once.
     - The blocks of a pretrained ConvNeXt learn the slower, the nearer they are to the input
       (arXiv 2201.03545, appendix A.2).
-    - Uneven classes count as if they were even, and the best epoch is that of the best macro-F1.
+    - Uneven classes count as if they were even, and epochs are judged by macro-F1.
 
     Raises:
         UsageError: a setting doesn't suit this data or the others; the message says which.

@@ -26,10 +26,11 @@ class EpochMetrics:
         val_loss: mean cross-entropy of the averaged weights on the validation images.
         val_accuracy: likewise.
         val_macro_f1: mean F1 of the classes that the validation images have.
-        score: by which the best epoch is chosen: the accuracy, or macro-F1 (recipe: select).
+        score: by which an epoch is kept: the accuracy, or macro-F1 (recipe: select).
         images_per_second: of training, validation not counted.
         seconds: of training and validation.
         temperature: by which the kept model's logits are divided, for the least validation loss.
+        score_error: the score's standard error, by the number of validation images.
     """
 
     epoch: int
@@ -44,6 +45,7 @@ class EpochMetrics:
     images_per_second: float
     seconds: float
     temperature: float = 1.0
+    score_error: float = 0.0
 
 
 @dataclass
@@ -71,9 +73,24 @@ class Progress:
     divergences: int = 0
 
 
-def best_epoch(history: Sequence[EpochMetrics]) -> EpochMetrics:
-    """The epoch whose weights are kept: highest score, then lowest validation loss."""
+def highest_epoch(history: Sequence[EpochMetrics]) -> EpochMetrics:
+    """The epoch of the highest score, then of the lowest validation loss."""
     return max(history, key=lambda epoch: (epoch.score, -epoch.val_loss))
+
+
+def kept_epoch(history: Sequence[EpochMetrics]) -> EpochMetrics:
+    """The epoch whose weights are kept: the last that is not worse than the highest before it.
+
+    Not worse is: by no more than one standard error (the rule of Breiman et al., Classification and
+    Regression Trees, 1984, section 3.4.3). The highest of many scores on a few images is the
+    luckiest, while the network goes on learning as the rate falls: see docs/training.md.
+    """
+    kept = highest = history[0]
+    for epoch in history:
+        highest = highest_epoch((highest, epoch))
+        if epoch.score >= highest.score - highest.score_error:
+            kept = epoch
+    return kept
 
 
 def write_history(run: Run, history: Sequence[EpochMetrics]) -> None:

@@ -25,14 +25,26 @@ from edgewise.model import Classifier, cooled
 from edgewise.progress import bar
 from edgewise.run_folder import Run
 from edgewise.training.batches import recipe_batches
-from edgewise.training.checkpoint import load_best, load_checkpoint, save_checkpoint
+from edgewise.training.checkpoint import load_checkpoint, load_kept, save_checkpoint
 from edgewise.training.device import pick_device
 from edgewise.training.divergence import Diverged, value_not_finite
 from edgewise.training.evaluate import classifier_function, predict_samples
-from edgewise.training.history import EpochMetrics, Progress, best_epoch, write_history
+from edgewise.training.history import (
+    EpochMetrics,
+    Progress,
+    highest_epoch,
+    kept_epoch,
+    write_history,
+)
 from edgewise.training.interrupt import Stopped, StopRequest, stop_on_signals
 from edgewise.training.learner import Learner
-from edgewise.training.metrics import log_loss, macro_f1, temperature, top_k_accuracy
+from edgewise.training.metrics import (
+    log_loss,
+    macro_f1,
+    standard_error,
+    temperature,
+    top_k_accuracy,
+)
 from edgewise.training.recipe import Recipe
 from edgewise.training.start import create_run, preprocess_of, reopen_run, teacher_of
 from edgewise.training.tensorboard import epoch_log
@@ -48,8 +60,8 @@ def train(recipe: Recipe, root: Path, resume: bool = False, dataset: Dataset | N
 
     The first epochs train a new classifier on frozen pretrained weights, the others everything.
     After each, the moving average of the weights is validated, and kept as `root/model` if it is
-    the best so far. The same recipe on the same machine gives the same weights, stopped and
-    resumed or not.
+    not worse than the best so far by more than chance. The same recipe on the same machine gives
+    the same weights, stopped and resumed or not.
 
     Args:
         recipe: what to do. On resume it may differ from the run's own in device and workers only.
@@ -157,7 +169,7 @@ class _Training:
     def finished(self) -> bool:
         """Whether all epochs are done, or enough have passed without a better one."""
         done, patience = self.progress.epoch, self.recipe.patience
-        if patience and done and done - best_epoch(self.progress.history).epoch >= patience:
+        if patience and done and done - highest_epoch(self.progress.history).epoch >= patience:
             return True
         return done >= self.recipe.epochs
 
@@ -179,11 +191,11 @@ class _Training:
             seconds=done.seconds + time.monotonic() - started,
         )
         history = [*done.history, metrics]
-        is_best = best_epoch(history) is metrics
-        print(_line(metrics, self.recipe.epochs, is_best), flush=True)
+        is_kept = kept_epoch(history) is metrics
+        print(_line(metrics, self.recipe.epochs, is_kept), flush=True)
         # The checkpoint comes last: a kill before it leads to the same epoch's end once more.
         if self.world.first:
-            if is_best:
+            if is_kept:
                 save_model(
                     cooled(self.learner.kept_model(self.dataset.classes), metrics.temperature),
                     self.run.model,
@@ -191,13 +203,13 @@ class _Training:
             write_history(self.run, history)
             self.log(metrics)
         self.progress = Progress(metrics.epoch, history=history, divergences=done.divergences)
-        self.save(best=is_best and self.recipe.retries > 0)
+        self.save(kept=is_kept and self.recipe.retries > 0)
 
-    def save(self, best: bool = False) -> None:
+    def save(self, kept: bool = False) -> None:
         """Writes a checkpoint; all processes call it at the same step.
 
         Args:
-            best: whether to keep it as the one to go back to.
+            kept: whether to keep it as the one to go back to.
 
         Raises:
             Diverged: the network is not finite; nothing was written.
@@ -209,11 +221,11 @@ class _Training:
             where = f"'{name}'" if name else "in another process"
             raise Diverged(f"a value of the network is not finite {place}", where)
         state = {"progress": progress, **self.learner.state_dict()}
-        self.world.first_does(lambda: save_checkpoint(self.run, state, best))
+        self.world.first_does(lambda: save_checkpoint(self.run, state, kept))
         self.saved_at = time.monotonic()
 
     def go_back(self, error: Diverged) -> None:
-        """Goes on from the best epoch so far, or from the start, at half the learning rate.
+        """Goes on from the kept epoch so far, or from the start, at half the learning rate.
 
         Where to is the same whenever checkpoints were written, so that a run that is killed and
         resumed ends as one that was not.
@@ -225,7 +237,7 @@ class _Training:
             raise error
         divergences = self.progress.divergences + 1
         self.ahead = None
-        state = load_best(self.run)
+        state = load_kept(self.run)
         if state is not None:
             self._take(state)
         if state is None or not self._knows_something():
@@ -267,8 +279,8 @@ class _Training:
         )
 
     def _knows_something(self) -> bool:
-        """Whether the best epoch so far did better than guessing all classes alike."""
-        return best_epoch(self.progress.history).val_loss < math.log(len(self.dataset.classes))
+        """Whether the kept epoch so far did better than guessing all classes alike."""
+        return kept_epoch(self.progress.history).val_loss < math.log(len(self.dataset.classes))
 
     def _halve_rate(self, divergences: int) -> None:
         self.progress.divergences = divergences
@@ -339,12 +351,14 @@ class _Training:
             what = f"the validation loss of epoch {self.progress.epoch + 1} is {loss}"
             name = value_not_finite(self.learner.average.module)
             raise Diverged(what, f"of the average, '{name}'" if name else "the network is finite")
+        macro = self.recipe.select == "macro-f1"
         accuracy, f1 = top_k_accuracy(labels, probabilities, 1), macro_f1(labels, probabilities)
         return {
             "val_loss": loss,
             "val_accuracy": accuracy,
             "val_macro_f1": f1,
-            "score": f1 if self.recipe.select == "macro-f1" else accuracy,
+            "score": f1 if macro else accuracy,
+            "score_error": standard_error(labels, probabilities, macro),
             "temperature": temperature(labels, probabilities) if self.recipe.calibrate else 1.0,
         }
 
@@ -380,11 +394,11 @@ def _note(progress: Progress) -> str:
     )
 
 
-def _line(metrics: EpochMetrics, epochs: int, is_best: bool) -> str:
+def _line(metrics: EpochMetrics, epochs: int, is_kept: bool) -> str:
     return (
         f"epoch {metrics.epoch}/{epochs} ({metrics.phase})  "
         f"train: loss {metrics.train_loss:.3f}, accuracy {metrics.train_accuracy:.3f}  "
         f"val: loss {metrics.val_loss:.3f}, accuracy {metrics.val_accuracy:.3f}"
-        f"{' (best)' if is_best else ''}  "
+        f"{' (kept)' if is_kept else ''}  "
         f"{metrics.images_per_second:.0f} images/s, {metrics.seconds:.0f} s"
     )

@@ -92,6 +92,26 @@ def top_k_accuracy(labels: NDArray[np.int64], probabilities: NDArray[np.float32]
     return float((best == labels[:, None]).any(axis=1).mean())
 
 
+def standard_error(
+    labels: NDArray[np.int64], probabilities: NDArray[np.float32], macro: bool
+) -> float:
+    """By how much chance moves the accuracy of so few images: its standard error.
+
+    Args:
+        labels: (N,).
+        probabilities: (N, C).
+        macro: of the mean recall of the classes instead, which macro-F1 is near to.
+    """
+    right = probabilities.argmax(axis=1) == labels
+    parts = [right[labels == i] for i in np.unique(labels)] if macro else [right]
+    variance = 0.0
+    for part in parts:
+        # Two more of each kind (Agresti and Coull): where all are right, chance is not gone.
+        p = (part.sum() + 2) / (len(part) + 4)
+        variance += p * (1 - p) / len(part)
+    return float(math.sqrt(variance) / len(parts))
+
+
 def log_loss(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -> float:
     """Mean cross-entropy in nats; a probability below 1e-12 counts as that."""
     true = probabilities[np.arange(len(labels)), labels].astype(np.float64)

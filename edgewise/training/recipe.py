@@ -167,8 +167,9 @@ class Recipe:
     )
     select: Annotated[str, one_of(*SELECTIONS)] | None = Field(
         None,
-        description="What the best epoch is best in on the validation images: accuracy or "
-        "macro-f1. Default: macro-f1 with balance, else accuracy.",
+        description="What epochs are judged by on the validation images: accuracy or macro-f1. The "
+        "last is kept that is not worse than the highest by more than chance. Default: macro-f1 "
+        "with balance, else accuracy.",
     )
     policy: Annotated[str, one_of(*POLICIES, "none")] = Field(
         "randaugment", description=f"Operations on training images: {', '.join(POLICIES)}, none."
@@ -233,7 +234,7 @@ class Recipe:
         0,
         ge=0,
         le=20,
-        description="When training diverges, go back to the best epoch or else to the start and "
+        description="When training diverges, go back to the kept epoch or else to the start and "
         "halve the learning rate, so many times at most.",
     )
     sync_batch_norm: bool = Field(

@@ -44,7 +44,7 @@ def test_train_then_eval(home: Path) -> None:
     called = edgewise(*QUICK)
     assert called.status == 0, called.errors
     assert called.output.count("\nepoch ") == 2
-    assert "The best was epoch" in called.output
+    assert "is kept, with a validation accuracy of" in called.output
     assert "next:  edgewise eval runs/tiny-1" in called.output
     assert json.loads((home / "runs/tiny-1/recipe.json").read_text())["batch"] == 8
 

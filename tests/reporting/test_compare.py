@@ -35,7 +35,7 @@ def test_accuracies_have_the_interval_of_their_images(made: Made, two: tuple[Pat
     assert first.test and second.test is None
     assert (first.test.images, first.test.accuracy) == (800, pytest.approx(right / 800))
     assert (first.test.low, first.test.high) == pytest.approx((expected.low, expected.high))
-    assert first.best_epoch == first.epochs == 8
+    assert first.kept_epoch == first.epochs == 8
     assert first.val.accuracy == pytest.approx(0.975 - 0.4 / 8**1.5)
     assert first.val.low < first.val.accuracy < first.val.high
     assert first.images_per_second == 410 and first.seconds == pytest.approx(8 * 21.5)
@@ -61,7 +61,7 @@ def test_the_verb(two: tuple[Path, Path], tmp_path: Path) -> None:
     said = edgewise("compare", *two, "--png", tmp_path / "runs.png")
     assert said.status == 0, said.errors
     header, first, second = said.output.splitlines()
-    assert header.split() == ["RUN", "VAL", "TEST", "BEST", "IMAGES/S", "TIME", "LR", "SEED"]
+    assert header.split() == ["RUN", "VAL", "TEST", "KEPT", "IMAGES/S", "TIME", "LR", "SEED"]
     assert "8/8" in first and "0.001" in first and " - " in second
     with Image.open(tmp_path / "runs.png") as picture:
         assert picture.width > 1000

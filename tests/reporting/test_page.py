@@ -170,7 +170,7 @@ def test_validation_figures_are_not_sold_as_test_figures(made: Made) -> None:
     evaluation = made.run.evaluation / "val.json"
     evaluation.write_text(evaluation.read_text().replace('"split": "test"', '"split": "val"'))
     words = page_of(made.run).words
-    assert "Of 800 validation images" in words and "helped to pick the best epoch" in words
+    assert "Of 800 validation images" in words and "helped to pick the epoch" in words
     assert "unseen" not in words
 
 

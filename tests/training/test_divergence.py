@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from edgewise.run_folder import Run
 from edgewise.training.checkpoint import load_checkpoint
 from edgewise.training.divergence import Diverged
-from edgewise.training.history import EpochMetrics, best_epoch, read_history
+from edgewise.training.history import EpochMetrics, kept_epoch, read_history
 from edgewise.training.interrupt import Stopped
 from edgewise.training.learner import Learner
 from edgewise.training.loop import train
@@ -203,7 +203,7 @@ def test_sgd_at_an_absurd_rate_diverges_and_recovers(recipe: Recipe, tmp_path: P
     run = train(replace(absurd, retries=8), tmp_path / "again")
     rows = read_history(run)
     assert len(rows) == 4 and all(row.lr < 6 and row.train_loss < 100 for row in rows)
-    assert best_epoch(rows).val_loss < 2
+    assert kept_epoch(rows).val_loss < 2
     kept = load_model(run.model).network.state_dict()
     assert all(value.isfinite().all() for value in kept.values())
 

@@ -13,6 +13,7 @@ from edgewise.training.metrics import (
     expected_calibration_error,
     log_loss,
     macro_f1,
+    standard_error,
     top_k_accuracy,
     wilson,
 )
@@ -104,3 +105,31 @@ def test_wilson_interval_equals_newcombes_table(
 ) -> None:
     assert wilson(correct, n) == pytest.approx((low, high), abs=5e-5)
     assert wilson(n - correct, n) == pytest.approx((1 - high, 1 - low), abs=5e-5)
+
+
+def test_standard_error_of_an_accuracy_is_what_chance_does() -> None:
+    """Against 4,000 draws of so many images; and where all were right, chance is not gone."""
+    random = np.random.default_rng(0)
+    labels = np.zeros(200, np.int64)
+
+    def answers(right: np.ndarray) -> np.ndarray:
+        return np.stack([right, ~right], axis=1).astype(np.float32)
+
+    drawn = random.random((4000, 200)) < 0.7
+    told = np.mean([standard_error(labels, answers(right), macro=False) for right in drawn[:100]])
+    assert told == pytest.approx(drawn.mean(axis=1).std(), rel=0.05)
+    assert 0 < standard_error(labels, answers(labels == 0), macro=False) < 0.01
+
+
+def test_standard_error_of_uneven_classes_is_that_of_the_rare_one() -> None:
+    """Recalls of 0.7: of 190 images of one class and 10 of the other, drawn 4,000 times."""
+    random = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [190, 10])
+    drawn = random.random((4000, 200)) < 0.7
+    recalls = (drawn[:, :190].mean(axis=1) + drawn[:, 190:].mean(axis=1)) / 2
+    predicted = np.where(drawn, labels, 1 - labels)
+    told = [
+        standard_error(labels, np.eye(2, dtype=np.float32)[row], macro=True)
+        for row in predicted[:500]
+    ]
+    assert np.mean(told) == pytest.approx(recalls.std(), rel=0.1)

@@ -13,7 +13,7 @@ from scipy.special import log_softmax, softmax
 from small import small_model
 
 from edgewise.model import Classifier, cooled
-from edgewise.training.history import best_epoch, read_history
+from edgewise.training.history import kept_epoch, read_history
 from edgewise.training.loop import train
 from edgewise.training.metrics import WARMEST, temperature
 from edgewise.training.recipe import Recipe
@@ -64,7 +64,7 @@ def test_the_kept_model_is_calibrated_and_learning_goes_on_as_before(
         (e.train_loss, e.val_loss, e.val_accuracy) for e in told
     ]
     assert {epoch.temperature for epoch in plain} == {1.0}
-    degrees = best_epoch(told).temperature
+    degrees = kept_epoch(told).temperature
     assert degrees != 1.0
     ours, theirs = (load_model(run.model).network.head.classifier for run in (cool, warm))
     assert torch.allclose(ours.weight * degrees, theirs.weight, rtol=1e-5)

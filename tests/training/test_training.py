@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +18,7 @@ from edgewise.files import changed_files
 from edgewise.run_folder import Run
 from edgewise.training import loop
 from edgewise.training.checkpoint import load_checkpoint
-from edgewise.training.history import EpochMetrics, best_epoch, read_history
+from edgewise.training.history import EpochMetrics, highest_epoch, kept_epoch, read_history
 from edgewise.training.learner import Learner
 from edgewise.training.loop import train
 from edgewise.training.recipe import Recipe
@@ -71,7 +73,7 @@ def test_workers_do_not_change_the_result(reference: Run, recipe: Recipe, tmp_pa
 def test_it_learns_from_scratch(recipe: Recipe, tmp_path: Path) -> None:
     run = train(replace(recipe, epochs=12, lr=1e-2, magnitude=0, crop_scale=0.9), tmp_path / "run")
     # Guessing between zeros, ones and fours gives a third.
-    assert best_epoch(read_history(run)).val_accuracy >= 0.8
+    assert kept_epoch(read_history(run)).val_accuracy >= 0.8
 
 
 def test_head_learns_first_and_the_rest_stays(recipe: Recipe) -> None:
@@ -111,19 +113,38 @@ def test_no_weight_decay_on_norms_and_biases(recipe: Recipe) -> None:
     assert [group["weight_decay"] for group in learner.optimizer.param_groups] == [0.02, 0]
 
 
-def test_best_is_by_score_then_loss_then_first() -> None:
-    rows = [(0.5, 1.0), (0.75, 0.9), (0.75, 0.8), (0.75, 0.8)]
-    history = [
-        EpochMetrics(i, "all", 0, 0, 0, loss, 0, 0, score, 1, 1)
-        for i, (score, loss) in enumerate(rows, start=1)
+def history_of(scores: Sequence[float], losses: Sequence[float], error: float) -> list[Any]:
+    return [
+        EpochMetrics(i, "all", 0, 0, 0, loss, 0, 0, score, 1, 1, score_error=error)
+        for i, (score, loss) in enumerate(zip(scores, losses, strict=True), start=1)
     ]
-    assert best_epoch(history).epoch == 3
+
+
+def test_the_highest_epoch_is_by_score_then_loss_then_first() -> None:
+    history = history_of((0.5, 0.75, 0.75, 0.75), (1.0, 0.9, 0.8, 0.8), 0.1)
+    assert highest_epoch(history).epoch == 3
+
+
+@pytest.mark.parametrize(
+    ("scores", "kept"),
+    [
+        ((0.5, 0.75, 0.70), 3),  # within chance of the highest: it has learned for longer
+        ((0.5, 0.75, 0.64), 2),
+        ((0.5, 0.75, 0.64, 0.66, 0.60), 4),
+        ((0.5, 0.75, 0.66, 0.80, 0.69), 4),  # chance counts from the new highest
+        ((0.5,), 1),
+    ],
+)
+def test_the_last_epoch_is_kept_that_only_chance_may_set_behind(
+    scores: tuple[float, ...], kept: int
+) -> None:
+    assert kept_epoch(history_of(scores, (1.0,) * len(scores), 0.1)).epoch == kept
 
 
 def test_patience_ends_a_run_that_gets_no_better(recipe: Recipe, tmp_path: Path) -> None:
     run = train(replace(recipe, lr=1e-8, ema_decay=0.0, patience=2, epochs=9), tmp_path / "run")
     history = read_history(run)
-    assert len(history) == best_epoch(history).epoch + 2
+    assert len(history) == highest_epoch(history).epoch + 2
 
 
 def test_loss_that_is_not_a_number_names_the_mend(

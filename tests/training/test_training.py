@@ -43,7 +43,7 @@ def test_run_folder_is_whole(reference: Run, recipe: Recipe) -> None:
         rows = list(csv.DictReader(file))
     assert ",".join(rows[0]) == (
         "epoch,phase,lr,train_loss,train_accuracy,val_loss,val_accuracy,val_macro_f1,"
-        "score,images_per_second,seconds,temperature"
+        "score,images_per_second,seconds,temperature,score_error"
     )
     assert [(row["epoch"], row["phase"]) for row in rows] == [
         ("1", "all"),

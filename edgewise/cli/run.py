@@ -12,6 +12,7 @@ import click
 
 from edgewise.cli.train import RUNS
 from edgewise.cli.words import Duration, Names
+from edgewise.deploy.formats import FORMATS, PRECISIONS
 from edgewise.search.budget import EXAMPLE, Budget
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ OVER_BUDGET = 3  # the exit status where the best file that could be made does n
       edgewise run photos/ --budget latency=5ms --time 30m
       edgewise run photos/ --budget latency=5ms@p90,size=4MB,memory=64MB
       edgewise run photos/ --budget latency=20ms --device ssh:pi@board --precision int8
+      edgewise run photos/ --budget latency=5ms --format onnx,litert --precision fp32,bf16,int8
       edgewise run --resume runs/photos-search-1
     """
 )
@@ -50,12 +52,20 @@ OVER_BUDGET = 3  # the exit status where the best file that could be made does n
     help="That a call may use on the device.",
 )
 @click.option(
+    "--format",
+    "formats",
+    type=Names("format", FORMATS),
+    default="onnx,openvino",
+    show_default=True,
+    help="Of the files that may be shipped; one that is as another isn't timed twice.",
+)
+@click.option(
     "--precision",
     "precisions",
-    type=Names("precision", ("fp32", "int8")),
+    type=Names("precision", PRECISIONS),
     default="fp32,int8",
     show_default=True,
-    help="Of the files that may be shipped.",
+    help="Of these files, as far as a format has it: fp32, fp16, bf16, int8.",
 )
 @click.option(
     "--models",
@@ -80,6 +90,7 @@ def command(
     minutes: float,
     device: str,
     threads: int,
+    formats: tuple[str, ...],
     precisions: tuple[str, ...],
     models: str | None,
     no_flip: bool,
@@ -120,6 +131,7 @@ def command(
         request = replace(
             request, seed=seed, flip=not no_flip, workers=workers, train_device=train_device
         )
+        request = replace(request, formats=formats)
         root = RUNS / name if name else default_root(f"{Path(data).resolve().stem}-search", RUNS)
     _search(request, root)
 

@@ -33,6 +33,11 @@ class Way:
         return cls(numbers.get("format", ONNX), numbers["precision"], numbers["runtime"])
 
     @property
+    def name(self) -> str:
+        """Of the exported file's folder, as in "onnx-int8"."""
+        return f"{self.format}-{self.precision}"
+
+    @property
     def file(self) -> str:
         """For a person: the precision, with the format where the runtime reads several."""
         read = [name for name, format in FORMATS.items() if self.runtime in _runtimes(format)]

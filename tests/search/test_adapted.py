@@ -15,7 +15,7 @@ from edgewise.measure.rounds import summary
 from edgewise.model import Model
 from edgewise.network import build
 from edgewise.preprocess import Preprocess
-from edgewise.search.adapted import Way
+from edgewise.search.adapted import Clock
 from edgewise.search.budget import Budget
 from edgewise.search.device import Measured, TimedFile
 from edgewise.search.netadapt import steps_to
@@ -40,21 +40,21 @@ def model(stages: int) -> Model:
 
 def test_a_device_that_slows_down_changes_no_ratio(tmp_path: Path) -> None:
     device, whole, narrower = Drifting(), model(4), model(2)
-    measure = Way(device, "fp32", "onnxruntime").measuring(whole, BUDGET, tmp_path / "first")
+    measure = Clock(device, "fp32", "onnxruntime").measuring(whole, BUDGET, tmp_path / "first")
     whole_ms, narrower_ms = measure(whole), measure(narrower)
     assert whole_ms == pytest.approx(2 * (tmp_path / "first" / "first.onnx").stat().st_size / 1e6)
     assert narrower_ms < 0.95 * whole_ms
     device.slower = 3.0
     assert measure(whole) == pytest.approx(whole_ms)
     assert measure(narrower) == pytest.approx(narrower_ms)
-    again = Way(device, "fp32", "onnxruntime").measuring(whole, BUDGET, tmp_path / "first")
+    again = Clock(device, "fp32", "onnxruntime").measuring(whole, BUDGET, tmp_path / "first")
     assert again(narrower) == pytest.approx(narrower_ms)  # a search that goes on later
 
 
 def test_a_file_that_fails_is_said(tmp_path: Path) -> None:
     device = FormulaDevice(broken="first.onnx")
     with pytest.raises(EdgewiseError, match=r"can't be timed: crashed \(SIGSEGV\)"):
-        Way(device, "fp32", "onnxruntime").measuring(model(2), BUDGET, tmp_path / "first")
+        Clock(device, "fp32", "onnxruntime").measuring(model(2), BUDGET, tmp_path / "first")
 
 
 def test_how_many_steps_it_takes() -> None:

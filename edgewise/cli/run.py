@@ -129,9 +129,13 @@ def command(
         names = tuple(part.strip() for part in models.split(",")) if models else ()
         request = Request(data, budget, minutes, device, threads, precisions, names)
         request = replace(
-            request, seed=seed, flip=not no_flip, workers=workers, train_device=train_device
+            request,
+            seed=seed,
+            flip=not no_flip,
+            workers=workers,
+            train_device=train_device,
+            formats=formats,
         )
-        request = replace(request, formats=formats)
         root = RUNS / name if name else default_root(f"{Path(data).resolve().stem}-search", RUNS)
     _search(request, root)
 

@@ -87,16 +87,16 @@ def _round(step: str, numbers: Numbers) -> str:
 
 
 def _narrow(step: str, numbers: Numbers) -> str:
+    timed = f" (timed as {numbers['timed_as']})" if "timed_as" in numbers else ""
     if "failure" in numbers:
-        return f"{step}: {numbers['failure']}"
+        return f"{step}{timed}: {numbers['failure']}"
     first, last = numbers["steps"][0], numbers["steps"][-1]
     fits = "fits" if numbers["fits"] else "there was no time to go on until it fits"
-    accuracies = f"{percent(first['accuracy'])} to {percent(last['accuracy'])}"
-    timed = f" timed as {numbers['timed_as']}" if "timed_as" in numbers else ""
     return (
-        f"narrow: {plural(len(numbers['steps']) - 1, 'step')}{timed} from "
-        f"{first['latency_ms']:.3g} to {last['latency_ms']:.3g} ms, {accuracies}: "
-        f"{fits} (the sum of its rows is off by {100 * numbers['additivity']:+.1f} %)"
+        f"{step}{timed}: {plural(len(numbers['steps']) - 1, 'step')} from "
+        f"{first['latency_ms']:.3g} to {last['latency_ms']:.3g} ms, "
+        f"{percent(first['accuracy'])} to {percent(last['accuracy'])}: {fits} "
+        f"(the sum of its rows is off by {100 * numbers['additivity']:+.1f} %)"
     )
 
 

@@ -15,8 +15,9 @@ from edgewise.measure.rounds import summary
 from edgewise.model import Model
 from edgewise.network import build
 from edgewise.preprocess import Preprocess
-from edgewise.search.adapted import Clock
-from edgewise.search.budget import Budget
+from edgewise.search.adapted import Clock, stand_in
+from edgewise.search.budget import Budget, Spent
+from edgewise.search.costs import Candidate, Cost
 from edgewise.search.device import Measured, TimedFile
 from edgewise.search.netadapt import steps_to
 
@@ -67,3 +68,20 @@ def test_how_many_steps_it_takes() -> None:
         left, steps = left - 0.025 * 0.96**steps, steps + 1
     assert steps_to(0.5) == steps
     assert steps_to(0.3) is None  # 2.5 / (1 - 0.96) = 62.5 %, and no more
+
+
+def test_an_onnx_file_stands_in_for_another() -> None:
+    """Of the same network and size, the fastest at the budget's percentile."""
+
+    def cost(ms: float, *way: str, imgsz: int = 96) -> Cost:
+        precision, runtime, format = way
+        return Cost(Candidate("a", imgsz, precision, runtime, format), Spent(9 * ms, ms, ms, 1))
+
+    least = cost(2.0, "int8", "litert", "litert")
+    slow, fast = cost(9.0, "fp32", "onnxruntime", "onnx"), cost(5.0, "int8", "openvino", "onnx")
+    failed = Cost(Candidate("a", 96, "int8", "onnxruntime"), None, failure="crashed")
+    smaller = cost(1.0, "int8", "onnxruntime", "onnx", imgsz=64)
+    found = [least, slow, fast, failed, smaller]
+    assert stand_in(least.candidate, found, BUDGET) == (fast.candidate, 2.5)
+    assert stand_in(slow.candidate, found, BUDGET) == (slow.candidate, 1.0)
+    assert stand_in(least.candidate, [least, failed, smaller], BUDGET) is None

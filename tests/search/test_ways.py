@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from edgewise.deploy.formats import FORMATS, PRECISIONS, Format, Reader
@@ -96,6 +98,21 @@ def test_a_precision_that_no_format_has() -> None:
         words("onnx", "int4", "onnxruntime")
     with pytest.raises(UsageError, match="unknown format 'onx'"):
         words("onx", "int8", "onnxruntime")
+
+
+@pytest.mark.usefixtures("all_here")
+def test_the_docs_have_the_same_table() -> None:
+    text = Path(__file__).parents[2].joinpath("docs", "run.md").read_text(encoding="utf-8")
+    lines = text.partition("## Formats")[2].partition("\n## ")[0].splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if "|" in line][2:]
+    written = {
+        (name.strip("`"), precision, runtime.strip("`"))
+        for name, precisions, runtimes in rows
+        for precision in precisions.partition(";")[0].split(", ")
+        for runtime in runtimes.split(", ")
+    }
+    found, _ = ways_to(list(FORMATS), PRECISIONS, PACKAGES, "local")
+    assert written == {(way.format, way.precision, way.runtime) for way in found}
 
 
 def test_the_format_is_named_where_a_runtime_reads_several() -> None:

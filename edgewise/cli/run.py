@@ -14,6 +14,7 @@ from edgewise.cli.train import RUNS
 from edgewise.cli.words import Duration, Names
 from edgewise.deploy.formats import FORMATS, PRECISIONS
 from edgewise.search.budget import EXAMPLE, Budget
+from edgewise.search.ways import SEARCHED
 
 if TYPE_CHECKING:
     from edgewise.search.decisions import Numbers
@@ -57,7 +58,8 @@ OVER_BUDGET = 3  # the exit status where the best file that could be made does n
     type=Names("format", FORMATS),
     default="onnx,openvino",
     show_default=True,
-    help="Of the files that may be shipped; one that is as another isn't timed twice.",
+    help=f"Kinds of file that may be shipped: {', '.join(SEARCHED)}. What computes the same as "
+    "another isn't timed twice.",
 )
 @click.option(
     "--precision",
@@ -65,7 +67,7 @@ OVER_BUDGET = 3  # the exit status where the best file that could be made does n
     type=Names("precision", PRECISIONS),
     default="fp32,int8",
     show_default=True,
-    help="Of these files, as far as a format has it: fp32, fp16, bf16, int8.",
+    help=f"Of these files, as far as a format has it: {', '.join(PRECISIONS)}.",
 )
 @click.option(
     "--models",

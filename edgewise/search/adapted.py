@@ -102,7 +102,7 @@ def stand_in(
     ms = {
         cost.candidate: budget.latency_of(cost.spent)
         for cost in found
-        if cost.spent and (cost.candidate.model, cost.candidate.imgsz) == candidate.network
+        if cost.spent and cost.candidate.network == candidate.network
     }
     onnx = [other for other in ms if other.format == ONNX]
     if not onnx:

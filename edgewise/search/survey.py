@@ -146,7 +146,7 @@ def survey(
     The cheapest network's smallest size comes first. A network is measured at its smallest size,
     and at its largest unless that is hopeless; in between time is near enough linear in the pixels
     to tell which sizes are worth a measurement: the largest that should fit, and the next one. A
-    way that fails at the smallest size is not tried at others.
+    way that fails at the smallest size, or is hopeless there, is not tried at others.
 
     Args:
         entrants: the cheapest first.
@@ -174,7 +174,7 @@ def survey(
             if all(hopeless([cost], budget) for cost in found):
                 break  # the others are larger still
             continue
-        able = [cost.candidate.way for cost in ends if cost.spent]
+        able = [cost.candidate.way for cost in ends if not hopeless([cost], budget)]
         ends += at(SIZES[-1], able)
         between = worthwhile(ends, budget)
         found += [*ends, *(cost for imgsz in between for cost in at(imgsz, able))]

@@ -10,6 +10,12 @@ from edgewise.errors import missing_package, unknown
 from edgewise.search.decisions import Numbers
 from edgewise.search.device_client import PACKAGES
 
+# Formats of which a device can be asked to time files.
+SEARCHED = tuple(
+    name
+    for name, format in FORMATS.items()
+    if any(reader.name in PACKAGES for reader in format.readers)
+)
 ONNX = "onnx"  # the format of whatever doesn't say one: once there was no other in a search
 
 
@@ -105,7 +111,7 @@ def _adds(format: Format, precisions: Sequence[str], formats: Sequence[str]) -> 
 
 def _never(format: Format, precisions: Sequence[str]) -> str:
     """Why it has no way on any device."""
-    if not _timed(format):
+    if format.name not in SEARCHED:
         return (
             "no device can be asked to time it. Make one of the finished run: "
             f"edgewise export SEARCH/final --format {format.name}"

@@ -38,6 +38,13 @@ def test_the_sizes_around_the_budget(work: tuple[Survey, FormulaDevice]) -> None
     assert spent[160, "fp32"].size_bytes > 1.5 * spent[160, "int8"].size_bytes
 
 
+def test_a_way_that_is_hopeless_is_left_alone(work: tuple[Survey, FormulaDevice]) -> None:
+    """64 px take 4.1 ms in fp32, four times the budget, and half of that in int8."""
+    found = survey(entrants(("tiny",)), WAYS, Budget.parse("latency=1.02ms"), work[0])
+    assert sizes(found, "fp32") == [64]
+    assert sizes(found, "int8") == [64, 224]
+
+
 def test_what_was_measured_is_looked_up(work: tuple[Survey, FormulaDevice]) -> None:
     surveyor, device = work
     budget = Budget.parse("latency=26ms")

@@ -51,7 +51,7 @@ class Breaking(Here):
         raise EdgewiseError("openvino can't express this network: it lacks the operator magic")
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("EDGEWISE_CACHE", str(tmp_path))
     return tmp_path
@@ -84,7 +84,7 @@ def test_it_is_what_the_format_writes(tmp_path: Path) -> None:
 
 
 @needs_openvino
-def test_it_is_kept_until_a_writer_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_kept_until_a_writer_is_another(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing_files, "write_random", lambda *given: given[-1].write_text("made"))
     first = timing_file(BF16, 2, Here())
     with monkeypatch.context() as patch:

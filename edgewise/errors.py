@@ -47,3 +47,8 @@ def shortened(error: BaseException) -> str:
     if len(line) > LONGEST_REASON:
         line = f"{line[:LONGEST_REASON]} ..."
     return f"{type(error).__name__}: {line}"
+
+
+def reason(error: Exception) -> str:
+    """What to say of any error in a few words: ours say it themselves."""
+    return str(error) if isinstance(error, EdgewiseError) else shortened(error)

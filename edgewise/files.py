@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -39,6 +40,38 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write files into, which is called `folder` once all of them are on the disk.
+
+    Whatever goes wrong, `folder` is whole or not there. Where another process was faster, its
+    folder stays.
+
+    Raises:
+        EdgewiseError: the folder can't be written (a full disk, no permission).
+    """
+    staging = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+        yield staging
+        for path in staging.rglob("*"):
+            if path.is_file():
+                with path.open("rb+") as file:
+                    os.fsync(file.fileno())
+        with suppress(OSError):
+            staging.rename(folder)
+        if not folder.is_dir():
+            raise OSError(f"{staging} can't be renamed")
+    except OSError as error:
+        raise EdgewiseError(
+            f"can't write {folder}: {error.strerror or error}. Free some space or choose another "
+            "folder; no half of it was left there."
+        ) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def remove_halves(path: Path) -> None:

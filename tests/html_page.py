@@ -5,7 +5,7 @@ from __future__ import annotations
 from html.parser import HTMLParser
 
 VOID = {"meta", "img", "br"}
-CLOSED_IN_PLACE = {"rect", "line", "circle", "polyline"}
+CLOSED_IN_PLACE = {"rect", "line", "circle", "path", "polyline"}
 
 
 class Page(HTMLParser):

@@ -17,9 +17,12 @@ ROUNDS = 20
 
 
 class FormulaDevice:
-    """Takes 1 us for each pixel of the image's side squared; half of that for int8.
+    """Takes 1 us for each pixel of the image's side squared; half of that for int8, and for
+    whatever else has a factor.
 
     Attributes:
+        runtimes: that it has, with their versions.
+        factors: of the time, by "format-precision".
         shipped: times as long for files that were exported of a trained network.
         slower: times as long for everything, from now on.
         asked: the files that were timed.
@@ -29,10 +32,11 @@ class FormulaDevice:
         self.name, self.threads = "local", 1
         self.shipped, self.slower, self.broken = shipped, 1.0, broken
         self.asked: list[TimedFile] = []
+        self.runtimes = {"onnxruntime": "1.0"}
+        self.factors: dict[str, float] = {}
 
     def facts(self) -> DeviceFacts:
-        runtimes = {"onnxruntime": "1.0"}
-        return DeviceFacts("formula", "a formula", 1, "none", runtimes)
+        return DeviceFacts("formula", "a formula", 1, "none", self.runtimes)
 
     def measure(
         self,
@@ -52,10 +56,12 @@ class FormulaDevice:
             return Measured(None, failure="crashed (SIGSEGV)")
         rule = file.path.parent / "preprocess.json"
         if rule.is_file():
-            size, precision = json.loads(rule.read_text())["size"], file.path.parent.name
+            size, kind = json.loads(rule.read_text())["size"], file.path.parent.name
+        elif file.path.suffix == ".onnx":
+            kind, _, size = f"onnx-{file.path.stem}".rpartition("-")
         else:
-            precision, _, size = file.path.stem.partition("-")
-        ms = int(size) ** 2 / 1000 / (2 if "int8" in precision else 1)
+            kind, _, size = file.path.parent.name.rpartition("-")
+        ms = int(size) ** 2 / 1000 * self.factors.get(kind, 0.5 if "int8" in kind else 1.0)
         ms *= self.slower * (self.shipped if rule.is_file() else 1)
         return Measured(summary([[ms] * 5] * ROUNDS, 5), memory_bytes=10_000_000)
 

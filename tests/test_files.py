@@ -15,6 +15,7 @@ from edgewise.files import (
     MANIFEST,
     changed_files,
     read_json,
+    whole_folder,
     write_atomic,
     write_json,
     write_manifest,
@@ -52,6 +53,28 @@ def test_an_interrupt_keeps_the_old_file(tmp_path: Path) -> None:
 def test_a_folder_in_the_way_is_named(tmp_path: Path) -> None:
     with pytest.raises(EdgewiseError, match=tmp_path.name):
         write_text(tmp_path, "text")
+
+
+def test_a_folder_is_there_once_it_is_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "cache" / "model"
+    with whole_folder(folder) as staging:
+        (staging / "model.xml").write_text("layers")
+        assert not folder.exists()
+        (staging / "model.bin").write_bytes(b"weights")
+        assert not folder.exists()
+    assert sorted(path.name for path in folder.iterdir()) == ["model.bin", "model.xml"]
+    with whole_folder(folder) as slower:  # than another process, whose folder stays
+        (slower / "model.xml").write_text("other layers")
+    assert (folder / "model.xml").read_text() == "layers"
+    assert [path.name for path in folder.parent.iterdir()] == ["model"]
+
+
+def test_a_folder_that_fails_is_not_there(tmp_path: Path) -> None:
+    for error, raised in ((ValueError("no"), ValueError), (OSError(28, "no space"), EdgewiseError)):
+        with pytest.raises(raised, match="no"), whole_folder(tmp_path / "model") as staging:
+            (staging / "model.xml").write_text("<half")
+            raise error
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_json_keeps_every_script(tmp_path: Path) -> None:

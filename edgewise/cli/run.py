@@ -12,7 +12,9 @@ import click
 
 from edgewise.cli.train import RUNS
 from edgewise.cli.words import Duration, Names
+from edgewise.deploy.formats import FORMATS, PRECISIONS
 from edgewise.search.budget import EXAMPLE, Budget
+from edgewise.search.ways import SEARCHED
 
 if TYPE_CHECKING:
     from edgewise.search.decisions import Numbers
@@ -28,6 +30,7 @@ OVER_BUDGET = 3  # the exit status where the best file that could be made does n
       edgewise run photos/ --budget latency=5ms --time 30m
       edgewise run photos/ --budget latency=5ms@p90,size=4MB,memory=64MB
       edgewise run photos/ --budget latency=20ms --device ssh:pi@board --precision int8
+      edgewise run photos/ --budget latency=5ms --format onnx,litert --precision fp32,bf16,int8
       edgewise run --resume runs/photos-search-1
     """
 )
@@ -50,12 +53,21 @@ OVER_BUDGET = 3  # the exit status where the best file that could be made does n
     help="That a call may use on the device.",
 )
 @click.option(
+    "--format",
+    "formats",
+    type=Names("format", FORMATS),
+    default="onnx,openvino",
+    show_default=True,
+    help=f"Kinds of file that may be shipped: {', '.join(SEARCHED)}. What computes the same as "
+    "another isn't timed twice.",
+)
+@click.option(
     "--precision",
     "precisions",
-    type=Names("precision", ("fp32", "int8")),
+    type=Names("precision", PRECISIONS),
     default="fp32,int8",
     show_default=True,
-    help="Of the files that may be shipped.",
+    help=f"Of these files, as far as a format has it: {', '.join(PRECISIONS)}.",
 )
 @click.option(
     "--models",
@@ -80,6 +92,7 @@ def command(
     minutes: float,
     device: str,
     threads: int,
+    formats: tuple[str, ...],
     precisions: tuple[str, ...],
     models: str | None,
     no_flip: bool,
@@ -118,7 +131,12 @@ def command(
         names = tuple(part.strip() for part in models.split(",")) if models else ()
         request = Request(data, budget, minutes, device, threads, precisions, names)
         request = replace(
-            request, seed=seed, flip=not no_flip, workers=workers, train_device=train_device
+            request,
+            seed=seed,
+            flip=not no_flip,
+            workers=workers,
+            train_device=train_device,
+            formats=formats,
         )
         root = RUNS / name if name else default_root(f"{Path(data).resolve().stem}-search", RUNS)
     _search(request, root)

@@ -15,10 +15,10 @@ from edgewise.reporting.search_rows import CandidateRow, candidate_rows
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from edgewise.search.costs import Cost
     from edgewise.search.decisions import Numbers
     from edgewise.search.entrants import Entrant
     from edgewise.search.request import Request, SearchFolder
-    from edgewise.search.survey import Cost
 
 MOST_ROWS = 12
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from edgewise.reporting.columns import columns
 from edgewise.reporting.numbers import filesize, percent, plural
 from edgewise.search.pace import TIMED
+from edgewise.search.ways import Way
 
 if TYPE_CHECKING:
     from edgewise.search.decisions import Numbers
@@ -22,7 +23,8 @@ def told(step: str, numbers: Numbers) -> str:
 
 def _device(step: str, numbers: Numbers) -> str:
     runtimes = ", ".join(f"{name} {version}" for name, version in numbers["runtimes"].items())
-    return f"device: {numbers['device']}, {numbers['cpu']}, {numbers['cores']} cores; {runtimes}"
+    text = f"device: {numbers['device']}, {numbers['cpu']}, {numbers['cores']} cores; {runtimes}"
+    return "\n".join([text, *(f"left out: {why}" for why in numbers.get("left_out", ()))])
 
 
 def _doctor(step: str, numbers: Numbers) -> str:
@@ -58,10 +60,10 @@ def _pace(step: str, numbers: Numbers) -> str:
 def _choose(step: str, numbers: Numbers) -> str:
     lines: list[Sequence[str]] = [("TO TRY", "WEIGHTS", "OF THE BUDGET", "IN")]
     for trial in numbers["trials"]:
-        least = trial["least"]
+        least = Way.of(trial["least"])
         weights = "ImageNet" if trial["pretrained"] else "none: from scratch"
         used = f"{trial['used']:.0%}"
-        lines.append((trial["name"], weights, used, f"{least['precision']}, {least['runtime']}"))
+        lines.append((trial["name"], weights, used, f"{least.file}, {least.runtime}"))
     more = numbers.get("with_time")
     advice = (
         f"\nmore would be likely with --time {more['minutes']}m: {more['name']}" if more else ""
@@ -85,15 +87,16 @@ def _round(step: str, numbers: Numbers) -> str:
 
 
 def _narrow(step: str, numbers: Numbers) -> str:
+    timed = f" (timed as {numbers['timed_as']})" if "timed_as" in numbers else ""
     if "failure" in numbers:
-        return f"{step}: {numbers['failure']}"
+        return f"{step}{timed}: {numbers['failure']}"
     first, last = numbers["steps"][0], numbers["steps"][-1]
     fits = "fits" if numbers["fits"] else "there was no time to go on until it fits"
     return (
-        f"narrow: {plural(len(numbers['steps']) - 1, 'step')} from {first['latency_ms']:.3g} to "
-        f"{last['latency_ms']:.3g} ms, {percent(first['accuracy'])} to "
-        f"{percent(last['accuracy'])}: {fits} (the sum of its rows is off by "
-        f"{100 * numbers['additivity']:+.1f} %)"
+        f"{step}{timed}: {plural(len(numbers['steps']) - 1, 'step')} from "
+        f"{first['latency_ms']:.3g} to {last['latency_ms']:.3g} ms, "
+        f"{percent(first['accuracy'])} to {percent(last['accuracy'])}: {fits} "
+        f"(the sum of its rows is off by {100 * numbers['additivity']:+.1f} %)"
     )
 
 
@@ -102,11 +105,11 @@ def _files(step: str, numbers: Numbers) -> str:
         ("FILE", "RUNTIME", "SIZE", "MEDIAN", "P90", "ACCURACY", "95 %", "FITS")
     ]
     for file in numbers["files"]:
-        spent = file.get("spent")
+        spent, way = file.get("spent"), Way.of(file)
         lines.append(
             (
-                file["precision"],
-                file["runtime"],
+                way.file,
+                way.runtime,
                 filesize(spent["size_bytes"]) if spent else "-",
                 f"{spent['median_ms']:.3g} ms" if spent else "-",
                 f"{spent['p90_ms']:.3g} ms" if spent else "-",
@@ -126,7 +129,7 @@ def _test(step: str, numbers: Numbers) -> str:
     memory = f", {filesize(spent['memory_bytes'])} of memory" if spent["memory_bytes"] else ""
     return "\n".join(
         [
-            f"{numbers['folder']}: {numbers['precision']} in {numbers['runtime']}, {verdict}",
+            f"{numbers['folder']}: {Way.of(numbers)}, {verdict}",
             f"  time:     median {spent['median_ms']:.3g} ms "
             f"({numbers['low_ms']:.3g}-{numbers['high_ms']:.3g}), 90 % within "
             f"{spent['p90_ms']:.3g} ms, 99 % within {spent['p99_ms']:.3g} ms",

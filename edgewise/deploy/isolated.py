@@ -14,16 +14,42 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def isolated(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What `function` returns, called in a fresh process; both must be picklable.
+class Apart:
+    """A process for calls one after the other; it is started by the first, and anew after a crash.
 
-    Raises:
-        EdgewiseError: the process crashed, or was killed for want of memory. What the function
-            raises is raised here too.
+    To be used in a `with` statement, which ends it.
     """
-    fresh = multiprocessing.get_context("spawn")  # a fork would share locks and threads
-    with ProcessPoolExecutor(1, mp_context=fresh) as pool:
+
+    def __init__(self) -> None:
+        self._pool = _fresh()
+
+    def __enter__(self) -> Apart:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._pool.shutdown()
+
+    def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What `function` returns there; all must be picklable.
+
+        Raises:
+            EdgewiseError: the process crashed, or was killed for want of memory. What the function
+                raises is raised here too.
+        """
         try:
-            return pool.submit(function, *args, **kwargs).result()
+            return self._pool.submit(function, *args, **kwargs).result()
         except BrokenProcessPool:
+            self._pool.shutdown()
+            self._pool = _fresh()
             raise EdgewiseError("its process crashed, or was killed for want of memory") from None
+
+
+def isolated(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What `function` returns, called in a fresh process; see `Apart.call`."""
+    with Apart() as apart:
+        return apart.call(function, *args, **kwargs)
+
+
+def _fresh() -> ProcessPoolExecutor:
+    # A fork would share locks and threads.
+    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))

@@ -11,6 +11,7 @@ from edgewise.reporting.search_record import MadeFile, SearchRecord
 from edgewise.reporting.search_rows import CandidateRow
 from edgewise.search.budget import Budget, Spent
 from edgewise.search.decisions import Numbers
+from edgewise.search.ways import Way
 
 CHOSEN, FILE, TRIAL = "chosen", "file", "trial"
 ROOM = 1.25  # left and right of what is drawn, as a factor
@@ -219,7 +220,7 @@ def _trials(rows: Sequence[CandidateRow], x: Quantity) -> Iterable[_Seen]:
             text = (
                 f"{row.name}, a short training ({plural(own['epochs'], 'epoch')}): "
                 f"{percent(own['accuracy'])} right; {x.text(value)} as its cheapest file, "
-                f"{candidate['precision']} in {candidate['runtime']}"
+                f"{Way.of(candidate)}"
             )
             yield _Seen(TRIAL, candidate["precision"], value, own["accuracy"], text, row.name)
 
@@ -244,7 +245,8 @@ def _files(record: SearchRecord, x: Quantity) -> Iterable[_Seen]:
 
 
 def _way(file: MadeFile) -> str:
-    return f"{file.numbers['precision']} {file.numbers['runtime']}"
+    way = Way.of(file.numbers)
+    return f"{way.file} {way.runtime}"
 
 
 def _measured(rows: Sequence[CandidateRow], x: Quantity) -> Iterable[tuple[float, str]]:

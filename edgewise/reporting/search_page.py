@@ -18,6 +18,7 @@ from edgewise.reporting.views import fold
 from edgewise.search.decisions import Numbers
 from edgewise.search.request import Request, SearchFolder
 from edgewise.search.ssh import ADDRESS
+from edgewise.search.ways import Way
 
 TEMPLATE = "search.html.j2"
 FEWEST_ROWS = 8  # candidates that are shown unfolded, at least
@@ -25,6 +26,7 @@ OPTIONS = {  # of `edgewise run`, by the request's fields
     "minutes": "--time",
     "device": "--device",
     "threads": "--threads",
+    "formats": "--format",
     "precisions": "--precision",
     "models": "--models",
     "seed": "--seed",
@@ -71,6 +73,7 @@ def write_search_report(folder: SearchFolder) -> Path:
         "command": run_command(record.request),
         "over": OVER,
         "taken": taken,
+        "way_of": Way.of,
         "times": times,
     }
     write_text(folder.report, render(TEMPLATE, values))

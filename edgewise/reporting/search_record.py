@@ -10,9 +10,11 @@ from math import ceil, floor, log10
 from edgewise.errors import UsageError
 from edgewise.reporting.numbers import filesize, milliseconds
 from edgewise.search.budget import MEDIAN, Budget, Spent
+from edgewise.search.costs import Candidate, Cost, drifted
 from edgewise.search.decisions import Decisions, Numbers
 from edgewise.search.request import Request, SearchFolder
-from edgewise.search.survey import ROOM, Cost, drifted
+from edgewise.search.survey import ROOM
+from edgewise.search.ways import Way
 
 # How a search stands: its file fits; the best file does not; no network is near; it is at work.
 FITS, OVER, NOTHING, UNFINISHED = "fits", "over", "nothing", "unfinished"
@@ -206,15 +208,14 @@ class SearchRecord:
         for file in self.files:
             if file.able:
                 own = file.numbers
-                name = f"{file.model} at {file.imgsz} px, {own['precision']} in {own['runtime']}"
+                name = f"{file.model} at {file.imgsz} px, {Way.of(own)}"
                 files.append(self._near(f"{name}, {file.how}" if file.how else name, own))
         files = sorted(files, key=lambda point: max(point.used.values()))[:NEAREST_FILES]
         names = {point.name for point in files}
         measured = [
-            self._near("{model} at {imgsz} px, {precision} in {runtime}".format(**own), cost)
+            self._near(str(Candidate(**cost["candidate"])), cost)
             for cost in self.costs
             if cost["spent"] and self.used(cost["spent"])
-            for own in [cost["candidate"]]
         ]
         measured.sort(key=lambda point: max(point.used.values()))
         rest = [point for point in measured if point.name not in names]

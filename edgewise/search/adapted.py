@@ -15,14 +15,16 @@ from edgewise.measure.latency import Latency
 from edgewise.model import Model
 from edgewise.run_folder import Run
 from edgewise.search.budget import Budget, Spent
+from edgewise.search.costs import Candidate, Cost
 from edgewise.search.decisions import Numbers
 from edgewise.search.device import Device, TimedFile
-from edgewise.search.graphs import write_graph
+from edgewise.search.graphs import write_file
 from edgewise.search.latency_table import LatencyTable
 from edgewise.search.latency_table_times import DeviceTimes
 from edgewise.search.netadapt import TooSlow, netadapt, steps_to
 from edgewise.search.netadapt_steps import Journal
 from edgewise.search.netadapt_tuning import RunTuning
+from edgewise.search.ways import ONNX
 from edgewise.training.loop import train
 from edgewise.training.recipe import Recipe
 from edgewise.weights.folder import load_model
@@ -31,8 +33,8 @@ MARGIN = 0.97  # of the budget is aimed at: the next measurement may say a littl
 
 
 @dataclass(frozen=True)
-class Way:
-    """How the narrowed network is to be shipped.
+class Clock:
+    """What times the network that is narrowed: as an ONNX file.
 
     Attributes:
         device: where it is timed.
@@ -57,7 +59,7 @@ class Way:
         beside, known = TimedFile("first", folder / "first.onnx", self.runtime), folder / "ms.json"
         if not known.is_file():
             folder.mkdir(parents=True, exist_ok=True)
-            write_graph(first, self.precision, beside.path)
+            write_file(first, ONNX, self.precision, beside.path)
             latency = self._timed([beside])["first"]
             spent = Spent(latency.median_ms, latency.p90_ms, latency.p99_ms, 0)
             write_json(known, {"ms": budget.latency_of(spent)})
@@ -66,7 +68,7 @@ class Way:
         def measure(model: Model) -> float:
             with TemporaryDirectory() as temporary:
                 narrower = TimedFile("narrower", Path(temporary, "model.onnx"), self.runtime)
-                write_graph(model, self.precision, narrower.path)
+                write_file(model, ONNX, self.precision, narrower.path)
                 seen = self._timed([narrower, beside])
             return first_ms * seen["narrower"].median_ms / seen["first"].median_ms
 
@@ -81,7 +83,35 @@ class Way:
         return timed
 
 
-def narrow(original: Run, way: Way, budget: Budget, folder: Path, minutes: float) -> Numbers:
+def stand_in(
+    candidate: Candidate, found: Sequence[Cost], budget: Budget
+) -> tuple[Candidate, float] | None:
+    """The ONNX file by which a network is narrowed: the times of rows are those of such files.
+
+    Args:
+        candidate: the network's cheapest file.
+        found: what was measured.
+        budget: says which percentile counts.
+
+    Returns:
+        The candidate itself, if it is one; or else the fastest of the same network and size. And
+        how many times as long as the candidate it takes. None if there is none.
+    """
+    if candidate.format == ONNX:
+        return candidate, 1.0
+    ms = {
+        cost.candidate: budget.latency_of(cost.spent)
+        for cost in found
+        if cost.spent and cost.candidate.network == candidate.network
+    }
+    onnx = [other for other in ms if other.format == ONNX]
+    if not onnx:
+        return None
+    fastest = min(onnx, key=ms.__getitem__)
+    return fastest, ms[fastest] / ms[candidate]
+
+
+def narrow(original: Run, clock: Clock, budget: Budget, folder: Path, minutes: float) -> Numbers:
     """Narrows a run's model by NetAdapt until it fits, for so many minutes.
 
     Its proposals learn for as many steps as there is time for. What was begun in the folder goes
@@ -98,11 +128,11 @@ def narrow(original: Run, way: Way, budget: Budget, folder: Path, minutes: float
     assert budget.latency_ms
     model = load_model(original.model)
     until = time.monotonic() + 60 * minutes
-    times = DeviceTimes(way.device, way.runtime, way.precision)
+    times = DeviceTimes(clock.device, clock.runtime, clock.precision)
     table = LatencyTable(model.network.spec, model.preprocess.size, times)
     additivity = table.additivity()
     aim = MARGIN * budget.latency_ms
-    measure = way.measuring(model, budget, folder.with_name(f"{folder.name}-first"))
+    measure = clock.measuring(model, budget, folder.with_name(f"{folder.name}-first"))
     rounds = steps_to(aim / measure(model))
     if rounds is None:
         return _failed(f"no number of steps comes down to {aim:.3g} ms")

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgewise.search.budget import Budget
+from edgewise.search.costs import Cost
 from edgewise.search.entrants import Entrant
 from edgewise.search.pace import Pace
-from edgewise.search.survey import ROOM, Cost
+from edgewise.search.survey import ROOM
 
 MOST = 8  # that are tried on the user's data
 ABOVE = 1  # of these, that need compression to fit

@@ -38,8 +38,7 @@ class TimedFile:
     def of(cls, artifact: Artifact, key: str, runtime: str) -> TimedFile:
         """An exported model's file."""
         info = artifact.info
-        size = info.preprocess.size
-        shape = (1, size, size, 3) if info.input == PIXELS else (1, 3, size, size)
+        shape = input_shape(info.input, info.preprocess.size)
         return cls(key, artifact.path, runtime, info.precision, shape)
 
 
@@ -120,6 +119,16 @@ class Device(Protocol):
         Raises:
             EdgewiseError: the device went away and did not come back.
         """
+
+
+def input_shape(input: str, imgsz: int) -> tuple[int, ...]:
+    """The shape of one image.
+
+    Args:
+        input: what a format takes, see `edgewise.deploy.artifact.Info`.
+        imgsz: height and width of the image, in pixels.
+    """
+    return (1, imgsz, imgsz, 3) if input == PIXELS else (1, 3, imgsz, imgsz)
 
 
 def open_device(text: str, threads: int = 1) -> Device:

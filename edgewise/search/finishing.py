@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 from edgewise.compress.other_runs import round_run
 from edgewise.deploy.artifact import Artifact
+from edgewise.deploy.export import TRUSTED
+from edgewise.deploy.isolated import isolated
 from edgewise.errors import EdgewiseError
 from edgewise.run_folder import Run
-from edgewise.search.adapted import Way, narrow, train_narrowed
+from edgewise.search.adapted import Clock, narrow, stand_in, train_narrowed
 from edgewise.search.choice import Trial
+from edgewise.search.costs import Cost
 from edgewise.search.decisions import Numbers
 from edgewise.search.device import TimedFile
 from edgewise.search.entrants import SIZES
@@ -18,6 +23,7 @@ from edgewise.search.pace import LOWERING, NARROWING
 from edgewise.search.shipping import SECONDS, accuracy_on, best_file, costs, ship
 from edgewise.search.state import State
 from edgewise.search.trials import outcome
+from edgewise.search.ways import Way
 from edgewise.training.loop import train
 from edgewise.training.recipe import Recipe
 
@@ -38,7 +44,8 @@ def files_of(search: State, final: Run) -> list[Numbers]:
         run = _lowered(search, run, lower)
         files += _ship(search, f"files: {lower} px", run)
     if needs_qat(files):
-        files += _ship(search, "files: qat", _rounded(search, run), ("int8",))
+        rounded = [way for way in search.ways if way.precision == "int8"]
+        files += _ship(search, "files: qat", _rounded(search, run), rounded)
     return files
 
 
@@ -75,12 +82,9 @@ def narrowed_files(search: State, trials: Sequence[Trial], final: Run) -> list[N
     if known["score"] <= outcome(final)["score"]:
         return []
     original, root = Run(Path(known["run"])), search.folder.shrunk / "narrowed"
-    least = dearer.least.candidate
-    way = Way(search.device, least.precision, least.runtime)
-    folder = search.folder.shrunk / "netadapt"
 
     def work() -> Numbers:
-        return narrow(original, way, search.budget, folder, search.left * NARROWING)
+        return _narrowed(search, dearer, original)
 
     steps = search.decide("narrow", work)
     if not steps["fits"]:
@@ -89,27 +93,45 @@ def narrowed_files(search: State, trials: Sequence[Trial], final: Run) -> list[N
     return _ship(search, "files: narrowed", Run(root))
 
 
+def _narrowed(search: State, dearer: Trial, original: Run) -> Numbers:
+    """What `narrow` says. Where an ONNX file stands in, it has to become as much faster."""
+    least = dearer.least.candidate
+    found = [Cost.read(cost) for cost in search.log.made["survey"]["costs"]]
+    stands_in = stand_in(least, found, search.budget)
+    if not stands_in:
+        failure = f"narrowing goes by the times of ONNX files, and none of {dearer.name} was timed"
+        return {"failure": failure, "fits": False}
+    timed, factor = stands_in
+    clock = Clock(search.device, timed.precision, timed.runtime)
+    budget = replace(search.budget, latency_ms=factor * (search.budget.latency_ms or 0.0))
+    folder = search.folder.shrunk / "netadapt"
+    numbers = narrow(original, clock, budget, folder, search.left * NARROWING)
+    if timed != least:
+        numbers["timed_as"], numbers["instead_of"] = str(timed.way), str(least.way)
+    return numbers
+
+
 def tested(search: State, files: Sequence[Numbers]) -> Numbers:
     """The best file that fits, or else the nearest: timed afresh, and on images not seen before."""
     chosen = best_file(files) or nearest(files)
-    folder, runtime = Path(chosen["folder"]), chosen["runtime"]
+    folder, way = Path(chosen["folder"]), Way.of(chosen)
     artifact = Artifact.read(folder)
-    timed = TimedFile.of(artifact, "chosen", runtime)
+    timed = TimedFile.of(artifact, "chosen", way.runtime)
     seen = search.device.measure([timed], TESTED_LONGER * SECONDS)["chosen"]
-    samples = search.dataset.splits["test"]
+    samples, workers = search.dataset.splits["test"], search.request.workers or 0
+    answer = partial(accuracy_on, folder, way.runtime, samples, workers)
     return {
         "folder": str(folder),
-        "precision": chosen["precision"],
-        "runtime": runtime,
+        **asdict(way),
         "selected_by": {name: chosen[name] for name in ("accuracy", "low", "high", "images")},
         **costs(seen, artifact, search.budget),
-        **accuracy_on(folder, runtime, samples, search.request.workers or 0),
+        **(answer() if way.format in TRUSTED else isolated(answer)),
     }
 
 
 def needs_qat(files: Sequence[Numbers]) -> bool:
     """Whether int8 loses more than a point of the accuracy, and float does not fit."""
-    if any(file["fits"] and file["precision"] == "fp32" for file in files):
+    if any(file["fits"] and file["precision"] != "int8" for file in files):
         return False
     rounded = [file for file in files if file["precision"] == "int8" and not file["failure"]]
     return bool(rounded) and all(
@@ -130,13 +152,9 @@ def nearest(files: Sequence[Numbers]) -> Numbers:
     return min(able, key=lambda file: max(file["used"].values()))
 
 
-def _ship(
-    search: State, step: str, made: Run, precisions: Sequence[str] | None = None
-) -> list[Numbers]:
-    wanted = precisions or search.request.precisions
-
+def _ship(search: State, step: str, made: Run, ways: Sequence[Way] | None = None) -> list[Numbers]:
     def work() -> Numbers:
-        return {"files": ship(made, wanted, search.device, search.runtimes, search.budget)}
+        return {"files": ship(made, ways or search.ways, search.device, search.budget)}
 
     files: list[Numbers] = search.decide(step, work)["files"]
     return files

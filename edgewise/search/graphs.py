@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from edgewise import __version__
-from edgewise.deploy.formats import FORMATS
-from edgewise.deploy.onnx import INPUT, graph_of, to_bytes
+from edgewise.deploy.formats import FORMATS, Job
+from edgewise.deploy.onnx import INPUT, to_bytes
 from edgewise.errors import EdgewiseError, missing_package
 from edgewise.files import write_bytes
 from edgewise.measure.store import fingerprint
 from edgewise.model import Model
 from edgewise.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from edgewise.search.ways import ONNX
 from edgewise.timing.subject import randomise
 from edgewise.weights.create import create_model
 from edgewise.weights.hub import cache_folder
@@ -28,6 +29,23 @@ if TYPE_CHECKING:
 FOLDER = "graphs"  # in the cache
 FIRST_SIZE = 64  # pixels: of the graph that the other sizes are made of
 CALIBRATION = 4  # random images: the weights are random too
+
+
+def graphs_folder() -> Path:
+    """Where the files to be timed are kept; it is made.
+
+    Raises:
+        EdgewiseError: it can't be.
+    """
+    folder = cache_folder() / FOLDER
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EdgewiseError(
+            f"can't write in {folder}: {error.strerror or error}. "
+            "Name another folder in the environment variable EDGEWISE_CACHE."
+        ) from error
+    return folder
 
 
 def timing_graph(model: str, classes: int, imgsz: int, precision: str) -> Path:
@@ -46,45 +64,59 @@ def timing_graph(model: str, classes: int, imgsz: int, precision: str) -> Path:
 
     Raises:
         UsageError: the packages that write ONNX are not installed.
+        EdgewiseError: the file can't be written.
     """
-    if missing := FORMATS["onnx"].missing():
-        raise missing_package(missing, FORMATS["onnx"].extra)
+    if missing := FORMATS[ONNX].missing():
+        raise missing_package(missing, FORMATS[ONNX].extra)
     torch.manual_seed(0)
     network = create_model(model, num_classes=classes).eval()
     key = fingerprint(__version__, torch.__version__, network.spec.to_json())
-    folder = cache_folder() / FOLDER / key
+    folder = graphs_folder() / key
     wanted = folder / f"{precision}-{imgsz}.onnx"
     if not wanted.is_file():
         first = folder / f"{precision}-{FIRST_SIZE}.onnx"
         if not first.is_file():
-            _write(network, FIRST_SIZE, precision, first)
+            write_random(network, FIRST_SIZE, ONNX, precision, first)
         if not wanted.is_file() and not _resize(first, imgsz, wanted):
-            _write(network, imgsz, precision, wanted)
+            write_random(network, imgsz, ONNX, precision, wanted)
     return wanted
 
 
-def write_graph(model: Model, precision: str, path: Path) -> None:
-    """A model's ONNX file to be timed: in int8 its ranges are those of random images.
+def write_random(network: Network, imgsz: int, format: str, precision: str, path: Path) -> None:
+    """The file of a network that gets weights as a trained one might have them.
 
     Args:
-        model: of any network.
-        precision: "fp32" or "int8".
-        path: of the file.
+        network: with the weights of `create_model`; they are changed.
+        imgsz: height and width of the image, in pixels.
+        format: see `write_file`.
+        precision: likewise.
+        path: likewise.
+
+    Raises:
+        EdgewiseError: see `write_file`.
     """
-    from edgewise.deploy.quantize_keep import int8_graph
-
-    proto = graph_of(model)
-    if precision == "int8":
-        proto, _ = int8_graph(proto, _noise(model.preprocess.size), keep_float=())
-    _store(proto, path)
-
-
-def _write(network: Network, imgsz: int, precision: str, path: Path) -> None:
     preprocess = Preprocess(imgsz, 1.0, "bilinear", IMAGENET_MEAN, IMAGENET_STD)
     with torch.no_grad():
         randomise(network, preprocess.normalise(torch.from_numpy(_noise(imgsz))))
     labels = tuple(str(number) for number in range(network.spec.classes))
-    write_graph(Model(network, preprocess, labels), precision, path)
+    write_file(Model(network, preprocess, labels), format, precision, path)
+
+
+def write_file(model: Model, format: str, precision: str, path: Path) -> None:
+    """A model's file to be timed: in int8 its ranges are those of random images.
+
+    Args:
+        model: of any network.
+        format: see `edgewise.deploy.formats.FORMATS`.
+        precision: one that the format has.
+        path: of the file that the runtime loads; others may go beside it.
+
+    Raises:
+        UsageError: what writes it is not installed.
+        EdgewiseError: the format can't express the network, or the file can't be written.
+    """
+    images = _noise(model.preprocess.size) if precision == "int8" else None
+    FORMATS[format].write(Job(model, precision, path, images, keep_float=()))
 
 
 def _noise(imgsz: int) -> NDArray[np.uint8]:
@@ -105,7 +137,7 @@ def _resize(source: Path, imgsz: int, path: Path) -> bool:
     data = to_bytes(proto)
     if not _runs(data, imgsz):
         return False
-    _store(proto, path)
+    write_bytes(path, data)
     return True
 
 
@@ -121,14 +153,3 @@ def _runs(data: bytes, imgsz: int) -> bool:
     except Exception:  # its exceptions have no common class but this
         return False
     return True
-
-
-def _store(proto: Any, path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EdgewiseError(
-            f"can't write in {path.parent}: {error.strerror or error}. "
-            "Name another folder in the environment variable EDGEWISE_CACHE."
-        ) from error
-    write_bytes(path, to_bytes(proto))

@@ -28,6 +28,7 @@ from edgewise.errors import EdgewiseError, UsageError
 from edgewise.run_folder import Run
 from edgewise.search.budget import Budget, Spent
 from edgewise.search.choice import Trial, choose_trials
+from edgewise.search.costs import Cost, drifted
 from edgewise.search.decisions import Numbers
 from edgewise.search.device import open_device
 from edgewise.search.entrants import Entrant, entrants
@@ -44,7 +45,7 @@ from edgewise.search.pace import (
 )
 from edgewise.search.request import Request, SearchFolder
 from edgewise.search.state import State, Watch
-from edgewise.search.survey import Cost, Survey, drifted, open_store, survey
+from edgewise.search.survey import Survey, open_store, survey
 from edgewise.search.trials import outcome
 from edgewise.training.interrupt import Stopped
 from edgewise.training.trial import TooLittleTime
@@ -100,6 +101,7 @@ def run(request: Request, root: Path, watch: Watch | None = None) -> SearchFolde
 def climb(search: State) -> None:
     """All rungs."""
     facts = {"device": search.request.device, **asdict(search.facts)}
+    facts["left_out"] = search.left_out
     search.decide("device", lambda: facts)
     search.decide("doctor", lambda: _doctor(search))
     known, found = _survey(search)
@@ -135,7 +137,7 @@ def _survey(search: State) -> tuple[tuple[Entrant, ...], list[Cost]]:
         some = entrants(request.models)
         work = Survey(search.device, search.facts, classes, open_store())
         seen = partial(search.watch.measured, some)
-        found = survey(some, request.precisions, search.budget, work, seen)
+        found = survey(some, search.ways, search.budget, work, seen)
         return {
             "entrants": [asdict(entrant) for entrant in some],
             "costs": [asdict(cost) for cost in found],

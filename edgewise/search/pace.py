@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from edgewise.search.decisions import Numbers
 from edgewise.search.entrants import SIZES, Entrant
+from edgewise.search.ways import Way
 
 # Parts of the time that is left after measuring and without the files', for each rung.
 FIRST_ROUND, SECOND_ROUND, LONG_TRAINING = 0.12, 0.18, 0.3
@@ -24,7 +25,9 @@ TIMED = (64, 128)  # pixels: two sizes at which steps of a network are timed
 ENOUGH_STEPS = 100
 LOST_PER_HALVING = 12.0  # points of accuracy
 
-# Of exporting, calibrating, verifying and timing the files of a run, beside what goes with images.
+# Of exporting, calibrating, verifying and timing the files of a run, beside what goes with images;
+# measured for two, fp32 and int8, and each more is taken to need half as much again.
+FILES = 2
 FILES_SECONDS = 30.0
 FILES_IMAGES = 700  # as many as could be trained on in the rest of that time
 AS_LONG = 4  # times an image that is only looked at could be trained on in its time
@@ -45,6 +48,7 @@ class Pace:
         trained: images in an epoch.
         tested: images that the files are tested on.
         minutes: that are left for training and files.
+        files: that are made of a trained network.
     """
 
     fixed: float
@@ -53,6 +57,7 @@ class Pace:
     trained: int
     tested: int
     minutes: float
+    files: int = FILES
 
     @classmethod
     def read(cls, made: Mapping[str, Numbers], minutes: float) -> Pace:
@@ -71,6 +76,7 @@ class Pace:
             images["train"],
             images["val"] + images["test"],
             minutes - seconds_before(made) / 60,
+            len({Way.of(cost["candidate"]).name for cost in made["survey"]["costs"]}),
         )
 
     def points_lost(self, entrant: Entrant, imgsz: int) -> float:
@@ -99,7 +105,8 @@ class Pace:
         Measured for two networks at 64 to 192 px on two cores: 33 to 53 s.
         """
         images = FILES_IMAGES + self.tested / AS_LONG
-        return (FILES_SECONDS + images * self._epoch(entrant, imgsz) / self.trained) / 60
+        seconds = FILES_SECONDS + images * self._epoch(entrant, imgsz) / self.trained
+        return max(1.0, self.files / FILES) * seconds / 60
 
     def _epoch(self, entrant: Entrant, imgsz: int) -> float:
         return self.fixed + self.seconds_per_mac * macs_at(entrant, imgsz)

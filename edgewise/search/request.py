@@ -8,6 +8,8 @@ from pathlib import Path
 from edgewise.errors import UsageError
 from edgewise.files import read_json, write_json
 
+# OpenVINO's own files are only measured in what ONNX has not: by default they add nothing.
+FORMATS = ("onnx", "openvino")
 PRECISIONS = ("fp32", "int8")
 
 
@@ -27,6 +29,7 @@ class Request:
         flip: whether mirrored images are of the same class.
         workers: processes that decode; None for one a core.
         train_device: what training uses, see `edgewise train --device`.
+        formats: of the files that may be shipped, as far as they have the precisions.
     """
 
     data: str
@@ -40,6 +43,7 @@ class Request:
     flip: bool = True
     workers: int | None = None
     train_device: str = "auto"
+    formats: tuple[str, ...] = FORMATS
 
     def write(self, path: Path) -> None:
         """Writes it as JSON."""
@@ -54,9 +58,10 @@ class Request:
         """
         value = read_json(path)
         try:
-            lists = {name: tuple(value[name]) for name in ("precisions", "models")}
+            value.setdefault("formats", FORMATS)  # an older search had no choice
+            lists = {name: tuple(value[name]) for name in ("formats", "precisions", "models")}
             return cls(**{**value, **lists})
-        except (TypeError, KeyError) as error:
+        except (TypeError, KeyError, AttributeError) as error:
             raise UsageError(f"{path} is not what a search was asked for: {error}") from None
 
 

@@ -13,69 +13,89 @@ from edgewise.data.dataset import Sample
 from edgewise.deploy.artifact import Artifact
 from edgewise.deploy.export import export
 from edgewise.deploy.predictor import open_predictor, ways
+from edgewise.deploy.verification import Seen
 from edgewise.deploy.verify import verify
-from edgewise.errors import EdgewiseError
+from edgewise.errors import EdgewiseError, reason
 from edgewise.run_folder import Run
 from edgewise.search.budget import Budget, Spent
 from edgewise.search.decisions import Numbers
 from edgewise.search.device import Device, Measured, TimedFile
-from edgewise.search.survey import READERS
+from edgewise.search.ways import Way
 from edgewise.training.evaluate import predict_samples
 from edgewise.training.metrics import top_k_accuracy, wilson
 
-FORMAT = "onnx"
 SECONDS = 2.0  # of timed calls of each file: these figures are the ones that count
 BATCH = 32
+# Of a file that can't be written; it has its "failure" as well.
+NOT_MADE: Numbers = {
+    **dict.fromkeys(("accuracy", "low", "high", "accuracy_model", "agreement")),
+    "folder": "",
+    "images": 0,
+    "float_layers": [],
+    "fits": False,
+}
 
 
-def ship(
-    run: Run, precisions: Sequence[str], device: Device, runtimes: Sequence[str], budget: Budget
-) -> list[Numbers]:
-    """Exports a run in each precision and measures each file in each runtime that reads it.
+def ship(run: Run, ways: Sequence[Way], device: Device, budget: Budget) -> list[Numbers]:
+    """Exports a run as each way asks, and measures each file in each of its runtimes.
 
     Returns:
-        For each file and runtime: folder, precision, runtime, spent (as `Spent`), low_ms, high_ms,
-        used (parts of the budget), fits, and what `verify` saw on the images that the search
-        selects by: accuracy, low, high, images, agreement, float_layers. A file that is wrong or
-        can't be run has its "failure" and no "spent".
+        For each way: format, precision, runtime, folder, spent (as `Spent`), low_ms, high_ms, used
+        (parts of the budget), fits, and what `verify` saw on the images that the search selects by:
+        accuracy, low, high, images, agreement, float_layers. A file that can't be written, is wrong
+        or can't be run has its "failure" and no "spent".
 
     Raises:
-        UsageError: what writes the files is not installed.
         EdgewiseError: no file could be written, or the device went away.
     """
-    artifacts = {precision: export(run.root, FORMAT, precision) for precision in precisions}
-    seen = {item.precision: item for item in verify(run).artifacts}
+    made = {way.name: way for way in ways}
+    exported = {name: _exported(run, way) for name, way in made.items()}
+    artifacts = {name: item for name, item in exported.items() if isinstance(item, Artifact)}
+    if not artifacts:
+        raise EdgewiseError("; ".join(str(failure) for failure in exported.values()))
+    seen = {item.name: item for item in verify(run, list(artifacts)).artifacts}
     files = [
-        TimedFile.of(artifact, f"{precision} {runtime}", runtime)
-        for precision, artifact in artifacts.items()
-        for runtime in READERS
-        if runtime in runtimes
+        TimedFile.of(artifacts[way.name], str(way), way.runtime)
+        for way in ways
+        if way.name in artifacts
     ]
     measured = device.measure(files, SECONDS)
-    found = []
-    for file in files:
-        precision, _, runtime = file.key.partition(" ")
-        checked = seen[precision]
-        numbers: Numbers = {
-            "folder": str(artifacts[precision].folder),
-            "precision": precision,
-            "runtime": runtime,
-            "accuracy": checked.accuracy,
-            "low": checked.accuracy_low,
-            "high": checked.accuracy_high,
-            "accuracy_model": checked.accuracy_model,
-            "images": checked.images,
-            "agreement": checked.agreement,
-            "float_layers": list(checked.float_layers),
-            "failure": wrong(checked.failures, precision),
-        }
-        found.append(numbers | costs(measured[file.key], artifacts[precision], budget))
+    found: list[Numbers] = []
+    for way in ways:
+        if artifact := artifacts.get(way.name):
+            numbers = _checked(artifact, seen[way.name])
+            numbers |= costs(measured[str(way)], artifact, budget)
+        else:
+            numbers = {**NOT_MADE, "failure": exported[way.name]}
+        found.append({**asdict(way), **numbers})
     return found
 
 
+def _exported(run: Run, way: Way) -> Artifact | str:
+    """The file, or why there is none."""
+    try:
+        return export(run.root, way.format, way.precision)
+    except Exception as error:  # every converter has its own kinds
+        return reason(error)
+
+
+def _checked(artifact: Artifact, seen: Seen) -> Numbers:
+    return {
+        "folder": str(artifact.folder),
+        "accuracy": seen.accuracy,
+        "low": seen.accuracy_low,
+        "high": seen.accuracy_high,
+        "accuracy_model": seen.accuracy_model,
+        "images": seen.images,
+        "agreement": seen.agreement,
+        "float_layers": list(seen.float_layers),
+        "failure": wrong(seen.failures, seen.precision),
+    }
+
+
 def wrong(failures: Sequence[str], precision: str) -> str:
-    """Why a file may not be shipped. What int8 loses of the accuracy is weighed, not forbidden."""
-    lost = [text for text in failures if "accuracy" in text and precision == "int8"]
+    """Why a file may not be shipped. What few bits cost in accuracy is weighed, not forbidden."""
+    lost = [text for text in failures if "accuracy" in text and precision != "fp32"]
     return "; ".join(text for text in failures if text not in lost)
 
 

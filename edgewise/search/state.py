@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgewise.data.dataset import Dataset, load_dataset
-from edgewise.errors import EdgewiseError, UsageError
+from edgewise.errors import UsageError
 from edgewise.run_folder import Run
 from edgewise.search.budget import Budget
+from edgewise.search.costs import Cost
 from edgewise.search.decisions import Decisions, Numbers
 from edgewise.search.device import Device, DeviceFacts
 from edgewise.search.entrants import Entrant
 from edgewise.search.pace import LEAST_LONG, LONG_TRAINING, long_share
 from edgewise.search.request import Request, SearchFolder
-from edgewise.search.survey import READERS, Cost
 from edgewise.search.trials import Trainer, outcome, with_test
+from edgewise.search.ways import ways_to
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class State:
         budget: as numbers.
         device: where files are timed.
         facts: of it.
+        ways: to ship a network.
+        left_out: why there are no more of those that were asked for.
         dataset: with images to train on, to select by and to test on.
         log: of the decisions.
         trainer: on that data.
@@ -59,12 +62,11 @@ class State:
         self.request, self.folder, self.device, self.watch = request, folder, device, watch
         self.budget = Budget.parse(request.budget)
         self.facts: DeviceFacts = device.facts()
-        self.runtimes = tuple(name for name in READERS if name in self.facts.runtimes)
-        if not self.runtimes:
-            raise EdgewiseError(
-                f"{device.name} has none of the runtimes {', '.join(READERS)}. Install one there: "
-                "pip install onnxruntime"
-            )
+        self.ways, self.left_out = ways_to(
+            request.formats, request.precisions, self.facts.runtimes, device.name
+        )
+        if not self.ways:
+            raise UsageError(f"no file can be shipped to {device.name}. {' '.join(self.left_out)}")
         self.dataset: Dataset = with_test(load_dataset(Path(request.data), workers=1))
         folder.root.mkdir(parents=True, exist_ok=True)
         if not SearchFolder.is_search(folder.root):

@@ -1,77 +1,30 @@
-"""Measuring before training: what each network, size, precision and runtime costs on the device."""
+"""Measuring before training: what each network costs on the device, at each size, in each way."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from statistics import median
 
 from edgewise.errors import EdgewiseError
 from edgewise.measure.rounds import ROUNDS
 from edgewise.measure.store import FAILED, OK, Row, Store, fingerprint, now
-from edgewise.progress import bar, track
+from edgewise.progress import bar
 from edgewise.search.budget import Budget, Spent
-from edgewise.search.decisions import Numbers
+from edgewise.search.costs import Candidate, Cost
 from edgewise.search.device import Device, DeviceFacts, Measured, TimedFile
-from edgewise.search.device_client import TOGETHER
+from edgewise.search.device_client import TOGETHER, parts
 from edgewise.search.entrants import SIZES, Entrant
-from edgewise.search.graphs import timing_graph
+from edgewise.search.graphs import graphs_folder
+from edgewise.search.timing_files import timed_files
+from edgewise.search.ways import Way
 from edgewise.weights.hub import cache_folder
 
-READERS = ("onnxruntime", "openvino")  # runtimes that read the file that is shipped: ONNX
 STORE = "devices.sqlite"  # in the cache: as `edgewise bench`'s, but of files on any device
 SECONDS = 1.0  # of timed calls of each file
 HOPELESS = 4.0  # times the budget: a network that takes more at its smallest size is left alone
 ROOM = 1.3  # times the budget: what compression may still bring down
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One network at one size of image, in one precision and runtime.
-
-    Attributes:
-        model: a network's name.
-        imgsz: height and width of its input, in pixels.
-        precision: "fp32" or "int8".
-        runtime: as `edgewise bench` calls it.
-    """
-
-    model: str
-    imgsz: int
-    precision: str
-    runtime: str
-
-    def __str__(self) -> str:
-        return f"{self.model} at {self.imgsz} px, {self.precision} in {self.runtime}"
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a candidate costs; `spent` is None where it can't be run.
-
-    Attributes:
-        candidate: of whose file it is.
-        spent: on the device.
-        low_ms: the lower end of the median's 95 % interval.
-        high_ms: the upper end.
-        failure: why there is no `spent`.
-    """
-
-    candidate: Candidate
-    spent: Spent | None
-    low_ms: float = 0.0
-    high_ms: float = 0.0
-    failure: str = ""
-
-    @classmethod
-    def read(cls, numbers: Numbers) -> Cost:
-        """The inverse of `dataclasses.asdict`, as the log of decisions has it."""
-        spent, candidate = numbers["spent"], Candidate(**numbers["candidate"])
-        return cls(
-            **{**numbers, "candidate": candidate, "spent": Spent(**spent) if spent else None}
-        )
 
 
 @dataclass
@@ -93,30 +46,35 @@ class Survey:
     def costs(self, candidates: Iterable[Candidate], seconds: float = SECONDS) -> list[Cost]:
         """What each costs, in their order. Those that were not measured yet are timed in turns.
 
+        One whose file can't be written, or not be run, has the reason.
+
         Raises:
-            UsageError: what writes the files is not installed.
             EdgewiseError: the device went away.
         """
         wanted = list(candidates)
+        files, failures = timed_files(wanted, self.classes)
         known = {(row.model, row.graph, row.runtime, row.version): row for row in self._rows()}
-        files: dict[Candidate, Path] = {}
-        for candidate in track(wanted, f"files of {wanted[0].model}", len(wanted)):
-            files[candidate] = self._file(candidate)
-        new = [c for c in wanted if self._key(c, files[c]) not in known]
+        new = {c: file for c, file in files.items() if self._key(c, file) not in known}
         if new:
             by_key = {str(c): c for c in new}
-            timed = [TimedFile(key, files[c], c.runtime) for key, c in by_key.items()]
 
             def keep(key: str, seen: Measured) -> None:
                 candidate = by_key[key]
-                row = self._row(candidate, files[candidate], seen)
+                row = self._row(candidate, new[candidate], seen)
                 self.store.add([row])
-                known[self._key(candidate, files[candidate])] = row
+                known[self._key(candidate, new[candidate])] = row
 
-            turns = ROUNDS * math.ceil(len(timed) / TOGETHER)
-            with bar(f"timing {wanted[0].model}", len(timed) + turns) as steps:
-                self.device.measure(timed, seconds, lambda what: steps.advance(note=what), keep)
-        return [_cost(c, known[self._key(c, files[c])], files[c]) for c in wanted]
+            turns = ROUNDS * math.ceil(len(new) / TOGETHER)
+            with bar(f"timing {wanted[0].model}", len(new) + turns) as steps:
+                self.device.measure(
+                    list(new.values()), seconds, lambda what: steps.advance(note=what), keep
+                )
+        return [
+            _cost(c, known[self._key(c, files[c])], files[c])
+            if c in files
+            else Cost(c, None, failure=failures[c])
+            for c in wanted
+        ]
 
     def drift(self, some: Sequence[Cost]) -> float:
         """How many times as long these files take now as when they were measured: the median.
@@ -126,11 +84,8 @@ class Survey:
         Raises:
             EdgewiseError: the device went away.
         """
-        files = {
-            str(cost.candidate): TimedFile(str(cost.candidate), path, cost.candidate.runtime)
-            for cost in some
-            for path in [self._file(cost.candidate)]
-        }
+        candidates = [cost.candidate for cost in some]
+        files, _ = timed_files(candidates, self.classes)
         seen = self.device.measure(list(files.values()), SECONDS)
         then = {str(cost.candidate): cost.spent for cost in some}
         ratios = [
@@ -140,9 +95,6 @@ class Survey:
         ]
         return median(ratios) if ratios else 1.0
 
-    def _file(self, candidate: Candidate) -> Path:
-        return timing_graph(candidate.model, self.classes, candidate.imgsz, candidate.precision)
-
     def _rows(self) -> list[Row]:
         return [
             row
@@ -150,11 +102,11 @@ class Survey:
             if row.machine == self.facts.fingerprint and row.threads == self.device.threads
         ]
 
-    def _key(self, candidate: Candidate, file: Path) -> tuple[str, str, str, str]:
+    def _key(self, candidate: Candidate, file: TimedFile) -> tuple[str, str, str, str]:
         version = self.facts.runtimes.get(candidate.runtime, "")
         return candidate.model, _graph(file), candidate.runtime, version
 
-    def _row(self, candidate: Candidate, file: Path, seen: Measured) -> Row:
+    def _row(self, candidate: Candidate, file: TimedFile, seen: Measured) -> Row:
         blank = Row(
             session=now(),
             machine=self.facts.fingerprint,
@@ -184,7 +136,7 @@ def open_store() -> Store:
 
 def survey(
     entrants: Sequence[Entrant],
-    precisions: Sequence[str],
+    ways: Sequence[Way],
     budget: Budget,
     work: Survey,
     on_costs: Callable[[Sequence[Cost]], None] = lambda costs: None,
@@ -193,11 +145,12 @@ def survey(
 
     The cheapest network's smallest size comes first. A network is measured at its smallest size,
     and at its largest unless that is hopeless; in between time is near enough linear in the pixels
-    to tell which sizes are worth a measurement: the largest that should fit, and the next one.
+    to tell which sizes are worth a measurement: the largest that should fit, and the next one. A
+    way that fails at the smallest size, or is hopeless there, is not tried at others.
 
     Args:
         entrants: the cheapest first.
-        precisions: of each.
+        ways: to ship each.
         budget: that is to be met.
         work: what measures.
         on_costs: called with what a network costs at a size, as soon as that is measured.
@@ -205,35 +158,28 @@ def survey(
     Returns:
         What was measured, in the order of the entrants, sizes rising.
     """
-    runtimes = [name for name in READERS if name in work.facts.runtimes]
     found: list[Cost] = []
     for entrant in entrants:
 
-        def at(imgsz: int, model: str = entrant.model) -> list[Cost]:
-            costs = work.costs(Candidate(model, imgsz, p, r) for p in precisions for r in runtimes)
+        def at(imgsz: int, able: Sequence[Way], model: str = entrant.model) -> list[Cost]:
+            costs = work.costs(
+                Candidate(model, imgsz, way.precision, way.runtime, way.format) for way in able
+            )
             on_costs(costs)
             return costs
 
-        ends = at(SIZES[0])
+        ends = at(SIZES[0], ways)
         if hopeless(ends, budget):
             found += ends
             if all(hopeless([cost], budget) for cost in found):
                 break  # the others are larger still
             continue
-        ends += at(SIZES[-1])
+        able = [cost.candidate.way for cost in ends if not hopeless([cost], budget)]
+        ends += at(SIZES[-1], able)
         between = worthwhile(ends, budget)
-        found += [*ends, *(cost for imgsz in between for cost in at(imgsz))]
+        found += [*ends, *(cost for imgsz in between for cost in at(imgsz, able))]
     order = {entrant.model: place for place, entrant in enumerate(entrants)}
     return sorted(found, key=lambda cost: (order[cost.candidate.model], cost.candidate.imgsz))
-
-
-def drifted(cost: Cost, factor: float) -> Cost:
-    """The cost if all takes so many times as long."""
-    if cost.spent is None:
-        return cost
-    times = {name: factor * getattr(cost.spent, name) for name in ("median_ms", "p90_ms", "p99_ms")}
-    spent = replace(cost.spent, **times)
-    return replace(cost, spent=spent, low_ms=factor * cost.low_ms, high_ms=factor * cost.high_ms)
 
 
 def hopeless(costs: Sequence[Cost], budget: Budget) -> bool:
@@ -245,17 +191,17 @@ def worthwhile(ends: Sequence[Cost], budget: Budget) -> list[int]:
     """The sizes between the smallest and the largest that the choice needs to know.
 
     Args:
-        ends: the costs at both ends, of all precisions and runtimes.
+        ends: the costs at both ends, of all ways.
         budget: that is to be met.
     """
     if budget.latency_ms is None:
         return []
     sizes: set[int] = set()
-    by_way: dict[tuple[str, str], dict[int, float]] = {}
+    by_way: dict[Way, dict[int, float]] = {}
     for cost in ends:
         if cost.spent:
-            way = cost.candidate.precision, cost.candidate.runtime
-            by_way.setdefault(way, {})[cost.candidate.imgsz] = budget.latency_of(cost.spent)
+            times = by_way.setdefault(cost.candidate.way, {})
+            times[cost.candidate.imgsz] = budget.latency_of(cost.spent)
     for times in by_way.values():
         if len(times) == 2:
             (small, least), (large, most) = sorted(times.items())
@@ -267,16 +213,16 @@ def worthwhile(ends: Sequence[Cost], budget: Budget) -> list[int]:
     return sorted(sizes - {SIZES[0], SIZES[-1]})
 
 
-def _graph(file: Path) -> str:
-    """The folder's name stands for the network, the file's for precision and size."""
-    return fingerprint(file.parent.name, file.name)
+def _graph(file: TimedFile) -> str:
+    """Its place in the cache stands for the network, the size, the precision and its writer."""
+    return fingerprint(*file.path.relative_to(graphs_folder()).parts)
 
 
-def _cost(candidate: Candidate, row: Row, file: Path) -> Cost:
+def _cost(candidate: Candidate, row: Row, file: TimedFile) -> Cost:
     if row.status != OK:
         return Cost(candidate, None, failure=row.reason)
     if row.median_ms is None or row.p90_ms is None or row.p99_ms is None:
         raise EdgewiseError(f"the store of measurements has no times of {candidate}")
-    size = file.stat().st_size
+    size = sum(path.stat().st_size for path in parts(file))
     spent = Spent(row.median_ms, row.p90_ms, row.p99_ms, size, row.peak_bytes)
     return Cost(candidate, spent, row.low_ms or 0.0, row.high_ms or 0.0)

@@ -12,9 +12,9 @@ from rich.console import Console
 from edgewise.cli import run_table
 from edgewise.cli.run_table import MOST_ROWS, LiveTable
 from edgewise.progress import bar
+from edgewise.search.costs import Cost
 from edgewise.search.entrants import Entrant
 from edgewise.search.request import Request, SearchFolder
-from edgewise.search.survey import Cost
 
 MADE = {step: {"seconds": 30.0, **numbers} for step, numbers in all_decisions().items()}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,7 @@ from edgewise.deploy.calibration import IMAGES, calibration_pixels
 from edgewise.deploy.engine import EnginePredictor, normalised, softmax
 from edgewise.deploy.export import export
 from edgewise.deploy.formats import FORMATS, format_named, format_of
-from edgewise.deploy.isolated import isolated
+from edgewise.deploy.isolated import Apart, isolated
 from edgewise.deploy.predictor import open_predictor
 from edgewise.deploy.verify import verify, verify_alone
 from edgewise.errors import EdgewiseError, UsageError
@@ -154,8 +155,6 @@ def test_somebody_elses_folder_is_not_touched(tmp_path: Path) -> None:
 
 
 def crash() -> None:
-    import os
-
     os.abort()
 
 
@@ -165,6 +164,15 @@ def test_a_crash_is_an_error_and_no_more() -> None:
         isolated(crash)
     with pytest.raises(UsageError, match="unknown format"):
         isolated(format_named, "nothing")
+
+
+def test_after_a_crash_the_next_call_has_a_fresh_process() -> None:
+    with Apart() as apart:
+        first, second = apart.call(os.getpid), apart.call(os.getpid)
+        assert first == second != os.getpid()
+        with pytest.raises(EdgewiseError, match="its process crashed"):
+            apart.call(crash)
+        assert apart.call(os.getpid) != first
 
 
 def test_calibration_sees_the_runs_training_images_as_the_model_does(run: Run) -> None:

@@ -102,13 +102,45 @@ def test_the_files_are_those_of_the_log(tmp_path: Path) -> None:
     made["files"]["files"][3] |= {"failure": "crashed (SIGSEGV)", "accuracy": None, "low": None}
     lines = page_of(tmp_path, made).tables["Files"][1:]
     assert [line[0] for line in lines] == [
-        f"{file['precision']}, {file['runtime']}" for file in made["files"]["files"]
+        *("fp32, onnxruntime", "onnx fp32, openvino", "int8, onnxruntime", "onnx int8, openvino")
     ]
     assert [line[-1] for line in lines] == [
         "✗ no", "✗ answers differ", "✓ chosen", "✗ crashed (SIGSEGV)"
     ]  # fmt: skip
     assert lines[2][2:7] == ["2.5\xa0MB", "1.1\xa0ms", "1.32\xa0ms", "7.5\xa0MB", "84.3%"]
     assert lines[3][2:8] == ["–"] * 6
+
+
+def test_the_format_is_named_where_it_is_not_obvious(tmp_path: Path) -> None:
+    """And what is left out is said; a log without formats speaks of ONNX files, as above."""
+    made = all_decisions()
+    made["device"]["left_out"] = ["litert: no <package>"]
+    files = made["files"]["files"]
+    ways = (
+        *(("openvino", "bf16", "openvino"), ("onnx", "fp32", "openvino")),
+        *(("litert", "fp16", "litert"), ("onnx", "int8", "onnxruntime")),
+    )
+    for file, (format, precision, runtime) in zip(files, ways, strict=True):
+        file |= {"format": format, "precision": precision, "runtime": runtime}
+    made["choose"]["trials"][0]["least"] |= {"format": "openvino", "runtime": "openvino"}
+    made["test"] = {**made["test"], **dict(zip(WAY, ways[0], strict=True))}
+    made["test"]["folder"] = files[0]["folder"]
+    page = page_of(tmp_path, made)
+    assert [line[0] for line in page.tables["Files"][1:]] == [
+        *("openvino bf16, openvino", "onnx fp32, openvino", "fp16, litert", "int8, onnxruntime")
+    ]
+    assert "Left out: litert: no <package>" in page.words
+    assert "in openvino bf16 with openvino" in page.words
+    assert "■ int8, ◆ fp16 or bf16, ● fp32" in page.words
+    said = told("files", made["files"]).splitlines()
+    assert [line.split()[:3] for line in said[1:3]] == [
+        *(["openvino", "bf16", "openvino"], ["onnx", "fp32", "openvino"])
+    ]
+    assert "openvino int8, openvino" in told("choose", made["choose"])
+    assert ": openvino bf16 in openvino, " in told("test", made["test"])
+
+
+WAY = ("format", "precision", "runtime")
 
 
 @pytest.mark.parametrize("step", [step for step in all_decisions() if step != "test"])
@@ -288,6 +320,8 @@ def test_the_command_asks_for_the_same_again() -> None:
         "edgewise run 'my photos' --budget latency=2ms --time 90m --device ssh:pi@board "
         "--threads 2 --precision int8 --models mobilenet_v2 --no-flip"
     )
+    other = Request("photos", "size=4MB", formats=("onnx", "litert"))
+    assert run_command(other).endswith("--budget size=4MB --format onnx,litert")
     assert run_command(Request("photos", "size=4MB")) == "edgewise run photos --budget size=4MB"
     assert "--time 90s" in run_command(Request("photos", "size=4MB", 1.5))
 

@@ -15,8 +15,9 @@ from edgewise.measure.rounds import summary
 from edgewise.model import Model
 from edgewise.network import build
 from edgewise.preprocess import Preprocess
-from edgewise.search.adapted import Way
-from edgewise.search.budget import Budget
+from edgewise.search.adapted import Clock, stand_in
+from edgewise.search.budget import Budget, Spent
+from edgewise.search.costs import Candidate, Cost
 from edgewise.search.device import Measured, TimedFile
 from edgewise.search.netadapt import steps_to
 
@@ -40,21 +41,21 @@ def model(stages: int) -> Model:
 
 def test_a_device_that_slows_down_changes_no_ratio(tmp_path: Path) -> None:
     device, whole, narrower = Drifting(), model(4), model(2)
-    measure = Way(device, "fp32", "onnxruntime").measuring(whole, BUDGET, tmp_path / "first")
+    measure = Clock(device, "fp32", "onnxruntime").measuring(whole, BUDGET, tmp_path / "first")
     whole_ms, narrower_ms = measure(whole), measure(narrower)
     assert whole_ms == pytest.approx(2 * (tmp_path / "first" / "first.onnx").stat().st_size / 1e6)
     assert narrower_ms < 0.95 * whole_ms
     device.slower = 3.0
     assert measure(whole) == pytest.approx(whole_ms)
     assert measure(narrower) == pytest.approx(narrower_ms)
-    again = Way(device, "fp32", "onnxruntime").measuring(whole, BUDGET, tmp_path / "first")
+    again = Clock(device, "fp32", "onnxruntime").measuring(whole, BUDGET, tmp_path / "first")
     assert again(narrower) == pytest.approx(narrower_ms)  # a search that goes on later
 
 
 def test_a_file_that_fails_is_said(tmp_path: Path) -> None:
     device = FormulaDevice(broken="first.onnx")
     with pytest.raises(EdgewiseError, match=r"can't be timed: crashed \(SIGSEGV\)"):
-        Way(device, "fp32", "onnxruntime").measuring(model(2), BUDGET, tmp_path / "first")
+        Clock(device, "fp32", "onnxruntime").measuring(model(2), BUDGET, tmp_path / "first")
 
 
 def test_how_many_steps_it_takes() -> None:
@@ -67,3 +68,20 @@ def test_how_many_steps_it_takes() -> None:
         left, steps = left - 0.025 * 0.96**steps, steps + 1
     assert steps_to(0.5) == steps
     assert steps_to(0.3) is None  # 2.5 / (1 - 0.96) = 62.5 %, and no more
+
+
+def test_an_onnx_file_stands_in_for_another() -> None:
+    """Of the same network and size, the fastest at the budget's percentile."""
+
+    def cost(ms: float, *way: str, imgsz: int = 96) -> Cost:
+        precision, runtime, format = way
+        return Cost(Candidate("a", imgsz, precision, runtime, format), Spent(9 * ms, ms, ms, 1))
+
+    least = cost(2.0, "int8", "litert", "litert")
+    slow, fast = cost(9.0, "fp32", "onnxruntime", "onnx"), cost(5.0, "int8", "openvino", "onnx")
+    failed = Cost(Candidate("a", 96, "int8", "onnxruntime"), None, failure="crashed")
+    smaller = cost(1.0, "int8", "onnxruntime", "onnx", imgsz=64)
+    found = [least, slow, fast, failed, smaller]
+    assert stand_in(least.candidate, found, BUDGET) == (fast.candidate, 2.5)
+    assert stand_in(slow.candidate, found, BUDGET) == (slow.candidate, 1.0)
+    assert stand_in(least.candidate, [least, failed, smaller], BUDGET) is None

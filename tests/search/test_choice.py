@@ -9,9 +9,10 @@ import pytest
 
 from edgewise.search.budget import Budget, Spent
 from edgewise.search.choice import Trial, choose_trials
+from edgewise.search.costs import Candidate, Cost
 from edgewise.search.entrants import Entrant
 from edgewise.search.pace import LOST_PER_HALVING, Pace
-from edgewise.search.survey import Candidate, Cost, worthwhile
+from edgewise.search.survey import worthwhile
 
 BUDGET = Budget.parse("latency=5ms")
 

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from edgewise.cli.run_text import told
 from edgewise.errors import EdgewiseError
-from edgewise.search.finishing import nearest, needs_qat
+from edgewise.run_folder import Run
+from edgewise.search import finishing
+from edgewise.search.adapted import Clock
+from edgewise.search.budget import Budget, Spent
+from edgewise.search.choice import Trial
+from edgewise.search.costs import Candidate, Cost
+from edgewise.search.decisions import Decisions
+from edgewise.search.entrants import Entrant
+from edgewise.search.finishing import narrowed_files, nearest, needs_qat
+from edgewise.search.request import SearchFolder
 from edgewise.search.shipping import best_file, wrong
 
 
@@ -49,10 +62,48 @@ def test_rounding_is_learned_only_where_it_is_needed() -> None:
     assert not needs_qat([lossy, fitting])  # float fits
     assert not needs_qat([lossy, fine, dear])  # in another runtime it keeps its accuracy
     assert not needs_qat([dear])
+    assert not needs_qat([lossy, file("bf16", 0.9, 0.9)])  # so does half of a float
 
 
 def test_what_int8_loses_is_weighed_and_not_forbidden() -> None:
     lost = "int8 loses 2.0 points of accuracy: 90 % of 100 images are right in the model, ..."
     assert wrong([lost], "int8") == ""
+    assert wrong([lost.replace("int8", "bf16")], "bf16") == ""
     assert wrong([lost, "its labels are others"], "int8") == "its labels are others"
     assert wrong(["fp32 loses 2.0 points of accuracy"], "fp32")
+
+
+def test_what_narrows_goes_by_an_onnx_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The cheapest takes 2 ms, its ONNX file 5: that has to come down by the same factor."""
+    least = Cost(Candidate("a", 96, "int8", "litert", "litert"), Spent(2.0, 2.0, 2.0, 1))
+    onnx = Cost(Candidate("a", 96, "int8", "onnxruntime"), Spent(5.0, 5.0, 5.0, 1))
+    trial = Trial(Entrant("a", 70.0, 224, 1, True), 96, 70.0, 1.25, True, least)
+    asked: list[tuple[Clock, Budget]] = []
+
+    def narrow(original: Run, clock: Clock, budget: Budget, *rest: Any) -> dict[str, Any]:
+        asked.append((clock, budget))
+        return {"failure": "too few minutes", "fits": False}
+
+    monkeypatch.setattr(finishing, "narrow", narrow)
+    monkeypatch.setattr(finishing, "outcome", lambda run: {"score": 0.5})
+
+    def narrowed(name: str, *costs: Cost) -> dict[str, Any]:
+        log = Decisions(tmp_path / name)
+        log.decide("survey", lambda: {"costs": [asdict(cost) for cost in costs]})
+        log.decide("round 2: a-96", lambda: {"run": "trials/2-a-96", "score": 0.9})
+        search: Any = SimpleNamespace(
+            budget=Budget.parse("latency=1.6ms"), device=None, left=10.0, log=log
+        )
+        search.decide, search.folder = log.decide, SearchFolder(tmp_path)
+        assert narrowed_files(search, [trial], Run(tmp_path)) == []
+        return log.made["narrow"]
+
+    said = narrowed("both", least, onnx)
+    ((clock, budget),) = asked
+    assert (clock.precision, clock.runtime) == ("int8", "onnxruntime")
+    assert budget.latency_ms == pytest.approx(1.6 * 5 / 2)
+    assert said["instead_of"] == "int8 in litert"
+    assert told("narrow", said) == "narrow (timed as int8 in onnxruntime): too few minutes"
+    said = narrowed("one", least)
+    assert "by the times of ONNX files, and none of a-96 was timed" in said["failure"]
+    assert len(asked) == 1

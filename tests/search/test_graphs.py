@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgewise.search import graphs
-from edgewise.search.graphs import timing_graph
+from edgewise.search.graphs import timing_graph, write_random
+from edgewise.weights.create import create_model
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -27,16 +27,14 @@ def check_resized(model: str, imgsz: int, monkeypatch: pytest.MonkeyPatch, folde
     monkeypatch.setenv("EDGEWISE_CACHE", str(folder))
     made = timing_graph(model, 10, imgsz, "fp32")
     exported = folder / "exported.onnx"
-    written = []
-    store = graphs._store
-    monkeypatch.setattr(graphs, "_store", lambda proto, path: written.append(proto))
-    graphs._write(graphs.create_model(model, num_classes=10).eval(), imgsz, "fp32", exported)
-    (proto,) = written
+    network = create_model(model, num_classes=10).eval()
+    write_random(network, imgsz, "onnx", "fp32", exported)
+    proto = onnx.load(exported)
     weights = {w.name: w for w in onnx.load(made).graph.initializer}
     for weight in proto.graph.initializer:
         if weight.name in weights and list(weights[weight.name].dims) == list(weight.dims):
             weight.CopyFrom(weights[weight.name])
-    store(proto, exported)
+    onnx.save(proto, exported)
     pixels = np.random.default_rng(1).integers(0, 256, (2, imgsz, imgsz, 3), dtype=np.uint8)
     ours, theirs = answers(made, pixels), answers(exported, pixels)
     assert np.ptp(theirs) > 0.01  # the answers say something

@@ -22,7 +22,7 @@ from edgewise.measure.rounds import summary
 from edgewise.model import Model
 from edgewise.run_folder import Run
 from edgewise.search import adapted
-from edgewise.search.adapted import Way, narrow, train_narrowed
+from edgewise.search.adapted import Clock, narrow, train_narrowed
 from edgewise.search.budget import Budget
 from edgewise.search.device import Measured, TimedFile
 from edgewise.search.latency_table import LatencyTable
@@ -179,12 +179,12 @@ def test_a_search_narrows_and_trains_until_it_fits(
     """The whole rung on a device of known times; and nothing is done twice where it was stopped."""
     monkeypatch.setattr(adapted, "DeviceTimes", lambda *arguments: Formula())  # of its rows
     monkeypatch.setattr(RunTuning, "steps_within", lambda self, seconds, model: 3)
-    way, model = Way(BytesDevice(), "fp32", "onnxruntime"), load_model(run.model)
-    measure = way.measuring(model, Budget.parse("latency=1ms"), tmp_path / "by hand")
+    clock, model = Clock(BytesDevice(), "fp32", "onnxruntime"), load_model(run.model)
+    measure = clock.measuring(model, Budget.parse("latency=1ms"), tmp_path / "by hand")
     whole = measure(model)
     assert whole == (tmp_path / "by hand" / "first.onnx").stat().st_size / 1e5
     budget = Budget.parse(f"latency={0.98 * whole:.4f}ms")
-    numbers = narrow(run, way, budget, tmp_path / "netadapt", minutes=60)
+    numbers = narrow(run, clock, budget, tmp_path / "netadapt", minutes=60)
     latencies = [step["latency_ms"] for step in numbers["steps"]]
     assert latencies[0] == pytest.approx(whole)
     assert latencies == sorted(latencies, reverse=True)
@@ -195,11 +195,11 @@ def test_a_search_narrows_and_trains_until_it_fits(
     assert narrowed.labels == model.labels
     with monkeypatch.context() as patch:
         patch.setattr(RunTuning, "tune", lambda *arguments: pytest.fail("was done before"))
-        again = narrow(run, way, budget, tmp_path / "netadapt", minutes=60)
+        again = narrow(run, clock, budget, tmp_path / "netadapt", minutes=60)
     assert again == numbers
     trained = train_narrowed(numbers, run, tmp_path / "narrowed")
     assert load_model(trained.model).network.spec == narrowed.network.spec
     assert 0.5 < evaluate(trained, "val").top1 <= 1  # of three classes
-    short = narrow(run, way, Budget.parse("latency=1us"), tmp_path / "never", minutes=60)
+    short = narrow(run, clock, Budget.parse("latency=1us"), tmp_path / "never", minutes=60)
     assert "no number of steps comes down to" in short["failure"]
     assert not short["fits"]

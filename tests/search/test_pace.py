@@ -65,6 +65,21 @@ def test_files_take_about_as_long_as_was_measured(epoch_seconds: float, took: fl
     assert 60 * pace.files_minutes(ONE, 224) == pytest.approx(took, rel=0.5)
 
 
+def test_more_files_take_longer() -> None:
+    """As many as the survey has formats with their precisions, whatever runs them."""
+    made = {step: {"seconds": 30.0, **numbers} for step, numbers in all_decisions().items()}
+    two = Pace.read(made, minutes=10.0)
+    assert two.files == 2  # fp32 and int8, each in two runtimes
+    candidate = made["survey"]["costs"][0]["candidate"]
+    for precision in ("fp16", "int8"):
+        other = {**candidate, "format": "litert", "precision": precision, "runtime": "litert"}
+        made["survey"]["costs"].append({**made["survey"]["costs"][0], "candidate": other})
+    four = Pace.read(made, minutes=10.0)
+    assert four.files_minutes(ONE, 224) == pytest.approx(2 * two.files_minutes(ONE, 224))
+    one = replace(two, files=1)
+    assert one.files_minutes(ONE, 224) == two.files_minutes(ONE, 224)
+
+
 def test_all_of_the_time_is_shared() -> None:
     """Long or short: with what smaller images may need there is a little left, and no more."""
     for minutes in (1.0, 4.0, 6.0, 60.0):

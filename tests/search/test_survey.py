@@ -9,10 +9,13 @@ from search_device import FormulaDevice
 
 from edgewise.measure.store import Store
 from edgewise.search.budget import Budget
+from edgewise.search.costs import Candidate, Cost
 from edgewise.search.entrants import entrants
-from edgewise.search.survey import Candidate, Cost, Survey, survey
+from edgewise.search.survey import Survey, survey
+from edgewise.search.ways import Way
 
 pytest.importorskip("onnxruntime")
+WAYS = [Way("onnx", precision, "onnxruntime") for precision in ("fp32", "int8")]
 
 
 @pytest.fixture
@@ -27,7 +30,7 @@ def sizes(found: list[Cost], precision: str) -> list[int]:
 
 def test_the_sizes_around_the_budget(work: tuple[Survey, FormulaDevice]) -> None:
     # 1 us a pixel in fp32: 160 px fits in 26 ms, 192 px does not; in int8 224 px fits
-    found = survey(entrants(("tiny",)), ("fp32", "int8"), Budget.parse("latency=26ms"), work[0])
+    found = survey(entrants(("tiny",)), WAYS, Budget.parse("latency=26ms"), work[0])
     assert sizes(found, "fp32") == sizes(found, "int8") == [64, 160, 192, 224]
     spent = {(c.candidate.imgsz, c.candidate.precision): c.spent for c in found}
     assert spent[160, "fp32"].median_ms == 25.6
@@ -35,13 +38,20 @@ def test_the_sizes_around_the_budget(work: tuple[Survey, FormulaDevice]) -> None
     assert spent[160, "fp32"].size_bytes > 1.5 * spent[160, "int8"].size_bytes
 
 
+def test_a_way_that_is_hopeless_is_left_alone(work: tuple[Survey, FormulaDevice]) -> None:
+    """64 px take 4.1 ms in fp32, four times the budget, and half of that in int8."""
+    found = survey(entrants(("tiny",)), WAYS, Budget.parse("latency=1.02ms"), work[0])
+    assert sizes(found, "fp32") == [64]
+    assert sizes(found, "int8") == [64, 224]
+
+
 def test_what_was_measured_is_looked_up(work: tuple[Survey, FormulaDevice]) -> None:
     surveyor, device = work
     budget = Budget.parse("latency=26ms")
-    first = survey(entrants(("tiny",)), ("fp32",), budget, surveyor)
+    first = survey(entrants(("tiny",)), WAYS[:1], budget, surveyor)
     asked = len(device.asked)
     assert asked == len(first) == 4
-    assert survey(entrants(("tiny",)), ("fp32",), budget, surveyor) == first
+    assert survey(entrants(("tiny",)), WAYS[:1], budget, surveyor) == first
     assert len(device.asked) == asked
 
 
@@ -59,7 +69,7 @@ def test_another_device_or_number_of_threads_is_measured(
 def test_a_budget_far_below_everything_ends_at_once(work: tuple[Survey, FormulaDevice]) -> None:
     surveyor, device = work
     every = (*entrants(("tiny",)), *entrants(("mobilenet_v1",)))
-    found = survey(every, ("fp32",), Budget.parse("latency=1ms"), surveyor)
+    found = survey(every, WAYS[:1], Budget.parse("latency=1ms"), surveyor)
     assert [c.candidate.model for c in found] == ["tiny"]
     assert len(device.asked) == 1
 

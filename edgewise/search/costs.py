@@ -1,0 +1,77 @@
+"""What a candidate costs on a device, as the log of decisions keeps it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from edgewise.search.budget import Spent
+from edgewise.search.decisions import Numbers
+from edgewise.search.ways import ONNX, Way
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One network at one size of image, in one way.
+
+    Attributes:
+        model: a network's name.
+        imgsz: height and width of its input, in pixels.
+        precision: see `Way`.
+        runtime: likewise.
+        format: likewise.
+    """
+
+    model: str
+    imgsz: int
+    precision: str
+    runtime: str
+    format: str = ONNX
+
+    @property
+    def network(self) -> tuple[str, int]:
+        """At its size of image, whatever the way."""
+        return self.model, self.imgsz
+
+    @property
+    def way(self) -> Way:
+        """In which it is shipped."""
+        return Way(self.format, self.precision, self.runtime)
+
+    def __str__(self) -> str:
+        return f"{self.model} at {self.imgsz} px, {self.way}"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a candidate costs; `spent` is None where it can't be run.
+
+    Attributes:
+        candidate: of whose file it is.
+        spent: on the device.
+        low_ms: the lower end of the median's 95 % interval.
+        high_ms: the upper end.
+        failure: why there is no `spent`.
+    """
+
+    candidate: Candidate
+    spent: Spent | None
+    low_ms: float = 0.0
+    high_ms: float = 0.0
+    failure: str = ""
+
+    @classmethod
+    def read(cls, numbers: Numbers) -> Cost:
+        """The inverse of `dataclasses.asdict`, as the log of decisions has it."""
+        spent, candidate = numbers["spent"], Candidate(**numbers["candidate"])
+        return cls(
+            **{**numbers, "candidate": candidate, "spent": Spent(**spent) if spent else None}
+        )
+
+
+def drifted(cost: Cost, factor: float) -> Cost:
+    """The cost if all takes so many times as long."""
+    if cost.spent is None:
+        return cost
+    times = {name: factor * getattr(cost.spent, name) for name in ("median_ms", "p90_ms", "p99_ms")}
+    spent = replace(cost.spent, **times)
+    return replace(cost, spent=spent, low_ms=factor * cost.low_ms, high_ms=factor * cost.high_ms)

@@ -245,6 +245,7 @@ def loaded(file: dict[str, Any], threads: int) -> tuple[Call, int | None]:
     found = installed(file["runtime"])
     if not found:
         raise ImportError(f"{file['runtime']} is not installed")
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # see __init__.py
     runtime = importlib.import_module(found[0])
     importlib.import_module("numpy")
     forget_peak()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import ParamSpec, TypeVar
 
 from edgewise.errors import EdgewiseError
+
+PRELOADED = ["torch", "onnxscript", "edgewise.deploy.export", "edgewise.deploy.verify"]  # if there
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -51,5 +54,21 @@ def isolated(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 
 def _fresh() -> ProcessPoolExecutor:
-    # A fork would share locks and threads.
-    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+    """One process, which has our environment as it is now.
+
+    A fork of this process would share its locks and threads. It is forked off a server that has
+    done nothing but to import, which saves each process two seconds; or begins from nothing where
+    there is no such server.
+    """
+    able = "forkserver" in multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if able else "spawn")
+    if able:
+        context.set_forkserver_preload(PRELOADED)
+    return ProcessPoolExecutor(
+        1, mp_context=context, initializer=_settle, initargs=(dict(os.environ),)
+    )
+
+
+def _settle(environment: dict[str, str]) -> None:
+    os.environ.clear()  # the server's, which may be older
+    os.environ.update(environment)

@@ -166,6 +166,18 @@ def test_a_crash_is_an_error_and_no_more() -> None:
         isolated(format_named, "nothing")
 
 
+def test_a_process_of_its_own_has_our_environment_as_it_is_now(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    isolated(len, "abc")
+    monkeypatch.setenv("EDGEWISE_TRIED", "now")
+    monkeypatch.chdir(tmp_path)
+    assert isolated(os.getenv, "EDGEWISE_TRIED") == "now"
+    assert isolated(os.getcwd) == str(tmp_path)
+    monkeypatch.delenv("EDGEWISE_TRIED")
+    assert isolated(os.getenv, "EDGEWISE_TRIED") is None
+
+
 def test_after_a_crash_the_next_call_has_a_fresh_process() -> None:
     with Apart() as apart:
         first, second = apart.call(os.getpid), apart.call(os.getpid)

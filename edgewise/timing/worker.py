@@ -10,7 +10,10 @@ import multiprocessing
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from time import perf_counter
@@ -82,7 +85,8 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, job), daemon=True)
-        self.process.start()
+        with _no_interrupt():  # one that came while it starts would end it with a traceback
+            self.process.start()
         theirs.close()  # so that the pipe ends with the process
         try:
             self.ready: Ready = self._answer()
@@ -139,6 +143,20 @@ class Worker:
         text = self.log.read_text(errors="replace").split("\n") if self.log.is_file() else []
         last = next((line.strip() for line in reversed(text) if line.strip()), "")
         return EdgewiseError(f"crashed ({reason}) {last}".strip()[:LONGEST_REASON])
+
+
+@contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Ctrl-C waits until the block is left, and never comes to a process that is started in it."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # which the first start would do, and let interrupts in
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _serve(pipe: Connection, job: Job) -> None:

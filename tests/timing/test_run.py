@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +93,19 @@ def test_a_process_is_bound_to_its_cores_and_ends(tmp_path: Path) -> None:
     assert not process.is_alive()
     with pytest.raises(EdgewiseError, match="crashed"):
         worker.time(1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where it says what a process blocks")
+def test_an_interrupt_is_for_the_parent_from_the_very_start(tmp_path: Path) -> None:
+    """Blocked since before the process ran any Python; the parent is interrupted as ever."""
+    make_subject("tiny", 32, 1).save(tmp_path)
+    job = Job("tiny", "edgewise", RUNTIMES["right"], "fp32", 1, tmp_path, tmp_path / "log.txt")
+    worker = Worker(job)
+    status = Path(f"/proc/{worker.process.pid}/status").read_text()
+    worker.close()
+    blocked = next(line.split()[1] for line in status.splitlines() if line.startswith("SigBlk"))
+    assert int(blocked, 16) >> (signal.SIGINT - 1) & 1
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def test_a_subject_is_the_same_in_another_process(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from edgewise.data.doctor import examine
+from edgewise.data.findings import ERROR
 from edgewise.errors import EdgewiseError
 from edgewise.files import write_bytes
 from edgewise.weights.hub import cache_folder
@@ -92,6 +94,19 @@ def write_test(pools: Pools, root: Path) -> Path:
     """Writes what is tested: `root/CLASS/NUMBER.png`."""
     for label, (_, tested) in pools.items():
         _write(tested, root / label)
+    return root
+
+
+def without_copies(root: Path) -> Path:
+    """Removes what doctor would refuse: copies in two splits go from all but the test.
+
+    Some emoji are drawn (nearly) alike.
+    """
+    for finding in examine(root).findings:
+        for group in finding.groups if finding.severity == ERROR else ():
+            learned = [name for name in group if not name.startswith("test/")]
+            for name in learned if len(learned) < len(group) else learned[1:]:
+                (root / name).unlink(missing_ok=True)  # an exact copy may be a near one of others
     return root
 
 

@@ -33,7 +33,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `edgewise run` does; f
 import numpy as np
 import torch
 from bench import RESULTS, read_csv, write_csv
-from pictures import TASKS, Task, write_task
+from pictures import TASKS, Task, without_copies, write_task
 from PIL import Image
 from torch import nn
 from train_accuracy import TIMM_SETTINGS, Job, fine_tune, timm_network
@@ -239,7 +239,7 @@ def main() -> None:
                     if any(wanted.items() <= row.items() for row in rows):
                         continue
                     with TemporaryDirectory() as made:
-                        data = write_task(task, pools, Path(made) / "data", seed)
+                        data = without_copies(write_task(task, pools, Path(made) / "data", seed))
                         if way == "edgewise":
                             row = ours(data, budget, task, arguments.minutes, seed)
                         else:

@@ -37,6 +37,7 @@ from edgewise.search.pace import (
     DISTILLING,
     FIRST_ROUND,
     SECOND_ROUND,
+    TIGHT,
     TIMED,
     Pace,
     long_share,
@@ -236,7 +237,9 @@ def _train(search: State, trials: Sequence[Trial]) -> Run:
     root, second = search.folder.final, search.folder.root / "distilled"
 
     def work() -> Numbers:
-        made = _trained(search, best, search.left * long_share(search.left), root)
+        # Ranked before it are only those that did better and do not fit.
+        share = long_share(search.left, better=best is not trials[0], tight=best.used > TIGHT)
+        made = _trained(search, best, search.left * share, root)
         return {"trial": best.name, **outcome(made)}
 
     first = search.decide("train", work)

@@ -17,6 +17,7 @@ FIRST_ROUND, SECOND_ROUND, LONG_TRAINING = 0.12, 0.18, 0.3
 DISTILLING, LOWERING, NARROWING = 0.08, 0.12, 0.12
 LEAST_TRIAL = 0.3  # minutes of a short training
 LEAST_LONG = 0.1  # of the long one
+TIGHT = 0.8  # of the budget: a network that takes more may need a smaller image in the end
 BEFORE_TRAINING = ("device", "doctor", "survey", "drift", "pace")
 TIMED = (64, 128)  # pixels: two sizes at which steps of a network are timed
 
@@ -141,14 +142,19 @@ def trials_in(minutes: float, share: float) -> int:
     return number if number > 1 else 0
 
 
-def long_share(minutes: float) -> float:
-    """The long training's part of the time, with those of what there is no time for.
+def long_share(minutes: float, better: bool = True, tight: bool = True) -> float:
+    """The long training's part of the time, with those of what there is no time or need for.
 
-    Without rounds there is no better network to learn from, or to be narrowed.
+    Args:
+        minutes: that are left for training.
+        better: whether a network that does not fit did better, to learn from or to be narrowed.
+        tight: whether it may turn out that a smaller image is needed.
     """
     share = LONG_TRAINING
     if not trials_in(minutes, FIRST_ROUND):
         share += FIRST_ROUND
     if not trials_in(minutes, SECOND_ROUND):
-        share += SECOND_ROUND + DISTILLING + NARROWING
-    return share
+        share += SECOND_ROUND
+    if not better or not trials_in(minutes, SECOND_ROUND):
+        share += DISTILLING + NARROWING
+    return share if tight else share + LOWERING

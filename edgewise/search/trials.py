@@ -17,7 +17,7 @@ from edgewise.training.loop import train
 from edgewise.training.metrics import wilson
 from edgewise.training.recipe import Recipe
 from edgewise.training.start import preprocess_of, resolve
-from edgewise.training.trial import TooLittleTime, epoch_seconds
+from edgewise.training.trial import TooLittleTime, training_seconds
 
 FEWEST = 10  # images of a class in a trial on a part of the data
 
@@ -76,7 +76,7 @@ class Trainer:
             EdgewiseError: pretrained weights can't be downloaded.
         """
         recipe = fit(resolve(self._recipe(model, imgsz, pretrained=pretrained)), self.dataset)
-        seconds = epoch_seconds(recipe, preprocess_of(recipe), self.dataset)
+        _, seconds = training_seconds(recipe, preprocess_of(recipe), self.dataset)
         return seconds, math.ceil(len(self.dataset.splits["train"]) / recipe.batch)
 
     def _recipe(self, model: str, imgsz: int, **settings: object) -> Recipe:

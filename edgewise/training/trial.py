@@ -243,8 +243,8 @@ def plan_epochs(
         TooLittleTime: not even one does.
     """
     assert recipe.minutes is not None
-    seconds = epoch_seconds(recipe, preprocess, dataset, cache)
-    epochs = int(SPARE * 60 * recipe.minutes / seconds)
+    start, seconds = training_seconds(recipe, preprocess, dataset, cache)
+    epochs = int((SPARE * 60 * recipe.minutes - start) / seconds)
     if epochs < 1:
         raise TooLittleTime(
             f"one epoch takes about {seconds / 60:.1f} minutes here, more than the "
@@ -254,10 +254,14 @@ def plan_epochs(
     return epochs
 
 
-def epoch_seconds(
+def training_seconds(
     recipe: Recipe, preprocess: Preprocess, dataset: Dataset, cache: ImageCache | None = None
-) -> float:
-    """How long an epoch in which everything learns takes with its validation, by some steps."""
+) -> tuple[float, float]:
+    """How long training takes, by some steps: its start, and an epoch.
+
+    The start is that of the processes that decode, which then serve all epochs. The epoch is one in
+    which everything learns, with its validation.
+    """
     learner = _learner(recipe, preprocess, dataset)
     epoch = range(recipe.head_epochs, recipe.head_epochs + 1)
     batches = _batches(recipe, preprocess, dataset, cache, epoch)
@@ -271,8 +275,8 @@ def epoch_seconds(
                 break
     warm = min(WARM_STEPS, len(times) - 2)
     step = (times[-1] - times[warm]) / (len(times) - 1 - warm)
-    start = times[warm] - warm * step  # of the processes that decode, mostly
-    return start + step * len(batches) + _validation_seconds(recipe, learner, dataset)
+    start = max(0.0, times[warm] - warm * step)
+    return start, step * len(batches) + _validation_seconds(recipe, learner, dataset)
 
 
 def _validation_seconds(recipe: Recipe, learner: Learner, dataset: Dataset) -> float:

@@ -86,6 +86,9 @@ def test_all_of_the_time_is_shared() -> None:
         rounds = [share for share in (FIRST_ROUND, SECOND_ROUND) if trials_in(minutes, share)]
         helped = DISTILLING + NARROWING if SECOND_ROUND in rounds else 0
         assert 0.9 < sum(rounds) + long_share(minutes) + helped + LOWERING < 1, minutes
+        assert 0.9 < sum(rounds) + long_share(minutes, better=False) + LOWERING < 1, minutes
+        assert 0.9 < sum(rounds) + long_share(minutes, tight=False) + helped < 1, minutes
+        assert 0.9 < sum(rounds) + long_share(minutes, better=False, tight=False) < 1, minutes
     assert [trials_in(minutes, FIRST_ROUND) for minutes in (1, 4, 5.1, 60)] == [0, 0, 2, 24]
 
 

@@ -21,7 +21,7 @@ from edgewise.training.learner import Learner
 from edgewise.training.loop import train
 from edgewise.training.recipe import Recipe
 from edgewise.training.start import preprocess_of
-from edgewise.training.trial import best_batch, find_rate
+from edgewise.training.trial import best_batch, find_rate, plan_epochs
 
 
 @given(
@@ -109,3 +109,13 @@ def test_time_too_short_for_an_epoch(recipe: Recipe, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--epochs or --time, not both"):
         train(replace(recipe, epochs=2, minutes=1.0), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_start_of_the_workers_is_in_the_time_once(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """57 of 60 seconds are planned for: 7 to start with and ten epochs of 5."""
+    monkeypatch.setattr(trial, "training_seconds", lambda *rest: (7.0, 5.0))
+    dataset = load_dataset(Path(recipe.data), workers=1)
+    asked = replace(recipe, minutes=1.0)
+    assert plan_epochs(asked, preprocess_of(recipe), dataset) == 10

@@ -93,6 +93,26 @@ def kept_epoch(history: Sequence[EpochMetrics]) -> EpochMetrics:
     return kept
 
 
+def progress_note(progress: Progress) -> str:
+    """What the progress bar of an epoch says."""
+    return (
+        f"loss {progress.loss / progress.images:.3f}  "
+        f"accuracy {progress.right / progress.images:.3f}  "
+        f"{progress.images / progress.seconds:.0f} images/s"
+    )
+
+
+def epoch_line(metrics: EpochMetrics, epochs: int, is_kept: bool) -> str:
+    """What is printed of an epoch of so many."""
+    return (
+        f"epoch {metrics.epoch}/{epochs} ({metrics.phase})  "
+        f"train: loss {metrics.train_loss:.3f}, accuracy {metrics.train_accuracy:.3f}  "
+        f"val: loss {metrics.val_loss:.3f}, accuracy {metrics.val_accuracy:.3f}"
+        f"{' (kept)' if is_kept else ''}  "
+        f"{metrics.images_per_second:.0f} images/s, {metrics.seconds:.0f} s"
+    )
+
+
 def write_history(run: Run, history: Sequence[EpochMetrics]) -> None:
     """Writes `metrics.csv`, the whole of it, so that it never ends in half a line.
 

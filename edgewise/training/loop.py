@@ -32,8 +32,10 @@ from edgewise.training.evaluate import classifier_function, predict_samples
 from edgewise.training.history import (
     EpochMetrics,
     Progress,
+    epoch_line,
     highest_epoch,
     kept_epoch,
+    progress_note,
     write_history,
 )
 from edgewise.training.interrupt import Stopped, StopRequest, stop_on_signals
@@ -192,7 +194,7 @@ class _Training:
         )
         history = [*done.history, metrics]
         is_kept = kept_epoch(history) is metrics
-        print(_line(metrics, self.recipe.epochs, is_kept), flush=True)
+        print(epoch_line(metrics, self.recipe.epochs, is_kept), flush=True)
         # The checkpoint comes last: a kill before it leads to the same epoch's end once more.
         if self.world.first:
             if is_kept:
@@ -321,7 +323,7 @@ class _Training:
                 progress.right += right
                 progress.seconds += now - started
                 started = now
-                steps.advance(note=_note(progress))
+                steps.advance(note=progress_note(progress))
                 late = self.world.first and now - self.saved_at > SECONDS_BETWEEN_CHECKPOINTS
                 self._stop_or_save(self.request.number is not None, late)
 
@@ -384,21 +386,3 @@ class _Training:
 
 def _how_to_go_on(run: Run) -> str:
     return f"stopped; go on with: edgewise train --resume {run.root}"
-
-
-def _note(progress: Progress) -> str:
-    return (
-        f"loss {progress.loss / progress.images:.3f}  "
-        f"accuracy {progress.right / progress.images:.3f}  "
-        f"{progress.images / progress.seconds:.0f} images/s"
-    )
-
-
-def _line(metrics: EpochMetrics, epochs: int, is_kept: bool) -> str:
-    return (
-        f"epoch {metrics.epoch}/{epochs} ({metrics.phase})  "
-        f"train: loss {metrics.train_loss:.3f}, accuracy {metrics.train_accuracy:.3f}  "
-        f"val: loss {metrics.val_loss:.3f}, accuracy {metrics.val_accuracy:.3f}"
-        f"{' (kept)' if is_kept else ''}  "
-        f"{metrics.images_per_second:.0f} images/s, {metrics.seconds:.0f} s"
-    )

@@ -43,7 +43,7 @@ def test_openvino_leaves_signals_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("where", ["here", "on a device"])
 def test_openvino_tells_nobody(where: str, tmp_path: Path) -> None:
-    """It counts who uses it, and keeps a number for that in the home folder, if it may."""
+    """Its telemetry keeps a number for its user in the home folder, if it may."""
     pytest.importorskip("openvino")
     write_matmul(tmp_path / "m.onnx", 4)
     home = tmp_path / "home"

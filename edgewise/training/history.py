@@ -81,8 +81,8 @@ def highest_epoch(history: Sequence[EpochMetrics]) -> EpochMetrics:
 def kept_epoch(history: Sequence[EpochMetrics]) -> EpochMetrics:
     """The epoch whose weights are kept: the last that is not worse than the highest before it.
 
-    Not worse is: by no more than one standard error (the rule of Breiman et al., Classification and
-    Regression Trees, 1984, section 3.4.3). The highest of many scores on a few images is the
+    Not worse is: by no more than one standard error (the 1 SE rule of Breiman et al.,
+    Classification and Regression Trees, 1984). The highest of many scores on a few images is the
     luckiest, while the network goes on learning as the rate falls: see docs/training.md.
     """
     kept = highest = history[0]

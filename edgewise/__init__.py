@@ -13,8 +13,8 @@ import lazy_loader
 # ONNX Runtime sends usage data from 1.29 on unless it is told not to, before it is imported. A tool
 # that is trusted with people's photos sends nothing that nobody asked for.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-# OpenVINO loads its maker's telemetry, which keeps a number for its user in ~/intel, but goes without
-# where that package is not to be had.
+# OpenVINO loads its maker's telemetry, which keeps a number for its user in ~/intel, but goes
+# without where that package is not to be had.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 __version__ = "0.1.0"

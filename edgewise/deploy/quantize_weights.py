@@ -10,6 +10,7 @@ sum's mean goes into the bias (bias correction, arXiv 1906.04721, section 4.2).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ LARGEST = 127  # of an integer
 # Of the sum of two that meet in 16 bits, each times a byte of a map: 255 * 128 < 2**15.
 PAIR = 128
 DAMPING = 0.01  # of the inputs' mean variance: trust in what few images say ends somewhere
+MORE_DAMPING = 10.0  # times as much, where that does not do
 COLUMNS = 128  # that are rounded before the rest hears of it
 SMALLEST = 1e-12
 
@@ -138,12 +140,20 @@ def _ranks(order: Tensor) -> Tensor:
 
 
 def _factor(covariance: Tensor, variance: Tensor, order: Tensor) -> Tensor:
-    """The upper Cholesky factor of the inverse, in that order of the inputs."""
-    terms = covariance.shape[1]
+    """The upper Cholesky factor of the inverse, in that order of the inputs.
+
+    A covariance that is small beside the square of its mean has lost its digits: rounding may leave
+    it without a factor, and it is damped until it has one.
+    """
+    covariance = covariance.gather(1, order[:, :, None].expand_as(covariance))
+    covariance = covariance.gather(2, order[:, None].expand_as(covariance))
     damping = (DAMPING * variance.mean(1)).clamp(min=SMALLEST)
-    damped = covariance + damping[:, None, None] * torch.eye(terms, dtype=covariance.dtype)
-    damped = damped.gather(1, order[:, :, None].expand_as(damped))
-    damped = damped.gather(2, order[:, None].expand_as(damped))
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
-    factor: Tensor = torch.linalg.cholesky(inverse, upper=True)
-    return factor
+    while True:
+        damped = covariance + torch.diag_embed(damping[:, None].expand_as(variance))
+        lower, none = torch.linalg.cholesky_ex(damped)
+        inverse = torch.cholesky_inverse(lower)
+        factor, none_of_inverse = torch.linalg.cholesky_ex(inverse, upper=True)
+        without = (none != 0) | (none_of_inverse != 0)
+        if not without.any():
+            return cast(Tensor, factor)
+        damping = torch.where(without, MORE_DAMPING * damping, damping)

@@ -57,6 +57,17 @@ def test_the_bias_takes_up_the_mean_of_what_rounding_loses() -> None:
     assert np.abs(error).mean() > 5 * np.abs(error.mean((0, 2, 3))).max()
 
 
+def test_inputs_that_hardly_differ_from_a_large_mean_are_no_error() -> None:
+    """Their covariance is lost in rounding, and has no Cholesky factor."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(96, 16, 1)
+    x = 1e3 * torch.rand(96)[:, None, None] + 1e-2 * torch.randn(8, 96, 6, 6)
+    proto = exported(conv, x)
+    expected = answers(proto, x.numpy())
+    found = answers(calibrate(proto, batches(x.numpy())).quantized(), x.numpy())
+    assert np.abs(found - expected).max() < 0.02 * np.abs(expected).max()
+
+
 def test_two_weights_that_meet_in_16_bits_are_rounded_as_well_as_their_bound_allows() -> None:
     """Held to a search of all pairs of integers whose sum is bound."""
     rows = torch.tensor([[[100.4, 90.3], [-120.2, -60.4], [100.0, -90.0], [60.2, 40.3]]]).double()

@@ -43,6 +43,11 @@ def test_small_sets_get_steps_enough_and_no_batch_is_too_large(images: int) -> N
     assert recipe.magnitude == (2 if images < 1_000 else 5)
 
 
+def test_a_set_of_hundreds_learns_in_smaller_batches() -> None:
+    sizes = (127, 128, 511, 512)
+    assert [fit(tuned(), data(n - 9, 9)).batch for n in sizes] == [8, 16, 16, 32]
+
+
 def test_what_is_asked_for_stays() -> None:
     asked = tuned(
         epochs=3, batch=20, train_imgsz=224, magnitude=0, balance=False, freeze_norm=False,

@@ -29,6 +29,7 @@ from edgewise.training.recipe import Recipe
 
 QAT_EPOCHS = 3
 MOST_LOST = 0.01  # of the accuracy, by int8, above which training with its rounding is tried
+BY_CHANCE = 4  # images: as many may be lost where int8 loses nothing (two standard errors of it)
 LOWERED = 3  # sizes of image that are tried below the chosen one, at most
 TESTED_LONGER = 2.0  # times as many seconds as other files get
 
@@ -130,12 +131,17 @@ def tested(search: State, files: Sequence[Numbers]) -> Numbers:
 
 
 def needs_qat(files: Sequence[Numbers]) -> bool:
-    """Whether int8 loses more than a point of the accuracy, and float does not fit."""
+    """Whether int8 loses more than a point of the accuracy, and not by chance, and no float fits.
+
+    One of 60 images is more than a point.
+    """
     if any(file["fits"] and file["precision"] != "int8" for file in files):
         return False
     rounded = [file for file in files if file["precision"] == "int8" and not file["failure"]]
     return bool(rounded) and all(
-        file["accuracy_model"] - file["accuracy"] > MOST_LOST for file in rounded
+        (file["accuracy_model"] - file["accuracy"]) * file["images"]
+        > max(MOST_LOST * file["images"], BY_CHANCE)
+        for file in rounded
     )
 
 

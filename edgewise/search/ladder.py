@@ -185,7 +185,7 @@ def _pace(search: State, entrant: Entrant) -> Pace:
         return {
             "model": entrant.model,
             "epoch_seconds": [seconds for seconds, _ in sizes],
-            "steps": sizes[0][1],
+            "steps": round(sizes[0][1], 1),
         }
 
     search.decide("pace", work)

@@ -21,17 +21,18 @@ TIGHT = 0.8  # of the budget: a network that takes more may need a smaller image
 BEFORE_TRAINING = ("device", "doctor", "survey", "drift", "pace")
 TIMED = (64, 128)  # pixels: two sizes at which steps of a network are timed
 
-# Measured with pretrained weights, 128 px and 300 pictures, 10 to 160 steps; docs/run.md has the
-# table.
-ENOUGH_STEPS = 100
-LOST_PER_HALVING = 12.0  # points of accuracy
+# Points of accuracy that a halving of the steps costs, and up to how many steps. Measured with
+# pretrained weights, 128 px and 300 pictures; docs/run.md has the table.
+FEW_STEPS, LOST_PER_HALVING = 100, 12.0
+ENOUGH_STEPS, LOST_PER_LATE_HALVING = 200, 3.0
+STEP = 32  # pictures in each of these
 
 # Of exporting, calibrating, verifying and timing the files of a run, beside what goes with images;
-# measured for two, fp32 and int8, and each more is taken to need half as much again.
+# measured for two, fp32 and int8; each more is taken to need half as much again.
 FILES = 2
-FILES_SECONDS = 30.0
-FILES_IMAGES = 700  # as many as could be trained on in the rest of that time
-AS_LONG = 4  # times an image that is only looked at could be trained on in its time
+FILES_SECONDS = 28.0
+FILES_IMAGES = 500  # as many as could be trained on in the rest of that time
+AS_LONG = 8  # times an image that is only looked at could be trained on in its time
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Pace:
     Attributes:
         fixed: seconds of an epoch, validation included, that are the same for all networks.
         seconds_per_mac: of an epoch beyond these, for each multiplication of one image.
-        steps: of the optimiser in an epoch.
+        steps: of the optimiser in an epoch; see `steps_in`.
         trained: images in an epoch.
         tested: images that the files are tested on.
         minutes: that are left for training and files.
@@ -54,7 +55,7 @@ class Pace:
 
     fixed: float
     seconds_per_mac: float
-    steps: int
+    steps: float
     trained: int
     tested: int
     minutes: float
@@ -88,7 +89,9 @@ class Pace:
             imgsz: height and width of its input.
         """
         steps = max(1.0, self.steps_of(entrant, imgsz))
-        return LOST_PER_HALVING * max(0.0, math.log2(ENOUGH_STEPS / steps))
+        early = max(0.0, math.log2(FEW_STEPS / steps))
+        late = max(0.0, math.log2(ENOUGH_STEPS / max(steps, FEW_STEPS)))
+        return LOST_PER_HALVING * early + LOST_PER_LATE_HALVING * late
 
     def steps_of(self, entrant: Entrant, imgsz: int) -> float:
         """Of the optimiser, in the long training; 0 if the files leave no time for it."""
@@ -103,7 +106,7 @@ class Pace:
     def files_minutes(self, entrant: Entrant, imgsz: int) -> float:
         """About how long it takes to write, check and time a network's files.
 
-        Measured for two networks at 64 to 192 px on two cores: 33 to 53 s.
+        Measured for two networks at 64 to 192 px on two cores: 33 to 56 s.
         """
         images = FILES_IMAGES + self.tested / AS_LONG
         seconds = FILES_SECONDS + images * self._epoch(entrant, imgsz) / self.trained
@@ -111,6 +114,19 @@ class Pace:
 
     def _epoch(self, entrant: Entrant, imgsz: int) -> float:
         return self.fixed + self.seconds_per_mac * macs_at(entrant, imgsz)
+
+
+def steps_in(images: int, batch: int) -> float:
+    """How many steps of `STEP` pictures teach as much as an epoch in such batches.
+
+    Half the batch is twice as many steps of 0.7 times the worth: by the usual rule for Adam, whose
+    rate goes with the root of the batch. Measured: docs/run.md.
+
+    Args:
+        images: in an epoch.
+        batch: in a step.
+    """
+    return math.ceil(images / batch) * math.sqrt(batch / STEP)
 
 
 def per_epoch(entrant: Entrant, seconds: Mapping[int, float]) -> tuple[float, float]:

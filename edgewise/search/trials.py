@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from edgewise.data.dataset import Dataset, Sample, read_dataset
 from edgewise.errors import UsageError
 from edgewise.run_folder import Run
 from edgewise.search.decisions import Numbers
+from edgewise.search.pace import steps_in
 from edgewise.training.defaults import fit
 from edgewise.training.history import kept_epoch, read_history
 from edgewise.training.loop import train
@@ -69,15 +69,15 @@ class Trainer:
                     raise
                 images = smaller
 
-    def time_epoch(self, model: str, imgsz: int, pretrained: bool) -> tuple[float, int]:
-        """Seconds that an epoch with its validation would take, and the steps in it.
+    def time_epoch(self, model: str, imgsz: int, pretrained: bool) -> tuple[float, float]:
+        """Seconds that an epoch with its validation would take, and the steps in it: `steps_in`.
 
         Raises:
             EdgewiseError: pretrained weights can't be downloaded.
         """
         recipe = fit(resolve(self._recipe(model, imgsz, pretrained=pretrained)), self.dataset)
         _, seconds = training_seconds(recipe, preprocess_of(recipe), self.dataset)
-        return seconds, math.ceil(len(self.dataset.splits["train"]) / recipe.batch)
+        return seconds, steps_in(len(self.dataset.splits["train"]), recipe.batch)
 
     def _recipe(self, model: str, imgsz: int, **settings: object) -> Recipe:
         return Recipe(

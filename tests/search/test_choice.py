@@ -11,7 +11,7 @@ from edgewise.search.budget import Budget, Spent
 from edgewise.search.choice import Trial, choose_trials
 from edgewise.search.costs import Candidate, Cost
 from edgewise.search.entrants import Entrant
-from edgewise.search.pace import LOST_PER_HALVING, Pace
+from edgewise.search.pace import LOST_PER_HALVING, LOST_PER_LATE_HALVING, Pace
 from edgewise.search.survey import worthwhile
 
 BUDGET = Budget.parse("latency=5ms")
@@ -59,14 +59,15 @@ def test_with_little_time_one_that_learns_faster() -> None:
     """At 128 px an epoch lasts four times as long as at 64, and so does what files take of it."""
     costs = [cost("a", 64, 1), cost("a", 128, 4)]
     one = replace(entrant("a", 70), macs=224**2 * 1000)
-    pace = Pace(0.0, 6 / (64**2 * 1000), steps=10, trained=700, tested=0, minutes=2.6)
-    assert pace.files_minutes(one, 64) == pytest.approx((30 + 6) / 60)
-    assert pace.files_minutes(one, 128) == pytest.approx((30 + 24) / 60)
+    pace = Pace(0.0, 6 / (64**2 * 1000), steps=10, trained=500, tested=0, minutes=154 / 60)
+    assert pace.files_minutes(one, 64) == pytest.approx((28 + 6) / 60)
+    assert pace.files_minutes(one, 128) == pytest.approx((28 + 24) / 60)
     # 2 and 1.7 minutes are left; rounds have no time, so 0.8 of it are for the training.
     assert pace.steps_of(one, 64) == pytest.approx(10 * 0.8 * 120 / 6)
     assert pace.steps_of(one, 128) == pytest.approx(10 * 0.8 * 102 / 24)
-    assert pace.points_lost(one, 64) == 0
-    assert pace.points_lost(one, 128) == pytest.approx(LOST_PER_HALVING * log2(100 / 34))
+    assert pace.points_lost(one, 64) == pytest.approx(LOST_PER_LATE_HALVING * log2(200 / 160))
+    lost = LOST_PER_LATE_HALVING + LOST_PER_HALVING * log2(100 / 34)
+    assert pace.points_lost(one, 128) == pytest.approx(lost)
     assert names(choose_trials([one], costs, BUDGET, 1000, pace)) == ["a-64"]
     assert names(choose_trials([one], costs, BUDGET, 1000, replace(pace, minutes=20))) == ["a-128"]
     assert replace(pace, minutes=0.1).steps_of(one, 64) == 0

@@ -29,6 +29,7 @@ def file(precision: str, accuracy: float, used: float, **more: Any) -> dict[str,
         "precision": precision,
         "accuracy": accuracy,
         "accuracy_model": 0.9,
+        "images": 1_000,
         "failure": "",
         "fits": used <= 1,
         "used": {"latency": used},
@@ -63,6 +64,8 @@ def test_rounding_is_learned_only_where_it_is_needed() -> None:
     assert not needs_qat([lossy, fine, dear])  # in another runtime it keeps its accuracy
     assert not needs_qat([dear])
     assert not needs_qat([lossy, file("bf16", 0.9, 0.9)])  # so does half of a float
+    assert not needs_qat([lossy | {"images": 60}, dear])  # one image more or less
+    assert needs_qat([file("int8", 0.8, 0.5) | {"images": 60}, dear])
 
 
 def test_what_int8_loses_is_weighed_and_not_forbidden() -> None:

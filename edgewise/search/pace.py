@@ -17,7 +17,7 @@ FIRST_ROUND, SECOND_ROUND, LONG_TRAINING = 0.12, 0.18, 0.3
 DISTILLING, LOWERING, NARROWING = 0.08, 0.12, 0.12
 LEAST_TRIAL = 0.3  # minutes of a short training
 LEAST_LONG = 0.1  # of the long one
-TIGHT = 0.8  # of the budget: a network that takes more may need a smaller image in the end
+TIGHT = 0.9  # of the budget: a network that takes more may need a smaller image in the end
 BEFORE_TRAINING = ("device", "doctor", "survey", "drift", "pace")
 TIMED = (64, 128)  # pixels: two sizes at which steps of a network are timed
 

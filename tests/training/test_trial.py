@@ -117,5 +117,19 @@ def test_the_start_of_the_workers_is_in_the_time_once(
     """57 of 60 seconds are planned for: 7 to start with and ten epochs of 5."""
     monkeypatch.setattr(trial, "training_seconds", lambda *rest: (7.0, 5.0))
     dataset = load_dataset(Path(recipe.data), workers=1)
-    asked = replace(recipe, minutes=1.0)
+    asked = replace(recipe, minutes=1.0, head_epochs=0)
     assert plan_epochs(asked, preprocess_of(recipe), dataset) == 10
+
+
+@pytest.mark.parametrize(
+    ("seconds", "head_epochs", "planned"),
+    [(10.0, 1, 6), (11.0, 1, 5), (50.0, 1, 1), (30.0, 5, 2), (18.0, 5, 5)],
+)
+def test_an_epoch_of_the_head_alone_takes_half_as_long(
+    seconds: float, head_epochs: int, planned: int, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """57 seconds: 5.7 whole epochs are one of the head and five; 3.2 are four and one."""
+    monkeypatch.setattr(trial, "training_seconds", lambda *rest: (0.0, seconds))
+    dataset = load_dataset(Path(recipe.data), workers=1)
+    asked = replace(recipe, minutes=1.0, head_epochs=head_epochs)
+    assert plan_epochs(asked, preprocess_of(recipe), dataset) == planned

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -33,6 +33,8 @@ from edgewise.training.metrics import (
 )
 from edgewise.training.recipe import Recipe
 from edgewise.weights.folder import load_model
+
+KEPT_BYTES = 2**28  # of pixels: 1,700 images of 224 px
 
 Classify = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
@@ -132,9 +134,50 @@ def predict_samples(
     Raises:
         ImageError: a file can't be read; the message names it.
     """
-    batches = evaluation_batches(samples, preprocess, batch=batch, workers=workers)
-    parts = [classify(pixels.numpy()) for pixels, _ in track(batches, "evaluating", len(batches))]
+    return predict_pixels(classify, PixelsOf(samples, preprocess, batch, workers))
+
+
+def predict_pixels(classify: Classify, pixels: PixelsOf) -> NDArray[np.float32]:
+    """`predict_samples` of images that may be decoded already."""
+    parts = [classify(batch) for batch in track(pixels, "evaluating", len(pixels))]
     return np.concatenate(parts) if parts else np.empty((0, 0), np.float32)
+
+
+class PixelsOf:
+    """The pixels of some images, batch by batch: uint8 (N, H, W, 3).
+
+    They are decoded each time that they are gone through, or only once if they are few enough to
+    be kept: then no process is started for them again.
+
+    Attributes:
+        few: whether they are kept.
+    """
+
+    def __init__(
+        self, samples: Sequence[Sample], preprocess: Preprocess, batch: int, workers: int
+    ) -> None:
+        """See `predict_samples`."""
+        self._batches = evaluation_batches(samples, preprocess, batch=batch, workers=workers)
+        self._kept: list[NDArray[np.uint8]] = []
+        self.few = len(samples) * preprocess.size**2 * 3 <= KEPT_BYTES
+
+    def __len__(self) -> int:
+        """How many batches."""
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        """Each batch; an ImageError names a file that can't be read."""
+        if self._kept:
+            yield from self._kept
+            return
+        seen = []
+        for pixels, _ in self._batches:
+            batch = pixels.numpy()
+            if self.few:
+                batch = batch.copy()  # out of the memory that is shared with the workers
+                seen.append(batch)
+            yield batch
+        self._kept = seen
 
 
 def classifier_function(classifier: Classifier, device: torch.device) -> Classify:

@@ -28,7 +28,7 @@ from edgewise.training.batches import recipe_batches
 from edgewise.training.checkpoint import load_checkpoint, load_kept, save_checkpoint
 from edgewise.training.device import pick_device
 from edgewise.training.divergence import Diverged, value_not_finite
-from edgewise.training.evaluate import classifier_function, predict_samples
+from edgewise.training.evaluate import PixelsOf, classifier_function, predict_pixels
 from edgewise.training.history import (
     EpochMetrics,
     Progress,
@@ -165,6 +165,9 @@ class _Training:
         self.steps_per_epoch = len(self._batches(range(1)))
         self.ahead: Iterator[tuple[Tensor, Tensor]] | None = None
         self.learner = self._learner()
+        self.validation = PixelsOf(
+            world.share(dataset.splits["val"]), self.preprocess, recipe.batch, recipe.workers or 0
+        )
         self.saved_at = time.monotonic()
         self.log = epoch_log(run, recipe.tensorboard)
 
@@ -339,14 +342,7 @@ class _Training:
                 self._stop_or_save(self.request.number is not None, False)
             return classify(pixels)
 
-        own = predict_samples(
-            classify_or_stop,
-            self.world.share(samples),
-            self.preprocess,
-            self.recipe.batch,
-            self.recipe.workers or 0,
-        )
-        probabilities = self.world.merge(own)
+        probabilities = self.world.merge(predict_pixels(classify_or_stop, self.validation))
         labels = np.array([sample.label for sample in samples])
         loss = log_loss(labels, probabilities)
         if not math.isfinite(loss):

@@ -28,7 +28,7 @@ from edgewise.model import Classifier
 from edgewise.preprocess import Preprocess
 from edgewise.progress import bar
 from edgewise.training.batches import recipe_batches
-from edgewise.training.evaluate import classifier_function, predict_samples
+from edgewise.training.evaluate import PixelsOf, classifier_function, predict_pixels
 from edgewise.training.learner import Learner
 from edgewise.training.recipe import Recipe
 
@@ -287,8 +287,12 @@ def _validation_seconds(recipe: Recipe, learner: Learner, dataset: Dataset) -> f
     samples = dataset.splits["val"]
     some = samples[: TIMED_VALIDATION * recipe.batch]
     classify = classifier_function(Classifier(learner.model(dataset.classes)), learner.device)
+    how = learner.preprocess, recipe.batch, recipe.workers or 0
+    pixels = PixelsOf(some, *how)
+    if PixelsOf(samples, *how).few:
+        list(pixels)  # decoded in the first epoch, and kept
     began = time.monotonic()
-    predict_samples(classify, some, learner.preprocess, recipe.batch, recipe.workers or 0)
+    predict_pixels(classify, pixels)
     return (time.monotonic() - began) * len(samples) / len(some)
 
 

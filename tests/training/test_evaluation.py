@@ -14,12 +14,15 @@ import torch
 from PIL import Image
 from sklearn.metrics import accuracy_score, confusion_matrix
 
-from edgewise.data.dataset import read_dataset
+from edgewise.data.dataset import load_dataset, read_dataset
+from edgewise.data.decode import ImageError
 from edgewise.errors import UsageError
 from edgewise.run_folder import Run
-from edgewise.training.evaluate import evaluate
+from edgewise.training import evaluate as evaluate_module
+from edgewise.training.evaluate import PixelsOf, evaluate
 from edgewise.training.loop import train
 from edgewise.training.recipe import Recipe
+from edgewise.training.start import preprocess_of
 from edgewise.weights.folder import load_model
 
 
@@ -97,3 +100,23 @@ def test_bad_calls(run: Run) -> None:
     shutil.rmtree(run.model)
     with pytest.raises(UsageError, match="no trained model yet"):
         evaluate(run)
+
+
+def test_few_images_are_decoded_once_and_many_each_time(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = shutil.copytree(recipe.data, tmp_path / "digits")
+    dataset, preprocess = load_dataset(root, workers=1), preprocess_of(recipe)
+    samples = dataset.splits["val"]
+    few = PixelsOf(samples, preprocess, 4, 0)
+    monkeypatch.setattr(evaluate_module, "KEPT_BYTES", len(samples) * 32 * 32 * 3 - 1)
+    many = PixelsOf(samples, preprocess, 4, 0)
+    next(iter(few))  # of a round that ends too early nothing is kept
+    expected = np.stack([preprocess.pixels(Image.open(s.path).convert("RGB")) for s in samples])
+    for pixels in (few, many):
+        assert np.array_equal(np.concatenate(list(pixels)), expected)
+    shutil.rmtree(root)
+    assert np.array_equal(np.concatenate(list(few)), expected)
+    assert len(few) == len(list(few)) == -(-len(samples) // 4)
+    with pytest.raises(ImageError):
+        list(many)

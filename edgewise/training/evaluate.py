@@ -134,7 +134,9 @@ def predict_samples(
     Raises:
         ImageError: a file can't be read; the message names it.
     """
-    return predict_pixels(classify, PixelsOf(samples, preprocess, batch, workers))
+    pixels = PixelsOf(samples, preprocess, batch, workers)
+    pixels.few = False  # they are gone through once
+    return predict_pixels(classify, pixels)
 
 
 def predict_pixels(classify: Classify, pixels: PixelsOf) -> NDArray[np.float32]:
@@ -150,7 +152,7 @@ class PixelsOf:
     be kept: then no process is started for them again.
 
     Attributes:
-        few: whether they are kept.
+        few: whether they are kept; at first, if they are few enough.
     """
 
     def __init__(

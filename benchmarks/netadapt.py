@@ -44,7 +44,7 @@ from edgewise.files import write_bytes
 from edgewise.model import Model
 from edgewise.network import build
 from edgewise.run_folder import Run
-from edgewise.search.adapted import Way
+from edgewise.search.adapted import Clock
 from edgewise.search.budget import Budget
 from edgewise.search.device import Device, Measured, TimedFile, open_device
 from edgewise.search.latency_table import LatencyTable
@@ -102,7 +102,7 @@ def run_seed(folder: Path, seed: int, effort: Effort) -> list[dict[str, object]]
     device = open_device("local")
     whole = train_whole(folder, seed, effort)
     model = load_model(whole.model)
-    measure = Way(device, "fp32", RUNTIME).measuring(model, Budget(), folder / "first")
+    measure = Clock(device, "fp32", RUNTIME).measuring(model, Budget(), folder / "first")
     adapted, part, chain, searched = adapt(whole, model, measure, device, folder, effort)
     per_epoch = math.ceil(TRAIN * CLASSES / edgewise.Recipe.read(whole.recipe).batch)
     last = effort.epochs[1]

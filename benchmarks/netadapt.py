@@ -82,9 +82,12 @@ def main() -> None:
     """Runs what is missing, and prints each row."""
     parser = ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="one seed and fewer steps")
+    parser.add_argument("--seeds", type=int, nargs="+", help="these instead")
     parser.add_argument("--output", type=Path, default=RESULTS)
     args = parser.parse_args()
     effort = Effort((0,), 0.85, (8, 6), 8) if args.quick else Effort((0, 1, 2), 0.6, (20, 20), 40)
+    if args.seeds:
+        effort = replace(effort, seeds=tuple(args.seeds))
     path = args.output / "netadapt.csv"
     rows = read_csv(path)
     for seed in effort.seeds:

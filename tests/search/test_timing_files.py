@@ -99,6 +99,22 @@ def test_it_is_kept_until_a_writer_is_another(cache: Path, monkeypatch: pytest.M
     assert first.read_text() == "made"
 
 
+def test_data_of_about_as_many_classes_has_the_same_files(cache: Path) -> None:
+    (seven,), (ten,), (eleven,) = (
+        timed_files([Candidate("tiny", 64, "fp32", "onnxruntime", "onnx")], classes)[0].values()
+        for classes in (7, 10, 11)
+    )
+    assert seven.path == ten.path != eleven.path
+
+
+@pytest.mark.parametrize(
+    ("classes", "timed"),
+    [(2, 10), (10, 10), (11, 20), (99, 100), (100, 100), (101, 200), (1000, 1000), (1001, 2000)],
+)
+def test_classes_are_rounded_up_to_one_digit(classes: int, timed: int) -> None:
+    assert timing_files.round_up(classes) == timed
+
+
 def test_half_a_file_is_never_seen(cache: Path) -> None:
     with pytest.raises(EdgewiseError, match="magic"):
         timing_file(BF16, 2, Breaking())

@@ -274,7 +274,13 @@ class GRN(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        size: Tensor = x.norm(dim=(2, 3), keepdim=True)
-        relative = size / (size.mean(1, keepdim=True) + 1e-6)
-        weight, bias = self.weight.reshape(1, -1, 1, 1), self.bias.reshape(1, -1, 1, 1)
+        return self.scaled(x, places=(2, 3), channels=1)
+
+    def scaled(self, x: Tensor, places: int | tuple[int, ...], channels: int) -> Tensor:
+        """The same for a map of another layout: which dimensions are its places and channels."""
+        size: Tensor = x.norm(dim=places, keepdim=True)
+        relative = size / (size.mean(channels, keepdim=True) + 1e-6)
+        shape = [1] * x.ndim
+        shape[channels] = -1
+        weight, bias = self.weight.reshape(shape), self.bias.reshape(shape)
         return weight * (x * relative) + bias + x

@@ -99,8 +99,6 @@ class Format:
         output: likewise.
         batch: likewise.
         keeps_float: whether layers of an int8 file can be left in float by name.
-        twin: another format, of whose file a runtime that reads both computes the very same in each
-            precision that both have.
     """
 
     name: str
@@ -115,7 +113,6 @@ class Format:
     output: str = PROBABILITIES
     batch: int = 0
     keeps_float: bool = False
-    twin: str = ""
 
     @property
     def suffix(self) -> str:
@@ -189,7 +186,6 @@ FORMATS = {
             "openvino",
             (OPENVINO,),
             keeps_float=True,
-            twin="onnx",
         ),
         Format(
             "ncnn",

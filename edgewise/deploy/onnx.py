@@ -52,15 +52,20 @@ def write(job: Job) -> tuple[str, ...]:
     return kept
 
 
-def job_graph(job: Job) -> tuple[Any, tuple[str, ...]]:
-    """The graph for a job, and if it is in int8 the layers of it that are in float."""
+def job_graph(job: Job, fuses: bool = False) -> tuple[Any, tuple[str, ...]]:
+    """The graph for a job, and if it is in int8 the layers of it that are in float.
+
+    Args:
+        job: whose model and precision count.
+        fuses: of an int8 graph, see `edgewise.deploy.quantize.Calibrated`.
+    """
     proto = graph_of(job.model)
     if job.precision != "int8":
         return proto, ()
     from edgewise.deploy.quantize_keep import int8_graph
 
     assert job.calibration is not None  # `export` sees to it
-    quantized, kept = int8_graph(proto, job.calibration, job.keep_float)
+    quantized, kept = int8_graph(proto, job.calibration, job.keep_float, fuses)
     if kept.note:
         job.notes.append(kept.note)
     return quantized, kept.layers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,7 +28,7 @@ PLACE = ["framework", METADATA]  # where OpenVINO keeps an ONNX file's metadata,
 
 
 def write(job: Job) -> tuple[str, ...]:
-    """Writes `model.xml` and `model.bin`, from the graph that the format "onnx" has.
+    """Writes `model.xml` and `model.bin`.
 
     In "fp16" the weights are stored in half the bytes; "bf16" asks the runtime for bfloat16 sums,
     which a processor must have. Returns the layers of an "int8" file that compute in float.
@@ -36,13 +37,24 @@ def write(job: Job) -> tuple[str, ...]:
 
     with TemporaryDirectory() as folder:
         source = Path(folder, "model.onnx")
-        proto, kept = onnx.job_graph(job)
+        proto, kept = job_graph(job)
         write_bytes(source, onnx.to_bytes(proto))
         model = openvino.convert_model(source)
         for port, name in ((model.inputs[0], INPUT), (model.outputs[0], OUTPUT)):
             port.get_tensor().set_names({name})
         openvino.save_model(model, job.path, compress_to_fp16=job.precision == "fp16")
     return kept
+
+
+def job_graph(job: Job) -> tuple[Any, tuple[str, ...]]:
+    """As that of the format "onnx", but as OpenVINO is fastest at it.
+
+    In int8 a layer and what follows it are one kernel of its; blocks are `rewritten`.
+    """
+    from edgewise.deploy.openvino_blocks import rewritten
+
+    model = replace(job.model, network=rewritten(job.model.network))
+    return onnx.job_graph(replace(job, model=model), fuses=True)
 
 
 class OpenVinoEngine:

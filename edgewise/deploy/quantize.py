@@ -1,10 +1,13 @@
 """From a float ONNX graph to one that computes in int8: with QuantizeLinear and DequantizeLinear
-around each layer (QDQ), as ONNX Runtime, OpenVINO and TensorRT read it.
+around each layer (QDQ), as ONNX Runtime and OpenVINO read it.
 
 Static: the ranges of the maps are those of calibration images. Weights are symmetric with a scale
 for each output channel, maps are uint8 with one scale each. Convolutions and products with constant
 matrices compute in int8. All else stays in float: normalisation, softmax, layer norm, gates,
 activations that are no bound, and the sums that skip connections add up.
+
+What a layer writes goes into bytes at once for ONNX Runtime, which else computes it in float. Other
+runtimes fuse what follows into the layer, as long as no bytes are in between.
 """
 
 from __future__ import annotations
@@ -49,6 +52,8 @@ class Calibrated:
         ranges: of the maps.
         rounded: the layers' weights.
         images: that were seen.
+        fuses: whether the runtime computes activations inside of the layer before, whichever they
+            are; then only what an int8 layer reads is put into bytes.
     """
 
     proto: Any
@@ -56,6 +61,7 @@ class Calibrated:
     ranges: dict[str, Range]
     rounded: dict[str, Rounded]
     images: int
+    fuses: bool = False
 
     def named(self, names: Sequence[str]) -> tuple[str, ...]:
         """The layers of those names, or below a module of that name.
@@ -134,8 +140,8 @@ class _Writer:
     def __init__(self, calibrated: Calibrated, chosen: Sequence[Layer]) -> None:
         self.calibrated = calibrated
         self.chosen = {layer.node.output[0]: layer for layer in chosen}
-        # A runtime's int8 convolution writes bytes, a matrix product may write floats.
-        self.ends = {layer.end for layer in chosen if layer.is_conv}
+        # ONNX Runtime's int8 convolution writes bytes, its matrix product may write floats.
+        self.ends = {layer.end for layer in chosen if layer.is_conv and not calibrated.fuses}
         self.inputs = {layer.input for layer in chosen}
         self.in_float = {
             layer.node.output[0]: layer

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import erfc, sqrt
 from typing import Any
 
@@ -19,6 +20,7 @@ SMALLEST = 1e-12  # error
 NOTED = 3  # blocks that the note on a file names
 BATCH = 4  # images whose maps are held at once
 CHECKED = 4  # one image in so many decides which layers stay in float, and is not calibrated on
+_LAST: dict[bytes, Calibrated] = {}  # the last calibration, by its graph and images
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,10 @@ def keep_float_until(
 
 
 def int8_graph(
-    proto: Any, pixels: NDArray[np.uint8], keep_float: Sequence[str] | None
+    proto: Any,
+    pixels: NDArray[np.uint8],
+    keep_float: Sequence[str] | None,
+    fuses: bool = False,
 ) -> tuple[Any, Kept]:
     """A float graph in int8, and what of it is in float.
 
@@ -130,6 +135,7 @@ def int8_graph(
         pixels: uint8 (N, size, size, 3) to calibrate on.
         keep_float: layers, or modules of layers, to leave in float; None to choose them by
             `keep_float_until`, on a quarter of the images that is kept apart for it.
+        fuses: see `Calibrated`.
 
     Raises:
         UsageError: there is no layer of such a name.
@@ -138,12 +144,23 @@ def int8_graph(
     apart = np.arange(len(pixels)) % CHECKED == 0
     if keep_float is not None or len(pixels) < 2 * CHECKED:
         apart[:] = False
-    calibrated = calibrate(proto, _batches(pixels[~apart]))
+    calibrated = replace(_calibrated(proto, pixels[~apart]), fuses=fuses)
     if apart.any():
         kept = keep_float_until(calibrated, _batches(pixels[apart]))
     else:
         kept = Kept(calibrated.named(keep_float or ()), 0.0, 0.0)
     return calibrated.quantized(kept.layers), kept
+
+
+def _calibrated(proto: Any, pixels: NDArray[np.uint8]) -> Calibrated:
+    """See `calibrate`. The last one is remembered: two formats are often written one after the
+    other, of the same graph and images."""
+    key = hashlib.sha256(proto.SerializeToString(deterministic=True) + pixels.tobytes()).digest()
+    if key not in _LAST:
+        made = calibrate(proto, _batches(pixels))
+        _LAST.clear()
+        _LAST[key] = made
+    return _LAST[key]
 
 
 def risk(exact: NDArray[np.float32], answers: NDArray[np.float32]) -> float:

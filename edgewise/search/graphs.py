@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from edgewise import __version__
+from edgewise.deploy import openvino
 from edgewise.deploy.formats import FORMATS, Job
 from edgewise.deploy.onnx import INPUT, to_bytes
 from edgewise.errors import EdgewiseError, missing_package
@@ -16,7 +17,7 @@ from edgewise.files import write_bytes
 from edgewise.measure.store import fingerprint
 from edgewise.model import Model
 from edgewise.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
-from edgewise.search.ways import ONNX
+from edgewise.search.ways import ONNX, OPENVINO
 from edgewise.timing.subject import randomise
 from edgewise.weights.create import create_model
 from edgewise.weights.hub import cache_folder
@@ -48,8 +49,8 @@ def graphs_folder() -> Path:
     return folder
 
 
-def timing_graph(model: str, classes: int, imgsz: int, precision: str) -> Path:
-    """An ONNX file as `edgewise export` writes it of a trained network, but with random weights.
+def timing_graph(model: str, classes: int, imgsz: int, precision: str, format: str = ONNX) -> Path:
+    """The graph that `edgewise export` writes of a trained network, but with random weights.
 
     Exporting takes seconds, so it is done once for a network and precision and kept in the cache:
     the file for another size of image is the same graph with another input. That holds while all
@@ -61,6 +62,8 @@ def timing_graph(model: str, classes: int, imgsz: int, precision: str) -> Path:
         classes: of the classifier.
         imgsz: height and width of the image, in pixels.
         precision: "fp32" or "int8".
+        format: "onnx" or "openvino", whose runtime computes the same from the graph that its file
+            is converted from.
 
     Raises:
         UsageError: the packages that write ONNX are not installed.
@@ -72,13 +75,14 @@ def timing_graph(model: str, classes: int, imgsz: int, precision: str) -> Path:
     network = create_model(model, num_classes=classes).eval()
     key = fingerprint(__version__, torch.__version__, network.spec.to_json())
     folder = graphs_folder() / key
-    wanted = folder / f"{precision}-{imgsz}.onnx"
+    prefix = "" if format == ONNX else f"{format}-"
+    wanted = folder / f"{prefix}{precision}-{imgsz}.onnx"
     if not wanted.is_file():
-        first = folder / f"{precision}-{FIRST_SIZE}.onnx"
+        first = folder / f"{prefix}{precision}-{FIRST_SIZE}.onnx"
         if not first.is_file():
-            write_random(network, FIRST_SIZE, ONNX, precision, first)
+            write_random(network, FIRST_SIZE, format, precision, first)
         if not wanted.is_file() and not _resize(first, imgsz, wanted):
-            write_random(network, imgsz, ONNX, precision, wanted)
+            write_random(network, imgsz, format, precision, wanted)
     return wanted
 
 
@@ -105,6 +109,8 @@ def write_random(network: Network, imgsz: int, format: str, precision: str, path
 def write_file(model: Model, format: str, precision: str, path: Path) -> None:
     """A model's file to be timed: in int8 its ranges are those of random images.
 
+    A path that ends in ".onnx" gets the graph that the format "openvino" is converted from.
+
     Args:
         model: of any network.
         format: see `edgewise.deploy.formats.FORMATS`.
@@ -116,7 +122,11 @@ def write_file(model: Model, format: str, precision: str, path: Path) -> None:
         EdgewiseError: the format can't express the network, or the file can't be written.
     """
     images = _noise(model.preprocess.size) if precision == "int8" else None
-    FORMATS[format].write(Job(model, precision, path, images, keep_float=()))
+    job = Job(model, precision, path, images, keep_float=())
+    if format == OPENVINO and path.suffix == FORMATS[ONNX].suffix:
+        write_bytes(path, to_bytes(openvino.job_graph(job)[0]))
+    else:
+        FORMATS[format].write(job)
 
 
 def _noise(imgsz: int) -> NDArray[np.uint8]:

@@ -20,7 +20,7 @@ from edgewise.progress import track
 from edgewise.search.costs import Candidate
 from edgewise.search.device import TimedFile, input_shape
 from edgewise.search.graphs import graphs_folder, timing_graph, write_random
-from edgewise.search.ways import ONNX
+from edgewise.search.ways import ONNX, OPENVINO
 from edgewise.spec import Spec
 from edgewise.weights.create import create_model
 
@@ -69,15 +69,16 @@ def round_up(classes: int) -> int:
     A classifier's size hardly shows in what a network costs, and a search of other data then finds
     its files written and timed. What is shipped is timed as it is.
     """
-    unit = 10 ** max(1, len(str(classes - 1)) - 1)
+    unit: int = 10 ** max(1, len(str(classes - 1)) - 1)
     return unit * math.ceil(classes / unit)
 
 
 def timing_file(candidate: Candidate, classes: int, apart: Apart) -> Path:
     """The file of a candidate, in whichever runtime; what was written once is in the cache.
 
-    ONNX files are made as `timing_graph` says. Those of the other formats are written at each size,
-    by `Format.write` in a process of its own, and again when a package that writes them is another.
+    ONNX files are made as `timing_graph` says, and what OpenVINO has of its own as an ONNX file too
+    where that can hold it. Those of the other formats are written at each size, by `Format.write`
+    in a process of its own, and again when a package that writes them is another.
 
     Args:
         candidate: its network, size, format and precision.
@@ -89,8 +90,10 @@ def timing_file(candidate: Candidate, classes: int, apart: Apart) -> Path:
         EdgewiseError: the format can't express the network, or the file can't be written.
     """
     model, imgsz, precision = candidate.model, candidate.imgsz, candidate.precision
-    if candidate.format == ONNX:
-        return timing_graph(model, classes, imgsz, precision)
+    if candidate.format == ONNX or (
+        candidate.format == OPENVINO and precision in FORMATS[ONNX].precisions
+    ):
+        return timing_graph(model, classes, imgsz, precision, candidate.format)
     format = FORMATS[candidate.format]
     spec = create_model(model, num_classes=classes).spec
     folder = graphs_folder() / _key(format, spec) / f"{format.name}-{precision}-{imgsz}"

@@ -17,6 +17,7 @@ SEARCHED = tuple(
     if any(reader.name in PACKAGES for reader in format.readers)
 )
 ONNX = "onnx"  # the format of whatever doesn't say one: once there was no other in a search
+OPENVINO = "openvino"
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ def ways_to(
     """The ways that can be had of those that are asked for, and why the others can't.
 
     A file is written and checked here, so a format needs what writes it and one of its runtimes
-    here, and one on the device. What computes the very same as another way is no way of its own.
+    here, and one on the device. A runtime gets its own format where that is asked for and can be
+    written: it is the faster one.
 
     Args:
         formats: by their names; the ways come in their order.
@@ -98,15 +100,21 @@ def ways_to(
 
 
 def _adds(format: Format, precisions: Sequence[str], formats: Sequence[str]) -> list[Way]:
-    """What it has beside the ways of its twin, on a device with every runtime."""
-    twin = FORMATS[format.twin] if format.twin in formats else None
+    """What it has on a device with every runtime, but for what a runtime's own format has."""
     return [
         Way(format.name, precision, runtime)
         for precision in precisions
         if precision in format.precisions
         for runtime in _timed(format)
-        if not (twin and precision in twin.precisions and runtime in _runtimes(twin))
+        if runtime == format.name or not _has(runtime, precision, formats)
     ]
+
+
+def _has(format: str, precision: str, formats: Sequence[str]) -> bool:
+    """Whether it is one of these formats, and can be written in that precision here."""
+    if format not in formats:
+        return False
+    return precision in FORMATS[format].precisions and not FORMATS[format].missing()
 
 
 def _never(format: Format, precisions: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -86,6 +87,30 @@ def test_every_convolution_computes_in_integers(
     convolutions = [m for m in model.network.modules() if isinstance(m, nn.Conv2d)]
     assert kinds.count("QLinearConv") == len(convolutions)
     assert "Conv" not in kinds
+
+
+def test_openvino_computes_a_layer_and_what_follows_as_one(
+    made: tuple[Model, Any, Calibrated], tmp_path: Path
+) -> None:
+    """Says OpenVINO: each convolution is an integer kernel, and no activation one of its own."""
+    pytest.importorskip("openvino")
+    model, proto, calibrated = made
+    fused = replace(calibrated, fuses=True)
+    onnx.save(fused.quantized(), tmp_path / "m.onnx")
+    settings = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino_core().compile_model(tmp_path / "m.onnx", "CPU", settings)
+    nodes = [node.get_rt_info() for node in compiled.get_runtime_model().get_ops()]
+    kinds = [(node["layerType"].value, node["runtimePrecision"].value) for node in nodes]
+    convolutions = [precision for kind, precision in kinds if "Convolution" in kind]
+    count = sum(isinstance(module, nn.Conv2d) for module in model.network.modules())
+    assert len(convolutions) == count
+    assert set(convolutions) <= {"i8", "u8"}
+    assert not {"Swish", "HSwish", "Sigmoid"} & {kind for kind, _ in kinds}
+    pixels = pixels_of(model, 40, first=1000)
+    exact = answers(proto, pixels)
+    in_onnxruntime = np.square(answers(calibrated.quantized(), pixels) - exact).mean()
+    in_openvino = np.square(np.array(compiled(pixels)[0]) - exact).mean()
+    assert 0 < in_openvino < 1.2 * in_onnxruntime
 
 
 def test_a_network_that_is_kept_in_float_is_the_float_network(

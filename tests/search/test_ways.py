@@ -26,15 +26,14 @@ def words(formats: str, precisions: str, runtimes: str) -> tuple[list[str], tupl
 
 
 @pytest.mark.usefixtures("all_here")
-def test_openvinos_own_files_are_only_there_for_what_onnx_has_not() -> None:
+def test_openvino_gets_its_own_files_where_they_are_asked_for() -> None:
     both = "onnxruntime,openvino"
-    onnx = [f"onnx {precision} {r}" for precision in ("fp32", "int8") for r in both.split(",")]
-    assert words("onnx,openvino", "fp32,int8", both) == (onnx, ())
-    found, reasons = words("onnx,openvino", "fp32,fp16,bf16,int8", both)
-    assert found == [*onnx, "openvino fp16 openvino", "openvino bf16 openvino"]
-    assert reasons == ()
-    alone, _ = words("openvino", "fp32,int8", both)
-    assert alone == ["openvino fp32 openvino", "openvino int8 openvino"]
+    onnx = ["onnx fp32 onnxruntime", "onnx int8 onnxruntime"]
+    found, reasons = words("onnx,openvino", "fp32,int8", both)
+    assert (found, reasons) == ([*onnx, "openvino fp32 openvino", "openvino int8 openvino"], ())
+    alone, _ = words("onnx", "fp32,bf16", both)
+    assert alone == ["onnx fp32 onnxruntime", "onnx fp32 openvino"]
+    assert words("openvino", "fp16", both)[0] == ["openvino fp16 openvino"]
 
 
 @pytest.mark.usefixtures("all_here")
@@ -62,15 +61,15 @@ def test_a_device_without_the_runtime_is_told_what_to_install() -> None:
     )
 
 
-def test_what_is_missing_here_is_named_only_where_it_would_add_something(
+def test_what_is_missing_here_is_named_and_openvino_gets_onnx_files(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(
         Format, "missing", lambda format: "" if format.name == "onnx" else format.packages[0]
     )
     monkeypatch.setattr(Reader, "version", lambda reader: "1.0")
-    assert words("onnx,openvino", "fp32", "onnxruntime,openvino")[1] == ()
-    _, (openvino, litert) = words("onnx,openvino,litert", "fp32,bf16", "onnxruntime,openvino")
+    found, (openvino, litert) = words("onnx,openvino,litert", "fp32", "onnxruntime,openvino")
+    assert found == ["onnx fp32 onnxruntime", "onnx fp32 openvino"]
     assert "pip install 'edgewise[openvino]'" in openvino
     assert "litert: " in litert and "pip install 'edgewise[litert]'" in litert
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,15 +50,18 @@ def onnx_file(network: nn.Module, shape: Shape, folder: Path) -> Path:
     return path
 
 
-def int8_file(network: nn.Module, shape: Shape, folder: Path) -> Path:
-    """The graph in int8, as `edgewise.deploy.quantize` writes it; made once."""
+def int8_file(network: nn.Module, shape: Shape, folder: Path, fuses: bool = False) -> Path:
+    """The graph in int8, as `edgewise.deploy.quantize` writes it; made once.
+
+    `fuses` is explained there, at `Calibrated`.
+    """
     import onnx
 
     from edgewise.deploy.quantize import calibrate
 
     plain = onnx_file(network, shape, folder)
-    path = plain.with_suffix(".qdq.onnx")
+    path = plain.with_suffix(".fused.onnx" if fuses else ".qdq.onnx")
     if not path.is_file():
-        quantized = calibrate(onnx.load(plain), list(calibration(shape))).quantized()
-        write_bytes(path, to_bytes(quantized))
+        calibrated = calibrate(onnx.load(plain), list(calibration(shape)))
+        write_bytes(path, to_bytes(replace(calibrated, fuses=fuses).quantized()))
     return path

@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU, from the same ONNX files."""
+"""OpenVINO on the CPU, from ONNX files."""
 
 from __future__ import annotations
 
@@ -22,8 +22,14 @@ PRECISION = "INFERENCE_PRECISION_HINT"
 def prepare(
     network: nn.Module, shape: Shape, precision: str, threads: int, folder: Path
 ) -> Prepared:
-    """The graph at that precision; "int8" as it is exported."""
-    path = (int8_file if precision == "int8" else onnx_file)(network, shape, folder)
+    """The graph at that precision, as it is exported."""
+    from edgewise.deploy.openvino_blocks import rewritten
+
+    network = rewritten(network)
+    if precision == "int8":
+        path = int8_file(network, shape, folder, fuses=True)
+    else:
+        path = onnx_file(network, shape, folder)
     return PreparedOpenVino(path, shape, precision, threads)
 
 

@@ -57,7 +57,8 @@ LEARNERS = (
     "convnext_atto",
 )
 PRETRAINED = ("efficientnet_lite0", "mobilenet_v2")
-FORMATS_TRIED = ("onnx", "litert", "executorch")
+FORMATS_TRIED = ("onnx", "openvino", "litert", "executorch")
+OF_PHOTOS = ("onnx", "openvino")
 LEARNED, CHOSEN_BY, SIZE = 200, 30, 48  # digits of each class; pixels
 SEEN, HELD, LEAST = 4, 12, 0.35  # crops of a photo; the smallest one's part of its area
 BATCH = 16
@@ -105,20 +106,20 @@ def trained_rows(name: str, folder: Path) -> Iterator[Row]:
             except EdgewiseError as error:  # the format can't express the network
                 print(name, error, file=sys.stderr)
                 continue
-            for runtime, found in made.answers.items():
-                now = int((found.argmax(1) == labels).sum())
-                yield {
-                    "network": name,
-                    "runtime": runtime,
-                    "keep_float": "none" if keep == () else "auto",
-                    "images": len(labels),
-                    "right_float": right,
-                    "right_int8": now,
-                    "points_lost": round(100 * (right - now) / len(labels), 2),
-                    "changed": int((found.argmax(1) != exact).sum()),
-                    "float_layers": " ".join(made.kept),
-                    "mb": round(made.megabytes, 2),
-                }
+            found = made.answers.argmax(1)
+            now = int((found == labels).sum())
+            yield {
+                "network": name,
+                "runtime": made.runtime,
+                "keep_float": "none" if keep == () else "auto",
+                "images": len(labels),
+                "right_float": right,
+                "right_int8": now,
+                "points_lost": round(100 * (right - now) / len(labels), 2),
+                "changed": int((found != exact).sum()),
+                "float_layers": " ".join(made.kept),
+                "mb": round(made.megabytes, 2),
+            }
 
 
 def crops(model: Model, photos: Sequence[Path], each: int, seed: int) -> NDArray[np.uint8]:
@@ -147,22 +148,24 @@ def photo_rows(name: str, photos: Sequence[Path], seed: int) -> Iterator[Row]:
         photos = [photos[i] for i in np.random.default_rng(seed).permutation(len(photos))]
     halves = photos[::2], photos[1::2]
     for keep in ((), None):
-        exact, made = [], []
+        exact = []
+        made: dict[str, list[Made]] = {format: [] for format in OF_PHOTOS}
         for seen, held in (halves, halves[::-1]):
             pixels = crops(model, held, HELD, 2 * seed + 2)
             exact.append(answers(TorchPredictor(model), pixels))
             some = crops(model, seen, SEEN, 2 * seed + 1)
-            made.append(in_int8(model, "onnx", some, keep, pixels))
+            for format, files in made.items():
+                files.append(in_int8(model, format, some, keep, pixels))
         whole = np.concatenate(exact)
         ends = np.sort(whole, 1)
         clear = ends[:, -1] - ends[:, -2] > CLEAR
-        for runtime in made[0].answers:
-            found = np.concatenate([item.answers[runtime] for item in made])
+        for files in made.values():
+            found = np.concatenate([item.answers for item in files])
             same = whole.argmax(1) == found.argmax(1)
             low, high = wilson(int(same.sum()), len(same))
             yield {
                 "network": name,
-                "runtime": runtime,
+                "runtime": files[0].runtime,
                 "keep_float": "none" if keep == () else "auto",
                 "seed": seed,
                 "photos": len(photos),
@@ -173,8 +176,8 @@ def photo_rows(name: str, photos: Sequence[Path], seed: int) -> Iterator[Row]:
                 "clear": int(clear.sum()),
                 "clear_same": int((same & clear).sum()),
                 "whole_same": int(same[::HELD].sum()),
-                "float_layers": " | ".join(" ".join(item.kept) for item in made),
-                "mb": round(max(item.megabytes for item in made), 2),
+                "float_layers": " | ".join(" ".join(item.kept) for item in files),
+                "mb": round(max(item.megabytes for item in files), 2),
             }
 
 
@@ -183,12 +186,14 @@ class Made:
     """An int8 file.
 
     Attributes:
-        answers: probabilities (N, classes), by the runtime that gave them.
+        runtime: that it is for.
+        answers: probabilities (N, classes), that it gave.
         megabytes: of the file.
         kept: its layers in float.
     """
 
-    answers: dict[str, NDArray[np.float32]]
+    runtime: str
+    answers: NDArray[np.float32]
     megabytes: float
     kept: tuple[str, ...]
 
@@ -206,12 +211,10 @@ def in_int8(
         path = Path(folder, chosen.file)
         kept = chosen.write(Job(model, "int8", path, seen, keep))
         info = Info(chosen.file, format, "int8", model.labels, model.preprocess, batch=chosen.batch)
-        found = {}
-        for reader in chosen.readers:
-            predictor = EnginePredictor(reader.open(path, info))
-            found[reader.name] = answers(predictor, pixels)
+        reader = chosen.readers[0]
+        found = answers(EnginePredictor(reader.open(path, info)), pixels)
         size = sum(file.stat().st_size for file in Path(folder).iterdir()) / 1e6
-    return Made(found, size, kept)
+    return Made(reader.name, found, size, kept)
 
 
 def answers(predictor: Predictor, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -40,9 +40,9 @@ def test_no_photo_is_calibrated_on_and_compared(
         cut.append(list(chosen))
         return np.zeros((len(chosen) * each, SIZE, SIZE, 3), np.uint8)
 
-    def in_int8(model: Model, *given: object) -> object:
-        answers = {"some": np.eye(len(LABELS))[np.zeros(len(given[-1]), int)]}  # type: ignore
-        return int8.Made(answers, 1.0, ("stem.conv",))
+    def in_int8(model: Model, format: str, *given: object) -> object:
+        answers = np.eye(len(LABELS))[np.zeros(len(given[-1]), int)]  # type: ignore[arg-type]
+        return int8.Made(format, answers, 1.0, ("stem.conv",))
 
     monkeypatch.setattr(int8, "load_pretrained", lambda name: model)
     monkeypatch.setattr(int8, "in_int8", in_int8)
@@ -52,7 +52,9 @@ def test_no_photo_is_calibrated_on_and_compared(
     assert (whole[0] != whole[1]).any()
     monkeypatch.setattr(int8, "crops", crops)
     rows = list(int8.photo_rows("mobilenet_v2", photos, seed))
-    assert [row["keep_float"] for row in rows] == ["none", "auto"]
+    assert [(row["keep_float"], row["runtime"]) for row in rows] == [
+        (keep, format) for keep in ("none", "auto") for format in int8.OF_PHOTOS
+    ]
     assert rows[0]["crops"] == len(photos) * int8.HELD
     assert len(cut) == 8
     for held, seen in zip(cut[::2], cut[1::2], strict=True):

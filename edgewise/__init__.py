@@ -17,6 +17,6 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 # without where that package is not to be had.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

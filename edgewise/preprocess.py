@@ -68,8 +68,8 @@ class Preprocess:
 
         mean = torch.tensor(self.mean, dtype=torch.float32, device=pixels.device)
         std = torch.tensor(self.std, dtype=torch.float32, device=pixels.device)
-        # Plane by plane: where neighbours have different constants, ONNX Runtime takes about as long
-        # for this as for all of a small network.
+        # Plane by plane: where neighbours have constants of their own, ONNX Runtime takes about as
+        # long for this as for all of a small network.
         planes = pixels.permute(0, 3, 1, 2).to(torch.float32)
         return (planes - mean.reshape(3, 1, 1)) / std.reshape(3, 1, 1)
 

@@ -106,6 +106,13 @@ def test_what_other_tools_see(exported: Run) -> None:
     }  # fmt: skip
 
 
+def test_pixels_become_planes_while_they_are_bytes(exported: Run) -> None:
+    """Floats of (N, H, W, 3) took ONNX Runtime 1.4 ms, the rest of MobileNetV3-Small 1.9."""
+    graph = onnx.load(exported.exports / MAIN / "model.onnx").graph
+    takers = [node.op_type for node in graph.node if "pixels" in node.input]
+    assert takers == ["Transpose"]
+
+
 def test_same_model_same_bytes_and_nothing_of_this_machine(run: Run) -> None:
     """The second export, in another folder, gives the files of the first; and is quiet."""
     folder = run.exports / MAIN

@@ -156,7 +156,7 @@ class _Writer:
     def write(self) -> Any:
         import onnx
 
-        products = [layer for layer in self.chosen.values() if not layer.is_conv]
+        products = [item for item in self.chosen.values() if item.node.op_type == "MatMul"]
         shifts = {layer.adder: layer for layer in products if layer.bias}
         for name in (item.name for item in self.calibrated.proto.graph.input):
             self._bytes_of(name)
@@ -211,17 +211,15 @@ class _Writer:
         node.input[1] = self._dequantized(
             layer.weight, layer.as_weight(rounded.integers), rounded.scales, layer.axis
         )
-        if layer.is_conv:
+        if node.op_type != "MatMul":  # with a bias in float ONNX Runtime has no integer kernel
             bias = rounded.shift + (self.values[layer.bias] if layer.bias else 0)
             scales = rounded.scales * self.calibrated.ranges[layer.input].scale
             integers = np.round(bias.astype(np.float64) / scales).astype(np.int32)
             name = self._dequantized(f"{layer.weight}_bias", integers, scales, 0)
-            node.input[2:] = [name]
-        elif node.op_type == "Gemm":  # which may have had no bias
-            node.input[2:] = [self._shifted(layer)]
+            node.input[2:] = [name]  # which may have had none
 
     def _shifted(self, layer: Layer) -> str:
-        """The bias of a matrix product, in float."""
+        """What is added behind a matrix product, in float."""
         shift = self.calibrated.rounded[layer.name].shift
         bias = self.values[layer.bias] if layer.bias else 0
         return self._constant(f"{layer.weight}_bias", shift + bias)

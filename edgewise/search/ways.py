@@ -46,9 +46,10 @@ class Way:
 
     @property
     def file(self) -> str:
-        """For a person: the precision, with the format where the runtime reads several."""
+        """For a person: the precision, with the format where it isn't the runtime's only or own."""
         read = [name for name, format in FORMATS.items() if self.runtime in _runtimes(format)]
-        return self.precision if len(read) == 1 else f"{self.format} {self.precision}"
+        plain = len(read) == 1 or self.format == self.runtime
+        return self.precision if plain else f"{self.format} {self.precision}"
 
     def __str__(self) -> str:
         return f"{self.file} in {self.runtime}"

@@ -19,7 +19,7 @@ BF16 = Candidate("mobilenet_v2", 96, "bf16", "openvino", "openvino")
 def test_what_is_logged_comes_back() -> None:
     for cost in (Cost(BF16, Spent(1.0, 2.0, 3.0, 4, 5), 0.9, 1.1), Cost(BF16, None, failure="no")):
         assert Cost.read(json.loads(json.dumps(asdict(cost)))) == cost
-    assert str(BF16) == "mobilenet_v2 at 96 px, openvino bf16 in openvino"
+    assert str(BF16) == "mobilenet_v2 at 96 px, bf16 in openvino"
 
 
 def test_an_old_log_without_formats_speaks_of_onnx_files() -> None:

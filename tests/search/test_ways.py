@@ -114,9 +114,9 @@ def test_the_docs_have_the_same_table() -> None:
     assert written == {(way.format, way.precision, way.runtime) for way in found}
 
 
-def test_the_format_is_named_where_a_runtime_reads_several() -> None:
+def test_the_format_is_named_where_it_is_not_the_runtimes_own() -> None:
     assert str(Way("onnx", "int8", "onnxruntime")) == "int8 in onnxruntime"
     assert str(Way("onnx", "int8", "openvino")) == "onnx int8 in openvino"
-    assert str(Way("openvino", "bf16", "openvino")) == "openvino bf16 in openvino"
+    assert str(Way("openvino", "bf16", "openvino")) == "bf16 in openvino"
     assert str(Way("litert", "fp16", "litert")) == "fp16 in litert"
     assert Way.of({"precision": "int8", "runtime": "openvino"}).format == "onnx"  # of old searches

@@ -71,8 +71,7 @@ def test_the_fastest_file_is_shipped(
     files = {(f["format"], f["precision"]): f["fits"] for f in made["files"]["files"]}
     assert files[format, precision] and not files["onnx", "fp32"]
     page = Page(write_search_report(SearchFolder(root)).read_text(encoding="utf-8"))
-    named = f"{format} {precision}" if format == "openvino" else precision
-    assert f"in {named} with {format}, takes 0.922 ms a photo" in page.words
+    assert f"in {precision} with {format}, takes 0.922 ms a photo" in page.words
 
 
 def test_a_format_that_can_not_be_had_is_left_out(

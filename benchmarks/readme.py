@@ -32,7 +32,7 @@ def section(results: Path = RESULTS) -> str:
         *(_row(line, int8.get(line["model"])) for line in fp32),
     ]
     return (
-        "![Accuracy against latency, every network in every runtime]"
+        "![Accuracy against latency, each network in each runtime that was measured]"
         "(benchmarks/results/pareto.png)\n\n" + "\n".join(rows) + "\n\n"
         f"One image on one thread of an {card['cpu']}. Columns 4 to 6 say how many times as long "
         "timm's network of the same weights takes as our best one: eager, through torch.compile, "

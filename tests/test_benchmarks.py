@@ -164,3 +164,13 @@ def test_accuracy_has_both_ways_and_trains_nothing_twice(tmp_path: Path) -> None
     assert [row["way"] for row in rows] == ["timm", "edgewise"]
     assert all(0 <= float(row["test_accuracy"]) <= 1 for row in rows)
     assert run("train_accuracy", tmp_path) == rows
+
+
+def test_the_rival_of_a_pruned_network_has_no_fewer_macs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import prune
+
+    costs = [prune.edgewise.count(prune.narrower(macs), prune.SIZE).macs for macs in (1, 3_000_000)]
+    assert costs[0] < 3_000_000 <= costs[1] < 3_600_000
+    with pytest.raises(StopIteration):
+        prune.narrower(10**9)

@@ -41,6 +41,7 @@ except ImportError:  # Windows
 SILENCE = 60.0  # seconds without a sign of life
 LONGEST = 300.0  # seconds for one answer of a file's process; what takes longer hangs
 MOST_CALLS = 500  # in one turn
+DYING = 5.0  # seconds that a killed process may take to be gone
 LONGEST_REASON = 300  # characters of a runtime's last words
 WORKER = [sys.executable, str(Path(__file__).resolve().with_name("device_worker.py"))]
 KEPT_BYTES = 500_000_000  # of files that nobody needs now, for the next time
@@ -245,9 +246,12 @@ def watch() -> None:
 
 
 def end() -> None:
-    """Ends this process and those of the files at once."""
+    """Ends the processes of the files, then this one: no caller finds one of them still there."""
     for worker in WORKERS:
         worker.process.kill()
+    for worker in WORKERS:
+        with suppress(subprocess.TimeoutExpired):  # one that waits for its disk can't be killed
+            worker.process.wait(DYING)
     os._exit(1)
 
 

@@ -36,7 +36,7 @@ from PIL import Image
 import edgewise
 from edgewise.data.scan import images_below
 from edgewise.deploy.artifact import Info
-from edgewise.deploy.calibration import calibration_pixels
+from edgewise.deploy.calibration import calibration_pixels, some_pixels
 from edgewise.deploy.engine import EnginePredictor
 from edgewise.deploy.formats import FORMATS, Job
 from edgewise.deploy.predictor import Predictor
@@ -97,12 +97,13 @@ def trained_rows(name: str, folder: Path) -> Iterator[Row]:
     pixels = np.stack([model.preprocess.pixels(Image.open(path).convert("RGB")) for path in paths])
     labels = np.array([model.labels.index(path.parent.name) for path in paths])
     seen = calibration_pixels(run.root, None, model.preprocess, model.labels)
+    checked = some_pixels(sorted((data / "val").rglob("*.png")), model.preprocess)
     exact = answers(TorchPredictor(model), pixels).argmax(1)
     right = int((exact == labels).sum())
     for format in FORMATS_TRIED:
         for keep in ((), None) if FORMATS[format].keeps_float else ((),):
             try:
-                made = in_int8(model, format, seen, keep, pixels)
+                made = in_int8(model, format, seen, keep, pixels, checked)
             except EdgewiseError as error:  # the format can't express the network
                 print(name, error, file=sys.stderr)
                 continue
@@ -204,12 +205,13 @@ def in_int8(
     seen: NDArray[np.uint8],
     keep: tuple[str, ...] | None,
     pixels: NDArray[np.uint8],
+    checked: NDArray[np.uint8] | None = None,
 ) -> Made:
-    """A file that is calibrated on `seen`, and its answers to `pixels`."""
+    """A file that is calibrated on `seen`, and its answers to `pixels`; see `Job`."""
     chosen = FORMATS[format]
     with TemporaryDirectory() as folder:
         path = Path(folder, chosen.file)
-        kept = chosen.write(Job(model, "int8", path, seen, keep))
+        kept = chosen.write(Job(model, "int8", path, seen, keep, checked))
         info = Info(chosen.file, format, "int8", model.labels, model.preprocess, batch=chosen.batch)
         reader = chosen.readers[0]
         found = answers(EnginePredictor(reader.open(path, info)), pixels)

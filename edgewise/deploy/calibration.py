@@ -1,4 +1,4 @@
-"""The pictures that an int8 file's ranges are measured on, preprocessed as the model's are."""
+"""The pictures that an int8 file is made with, preprocessed as the model's are."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edgewise.errors import EdgewiseError, UsageError
 from edgewise.preprocess import Preprocess
 from edgewise.run_folder import Run
 
-IMAGES = 256  # of which each class has its part
+IMAGES = 256  # of a split, of which each class has its part
 BATCH = 32
 
 
@@ -36,17 +36,23 @@ def calibration_pixels(
         EdgewiseError: no image of it can be read.
     """
     paths = _paths(source, data, labels)
+    pixels = some_pixels(paths, preprocess)
+    if pixels is None:
+        raise EdgewiseError(
+            f"int8 needs images to measure its ranges on, and none of {len(paths):,} can be read"
+        )
+    return pixels
+
+
+def some_pixels(paths: Sequence[Path], preprocess: Preprocess) -> NDArray[np.uint8] | None:
+    """uint8 (N, size, size, 3): up to 256 of the images, the same ones each time; None for none."""
     order = np.random.default_rng(0).permutation(len(paths))
     pixels: list[NDArray[np.uint8]] = []
     for decoded in decode_batches((paths[i] for i in order), preprocess, BATCH):
         pixels += [item.pixels for item in decoded if item.pixels is not None]
         if len(pixels) >= IMAGES:
             break
-    if not pixels:
-        raise EdgewiseError(
-            f"int8 needs images to measure its ranges on, and none of {len(paths):,} can be read"
-        )
-    return np.stack(pixels[:IMAGES])
+    return np.stack(pixels[:IMAGES]) if pixels else None
 
 
 def _paths(source: str | Path, data: Path | None, labels: Sequence[str]) -> list[Path]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from edgewise import __version__
 from edgewise.deploy.artifact import GOLDEN, Artifact, Info, making
-from edgewise.deploy.calibration import calibration_pixels
+from edgewise.deploy.calibration import calibration_pixels, some_pixels
 from edgewise.deploy.engine import EnginePredictor
 from edgewise.deploy.formats import Format, Job, format_named
 from edgewise.deploy.golden import write_golden
@@ -60,8 +60,8 @@ def export(
     with TemporaryDirectory() as temporary:
         pixels: Path | None = None
         if precision == "int8":
-            pixels = Path(temporary, "calibration.npy")
-            _write_calibration(source, calibrate, pixels)
+            pixels = Path(temporary, "pixels.npz")
+            _write_pixels(source, calibrate, pixels)
         if format in TRUSTED:
             _export(source, format, precision, folder, pixels, keep_float)
         else:
@@ -76,11 +76,15 @@ def export_folder(source: str | Path) -> Path:
     return Path(f"{Path(source).resolve().name}-export")
 
 
-def _write_calibration(source: str | Path, data: Path | None, path: Path) -> None:
+def _write_pixels(source: str | Path, data: Path | None, path: Path) -> None:
+    """What `Job` calls `calibration` and, where there is any, `checked`."""
     model = open_model(source)
-    pixels = calibration_pixels(source, data, model.preprocess, model.labels)
-    print(f"calibrating on {len(pixels):,} images", flush=True)
-    np.save(path, pixels)
+    pixels = {"calibration": calibration_pixels(source, data, model.preprocess, model.labels)}
+    print(f"calibrating on {len(pixels['calibration']):,} images", flush=True)
+    checked = some_pixels(_validation_images(source), model.preprocess)
+    if checked is not None:
+        pixels["checked"] = checked
+    np.savez(path, allow_pickle=False, **pixels)
 
 
 def _export(
@@ -88,15 +92,15 @@ def _export(
     format: str,
     precision: str,
     folder: Path,
-    calibration: Path | None,
+    pixels: Path | None,
     keep_float: tuple[str, ...] | None,
 ) -> None:
     from edgewise.deploy.pytorch import TorchPredictor
 
     model, chosen = open_model(source), format_named(format)
-    pixels = None if calibration is None else np.load(calibration)
+    arrays = {} if pixels is None else dict(np.load(pixels))
     with making(folder) as staging:
-        job = Job(model, precision, staging / chosen.file, pixels, keep_float)
+        job = Job(model, precision, staging / chosen.file, keep_float=keep_float, **arrays)
         in_float = chosen.write(job)
         info = _info(job, chosen, in_float)
         info.write(staging)

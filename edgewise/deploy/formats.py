@@ -34,6 +34,8 @@ class Job:
         calibration: uint8 (N, size, size, 3) of training images, for int8; else None.
         keep_float: layers, or modules of layers, that int8 leaves in float; None: those that it
             would cost too much, as far as the format can tell.
+        checked: uint8 (N, size, size, 3) that the model has not learned from, on which it is seen
+            what int8 costs; None where there are none.
         notes: what a person should know of the file that was written; `write` adds to it.
     """
 
@@ -42,6 +44,7 @@ class Job:
     path: Path
     calibration: NDArray[np.uint8] | None = None
     keep_float: tuple[str, ...] | None = None
+    checked: NDArray[np.uint8] | None = None
     notes: list[str] = field(default_factory=list)
 
 

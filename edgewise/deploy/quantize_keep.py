@@ -19,7 +19,8 @@ MOST_CHANGED = 0.02  # of the images' top classes
 SMALLEST = 1e-12  # error
 NOTED = 3  # blocks that the note on a file names
 BATCH = 4  # images whose maps are held at once
-CHECKED = 4  # one image in so many decides which layers stay in float, and is not calibrated on
+CHECKED = 4  # where only the images to calibrate on are there, one in so many is kept apart
+RANKED_ON = 64  # images that the blocks are compared on, each in a pass of its own
 _LAST: dict[bytes, Calibrated] = {}  # the last calibration, by its graph and images
 
 
@@ -112,7 +113,7 @@ def keep_float_until(
     lost = left = risk(exact, _answers(calibrated.quantized(), batches))
     if lost <= most_changed:
         return Kept((), lost, left)
-    costs = sensitivity(calibrated, batches)
+    costs = sensitivity(calibrated, list(batches)[: RANKED_ON // BATCH])
     kept: list[str] = []
     for cost in costs:
         kept += cost.layers
@@ -126,6 +127,7 @@ def int8_graph(
     proto: Any,
     pixels: NDArray[np.uint8],
     keep_float: Sequence[str] | None,
+    checked: NDArray[np.uint8] | None = None,
     fuses: bool = False,
 ) -> tuple[Any, Kept]:
     """A float graph in int8, and what of it is in float.
@@ -134,19 +136,23 @@ def int8_graph(
         proto: an `onnx.ModelProto` from pixels to probabilities.
         pixels: uint8 (N, size, size, 3) to calibrate on.
         keep_float: layers, or modules of layers, to leave in float; None to choose them by
-            `keep_float_until`, on a quarter of the images that is kept apart for it.
+            `keep_float_until`.
+        checked: uint8 (N, size, size, 3) to choose them on; None for a quarter of `pixels`, which
+            is kept apart then. Of images that a network has learned it is surer than of others,
+            so fewer of their answers change.
         fuses: see `Calibrated`.
 
     Raises:
         UsageError: there is no layer of such a name.
         EdgewiseError: there are no images, or the graph can't be calibrated.
     """
-    apart = np.arange(len(pixels)) % CHECKED == 0
-    if keep_float is not None or len(pixels) < 2 * CHECKED:
-        apart[:] = False
-    calibrated = replace(_calibrated(proto, pixels[~apart]), fuses=fuses)
-    if apart.any():
-        kept = keep_float_until(calibrated, _batches(pixels[apart]))
+    choose = keep_float is None
+    if choose and checked is None and len(pixels) >= 2 * CHECKED:
+        apart = np.arange(len(pixels)) % CHECKED == 0
+        pixels, checked = pixels[~apart], pixels[apart]
+    calibrated = replace(_calibrated(proto, pixels), fuses=fuses)
+    if choose and checked is not None:
+        kept = keep_float_until(calibrated, _batches(checked))
     else:
         kept = Kept(calibrated.named(keep_float or ()), 0.0, 0.0)
     return calibrated.quantized(kept.layers), kept

@@ -54,16 +54,17 @@ def round_layer(layer: Layer, moments: Moments, least: NDArray[np.float64]) -> R
     """
     rows = torch.from_numpy(layer.rows).double()
     by_group = rows.reshape(layer.groups, -1, rows.shape[1])
-    top, pairs = bounds_of(layer)
-    largest = by_group.abs().amax(2) / top
-    if pairs is not None:
-        beside = torch.cat([by_group, torch.zeros_like(by_group[:, :, :1])], 2)[:, :, pairs]
-        largest = torch.maximum(largest, (by_group + beside).abs().amax(2) / PAIR)
+    partners = partners_of(layer)
+    padded = torch.cat([by_group, torch.zeros_like(by_group[:, :, :1])], 2)
+    sums = by_group[:, :, None] + padded[:, :, partners]
+    largest = by_group.abs().amax(2) / LARGEST
+    if len(partners):
+        largest = torch.maximum(largest, sums.abs().amax((2, 3)) / PAIR)
     least_of_group = torch.from_numpy(least).clamp(min=SMALLEST).reshape(largest.shape)
     scales = torch.maximum(largest, least_of_group).float().double()  # as the file has them
     # A bias takes up what the inputs' mean does; without one, the weights must.
     inputs = moments.centred() if layer.shiftable else moments.second
-    integers = round_together(by_group, scales, inputs, top, pairs)
+    integers = round_together(by_group, scales, inputs, LARGEST, partners)
     lost = by_group - integers * scales[:, :, None]
     shift = torch.einsum("got,gt->go", lost, moments.first).reshape(-1)
     shift = shift if layer.shiftable else torch.zeros_like(shift)
@@ -71,8 +72,8 @@ def round_layer(layer: Layer, moments: Moments, least: NDArray[np.float64]) -> R
     return Rounded(whole, scales.reshape(-1).float().numpy(), shift.float().numpy())
 
 
-def bounds_of(layer: Layer) -> tuple[int, Tensor | None]:
-    """What keeps the sums of two products in 16 bits, where some processors add them.
+def partners_of(layer: Layer) -> Tensor:
+    """Which products meet in 16 bits, where some processors add them two by two.
 
     Without VNNI, an x86 processor multiplies bytes two by two and adds each two products in 16
     bits, where they saturate. The kernels of OpenVINO and of ONNX Runtime do so with input
@@ -80,22 +81,25 @@ def bounds_of(layer: Layer) -> tuple[int, Tensor | None]:
     goes on with the first channel at the next place. In depthwise convolutions nothing saturates.
 
     Returns:
-        The largest integer, and (terms,) the other term of each, or the number of terms where
-        there is none; None if the sums of two need no bound.
+        (ways, terms), the other term of each, or the number of terms where there is none.
     """
-    if layer.is_conv and layer.shape[1] == 1:
-        return LARGEST, None
-    if layer.is_conv and layer.shape[1] % 2:
-        return PAIR // 2, None
     terms = layer.rows.shape[1]
-    places = int(np.prod(layer.shape[2:])) if layer.is_conv else 1
+    channels = layer.shape[1] if layer.is_conv else terms
+    if layer.is_conv and channels == 1:
+        return torch.empty(0, terms, dtype=torch.long)
+    places = terms // channels
     term = torch.arange(terms)
-    other = (term // places ^ 1) * places + term % places
-    return LARGEST, other.clamp(max=terms)
+    channel, place = term // places, term % places
+    ways = [torch.where(channel ^ 1 < channels, (channel ^ 1) * places + place, terms)]
+    if channels % 2:
+        beside = (place * channels + channel) ^ 1  # counted place by place
+        there = beside % channels * places + beside // channels
+        ways.append(torch.where(beside < terms, there, terms))
+    return torch.stack(ways)
 
 
 def round_together(
-    rows: Tensor, scales: Tensor, covariance: Tensor, top: int, pairs: Tensor | None = None
+    rows: Tensor, scales: Tensor, covariance: Tensor, top: int, partners: Tensor
 ) -> Tensor:
     """Integers from -top to top, by groups; those of a row make up for each other.
 
@@ -104,14 +108,15 @@ def round_together(
         scales: (groups, out).
         covariance: of the inputs, (groups, terms, terms).
         top: the largest integer.
-        pairs: (terms,), see `bounds_of`: the integers of two terms add up to -128 to 128.
+        partners: see `partners_of`: the integers of two terms add up to -128 to 128.
     """
     terms = rows.shape[2]
     variance = covariance.diagonal(dim1=1, dim2=2)
     order = variance.argsort(dim=1, descending=True, stable=True)  # the loudest input first
     rows = rows.gather(2, order[:, None].expand_as(rows)).clone()
     factor = _factor(covariance, variance, order)
-    others = None if pairs is None else _ranks(order)[:, pairs].gather(1, order)
+    ranks = _ranks(order)
+    others = [ranks[:, partner].gather(1, order) for partner in partners]
     integers = torch.zeros(*rows.shape[:2], terms + 1, dtype=rows.dtype)  # the last: no weight
     for start in range(0, terms, COLUMNS):
         block = slice(start, min(start + COLUMNS, terms))
@@ -119,10 +124,12 @@ def round_together(
         for column in range(block.start, block.stop):
             weights = rows[:, :, column]
             whole = (weights / scales).round().clamp(-top, top)
-            if others is not None:
-                at = others[:, column, None, None].expand(-1, rows.shape[1], 1)
-                other = integers.gather(2, at)[:, :, 0]  # 0 if it is still to come
-                whole = (whole + other).clamp(-PAIR, PAIR) - other
+            low, high = torch.full_like(whole, -PAIR), torch.full_like(whole, PAIR)
+            for other in others:
+                at = other[:, column, None, None].expand(-1, rows.shape[1], 1)
+                beside = integers.gather(2, at)[:, :, 0]  # 0 if it is still to come
+                low, high = torch.maximum(low, -PAIR - beside), torch.minimum(high, PAIR - beside)
+            whole = whole.clamp(low, high)
             integers[:, :, column] = whole
             error = (weights - whole * scales) / factor[:, column, column, None]
             rows[:, :, column : block.stop] -= (

@@ -18,12 +18,12 @@ from small import small_model
 from edgewise.data.dataset import read_dataset
 from edgewise.data.decode import decode
 from edgewise.deploy import artifact as artifact_module
-from edgewise.deploy import formats
+from edgewise.deploy import formats, onnx
 from edgewise.deploy.artifact import INFO, MAIN, Artifact, Info, making
 from edgewise.deploy.calibration import IMAGES, calibration_pixels
 from edgewise.deploy.engine import EnginePredictor, normalised, softmax
 from edgewise.deploy.export import export
-from edgewise.deploy.formats import FORMATS, format_named, format_of
+from edgewise.deploy.formats import FORMATS, Job, format_named, format_of
 from edgewise.deploy.isolated import Apart, isolated
 from edgewise.deploy.predictor import open_predictor
 from edgewise.deploy.verify import verify, verify_alone
@@ -191,10 +191,32 @@ def test_calibration_sees_the_runs_training_images_as_the_model_does(run: Run) -
     rule = open_predictor(run.model).preprocess
     labels = ("café", "cat", "犬")
     pixels = calibration_pixels(run.root, None, rule, labels)
-    train = {rule.pixels(decode(s.path)).tobytes() for s in read_dataset(run).splits["train"]}
+    train = pictures(run, "train")
     assert 0 < len(train) <= IMAGES and pixels.shape == (len(pixels), 33, 33, 3)
     assert {image.tobytes() for image in pixels} == train
     assert (pixels == calibration_pixels(run.root, None, rule, labels)).all()
+
+
+def pictures(run: Run, split: str) -> set[bytes]:
+    rule = open_predictor(run.model).preprocess
+    return {rule.pixels(decode(s.path)).tobytes() for s in read_dataset(run).splits[split]}
+
+
+def test_what_int8_costs_is_seen_on_images_that_the_run_has_not_learned(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs: list[Job] = []
+    write, held_out = onnx.write, pictures(run, "val")
+    monkeypatch.setattr(onnx, "write", lambda job: jobs.append(job) or write(job))
+    export(run.root, precision="int8")
+    shutil.rmtree(next(iter(read_dataset(run).splits["val"])).path.parents[1])
+    for model in (run.root, run.model):  # its photos are gone; there never were any
+        calibrate = write_photos(run.root / "others", {"cat": 5, "犬": 5})
+        export(model, precision="int8", output=run.root / "files", calibrate=calibrate)
+    with_photos, without, of_a_model = jobs
+    assert with_photos.checked is not None
+    assert {image.tobytes() for image in with_photos.checked} == held_out
+    assert without.checked is of_a_model.checked is None
 
 
 def drop_train(run: Run, tmp_path: Path) -> Path | None:

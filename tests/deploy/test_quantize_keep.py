@@ -93,11 +93,14 @@ def test_images_decide_what_stays_in_float_unless_it_is_said(
     assert "network.stem.conv.weight" in constants(graph)
     assert int8_graph(proto, pixels, (), fuses=True)[1].layers == ()
     assert [sum(map(len, fed)) for _, fed in seen] == [32]  # the same serves another runtime
-    graph, kept = int8_graph(proto, pixels, None)
-    assert [sum(map(len, fed)) for _, fed in seen] == [32, 24]  # calibrated once
-    apart = pixels[::4]
-    assert kept.left == pytest.approx(risk(answers(proto, apart), answers(graph, apart)), 1e-3)
-    assert kept.left <= MOST_CHANGED < kept.lost or not kept.layers
+    for checked in (None, pixels_of(model, 40)[32:]):
+        graph, kept = int8_graph(proto, pixels, None, checked)
+        judges = pixels[::4] if checked is None else checked
+        expected = risk(answers(proto, judges), answers(graph, judges))
+        assert kept.left == pytest.approx(expected, 1e-3)
+        assert kept.left <= MOST_CHANGED < kept.lost or not kept.layers
+    # Once for each set of images; without others to judge by, a quarter is kept apart.
+    assert [sum(map(len, fed)) for _, fed in seen] == [32, 24, 32]
 
 
 @pytest.mark.parametrize("error", [0.1, 0.5])

@@ -26,6 +26,7 @@ import numpy as np
 from bench import RESULTS, read_csv, write_csv
 from pictures import TASKS, write_task
 
+from edgewise.deploy.artifact import Artifact
 from edgewise.errors import EdgewiseError
 from edgewise.measure.store import machine_fingerprint
 from edgewise.search.budget import Budget
@@ -60,8 +61,9 @@ def search(data: Path, budget: str, seconds: float, root: Path) -> dict[str, Any
 
 def again(found: dict[str, Any], budget: Budget, root: Path) -> dict[str, Any]:
     """The delivered file, timed afresh."""
-    path = root / found["folder"] / "model.onnx"
-    seen = open_device("local", 1).measure([TimedFile("it", path, found["runtime"])])["it"]
+    path = Artifact.read(root / found["folder"]).path
+    file = TimedFile("it", path, found["runtime"], found["precision"])
+    seen = open_device("local", 1).measure([file])["it"]
     if seen.timing is None:
         raise EdgewiseError(f"{path} can't be timed again: {seen.failure}")
     latency = seen.timing.latency

@@ -21,7 +21,8 @@ NOTED = 3  # blocks that the note on a file names
 BATCH = 4  # images whose maps are held at once
 CHECKED = 4  # where only the images to calibrate on are there, one in so many is kept apart
 RANKED_ON = 64  # images that the blocks are compared on, each in a pass of its own
-_LAST: dict[bytes, Calibrated] = {}  # the last calibration, by its graph and images
+REMEMBERED = 2  # calibrations: without images to check on there are two of a graph
+_LAST: dict[bytes, Calibrated] = {}  # the last ones, by their graph and images
 
 
 @dataclass(frozen=True)
@@ -138,33 +139,35 @@ def int8_graph(
         keep_float: layers, or modules of layers, to leave in float; None to choose them by
             `keep_float_until`.
         checked: uint8 (N, size, size, 3) to choose them on; None for a quarter of `pixels`, which
-            is kept apart then. Of images that a network has learned it is surer than of others,
-            so fewer of their answers change.
+            is kept apart for the choice. Of images that a network has learned it is surer than of
+            others, so fewer of their answers change.
         fuses: see `Calibrated`.
 
     Raises:
         UsageError: there is no layer of such a name.
         EdgewiseError: there are no images, or the graph can't be calibrated.
     """
-    choose = keep_float is None
-    if choose and checked is None and len(pixels) >= 2 * CHECKED:
+    seen = pixels
+    if keep_float is None and checked is None and len(pixels) >= 2 * CHECKED:
         apart = np.arange(len(pixels)) % CHECKED == 0
-        pixels, checked = pixels[~apart], pixels[apart]
-    calibrated = replace(_calibrated(proto, pixels), fuses=fuses)
-    if choose and checked is not None:
+        seen, checked = pixels[~apart], pixels[apart]
+    kept = None
+    if keep_float is None and checked is not None:
+        calibrated = replace(_calibrated(proto, seen), fuses=fuses)
         kept = keep_float_until(calibrated, _batches(checked))
-    else:
-        kept = Kept(calibrated.named(keep_float or ()), 0.0, 0.0)
+    calibrated = replace(_calibrated(proto, pixels), fuses=fuses)
+    kept = kept or Kept(calibrated.named(keep_float or ()), 0.0, 0.0)
     return calibrated.quantized(kept.layers), kept
 
 
 def _calibrated(proto: Any, pixels: NDArray[np.uint8]) -> Calibrated:
-    """See `calibrate`. The last one is remembered: two formats are often written one after the
+    """See `calibrate`. The last ones are remembered: two formats are often written one after the
     other, of the same graph and images."""
     key = hashlib.sha256(proto.SerializeToString(deterministic=True) + pixels.tobytes()).digest()
     if key not in _LAST:
         made = calibrate(proto, _batches(pixels))
-        _LAST.clear()
+        for old in list(_LAST)[: len(_LAST) + 1 - REMEMBERED]:
+            del _LAST[old]
         _LAST[key] = made
     return _LAST[key]
 

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SAMPLES = 1 << 19  # of each map, from all images together
-INPUTS, INPUTS_A_TERM = 8192, 16  # of each layer's sums, likewise: at least, and for each term
+# Inputs of each layer's sums, likewise: at least; at least for each term; and where that makes no
+# more than so many numbers, up to the last. Lite0's answers lost half as much by them as by 8,192.
+INPUTS, INPUTS_A_TERM, NUMBERS, MOST_INPUTS = 8192, 16, 1 << 24, 1 << 16
+TOGETHER = 1024  # inputs that are multiplied at once: the products are as large as the layer
 
 Batches = Sequence[NDArray[Any]]
 
@@ -35,6 +38,7 @@ class Moments:
     second: Tensor
     first: Tensor
     count: int = 0
+    _waiting: list[Tensor] = field(default_factory=list)
 
     @classmethod
     def of(cls, layer: Layer) -> Moments:
@@ -46,16 +50,26 @@ class Moments:
         return cls(second, torch.zeros(layer.groups, terms, dtype=torch.float64))
 
     def add(self, inputs: Tensor) -> None:
-        """Takes (groups, many, terms) into account."""
+        """Takes (groups, many, terms) into account; `settle` after the last ones."""
+        self._waiting.append(inputs)
+        if sum(some.shape[1] for some in self._waiting) >= TOGETHER:
+            self.settle()
+
+    def settle(self) -> None:
+        """Counts what was added."""
         import torch
 
+        if not self._waiting:
+            return
+        inputs = torch.cat(self._waiting, 1)
+        self._waiting.clear()
         new = inputs.shape[1]
         share = new / (self.count + new)
         # Few terms are cheap enough to sum in float64; products of many are summed in float32.
         inputs = inputs.double() if inputs.shape[2] <= 64 else inputs
         second = torch.bmm(inputs.transpose(1, 2), inputs).double() / new
-        self.second = self.second * (1 - share) + second * share
-        self.first = self.first * (1 - share) + inputs.double().mean(1) * share
+        self.second.mul_(1 - share).add_(second, alpha=share)
+        self.first.mul_(1 - share).add_(inputs.mean(1, dtype=torch.float64), alpha=share)
         self.count += new
 
     def centred(self) -> Tensor:
@@ -99,9 +113,18 @@ def observe(proto: Any, layers: Sequence[Layer], batches: Batches) -> Observed:
                 )
             observed.values.setdefault(name, []).append(np.concatenate([drawn, ends]))
         for layer in layers:
-            most = max(INPUTS, INPUTS_A_TERM * layer.rows.shape[1]) // len(batches) or 1
+            most = inputs_of(layer) // len(batches) or 1
             observed.moments[layer.name].add(_terms(layer, maps[layer.input], most))
+    for moments in observed.moments.values():
+        moments.settle()
     return observed
+
+
+def inputs_of(layer: Layer) -> int:
+    """How many inputs of a layer's sums are looked at, in each group."""
+    terms = int(layer.rows.shape[1])
+    cheap = min(NUMBERS // (layer.groups * terms), MOST_INPUTS)
+    return max(INPUTS, INPUTS_A_TERM * terms, cheap)
 
 
 def run_maps(
@@ -139,7 +162,7 @@ def _terms(layer: Layer, values: NDArray[np.float32], most: int) -> Tensor:
     x, groups, terms = torch.from_numpy(values), layer.groups, layer.rows.shape[1]
     if not layer.is_conv:
         rows = x.reshape(1, -1, terms)
-        return rows[:, :: max(1, rows.shape[1] // most)]
+        return rows[:, :: max(1, rows.shape[1] // most)].clone()  # not the whole map
     top, left, bottom, right = attribute(layer.node, "pads", [0, 0, 0, 0])
     x = functional.pad(x, (left, right, top, bottom))
     for axis, (side, step, apart) in enumerate(

@@ -61,7 +61,8 @@ def export(
         pixels: Path | None = None
         if precision == "int8":
             pixels = Path(temporary, "pixels.npz")
-            _write_pixels(source, calibrate, pixels)
+            chooses = keep_float is None and chosen.keeps_float
+            _write_pixels(source, calibrate, _validation_images(source) if chooses else [], pixels)
         if format in TRUSTED:
             _export(source, format, precision, folder, pixels, keep_float)
         else:
@@ -76,12 +77,14 @@ def export_folder(source: str | Path) -> Path:
     return Path(f"{Path(source).resolve().name}-export")
 
 
-def _write_pixels(source: str | Path, data: Path | None, path: Path) -> None:
+def _write_pixels(
+    source: str | Path, data: Path | None, checked_on: Sequence[Path], path: Path
+) -> None:
     """What `Job` calls `calibration` and, where there is any, `checked`."""
     model = open_model(source)
     pixels = {"calibration": calibration_pixels(source, data, model.preprocess, model.labels)}
     print(f"calibrating on {len(pixels['calibration']):,} images", flush=True)
-    checked = some_pixels(_validation_images(source), model.preprocess)
+    checked = some_pixels(checked_on, model.preprocess)
     if checked is not None:
         pixels["checked"] = checked
     np.savez(path, allow_pickle=False, **pixels)

@@ -209,14 +209,15 @@ def test_what_int8_costs_is_seen_on_images_that_the_run_has_not_learned(
     write, held_out = onnx.write, pictures(run, "val")
     monkeypatch.setattr(onnx, "write", lambda job: jobs.append(job) or write(job))
     export(run.root, precision="int8")
+    export(run.root, precision="int8", keep_float=())  # nothing is to be chosen
     shutil.rmtree(next(iter(read_dataset(run).splits["val"])).path.parents[1])
     for model in (run.root, run.model):  # its photos are gone; there never were any
         calibrate = write_photos(run.root / "others", {"cat": 5, "犬": 5})
         export(model, precision="int8", output=run.root / "files", calibrate=calibrate)
-    with_photos, without, of_a_model = jobs
+    with_photos, all_in_int8, without, of_a_model = jobs
     assert with_photos.checked is not None
     assert {image.tobytes() for image in with_photos.checked} == held_out
-    assert without.checked is of_a_model.checked is None
+    assert all_in_int8.checked is without.checked is of_a_model.checked is None
 
 
 def drop_train(run: Run, tmp_path: Path) -> Path | None:

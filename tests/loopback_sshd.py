@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 
@@ -83,8 +83,9 @@ class Board:
         """Ends all connections, as a network does that fails for a moment."""
         assert self.server
         for process in psutil.Process(self.server.pid).children(recursive=True):
-            if process.name().startswith("sshd"):
-                process.kill()
+            with suppress(psutil.NoSuchProcess):  # it ended with the one before
+                if process.name().startswith("sshd"):
+                    process.kill()
 
     def stop(self) -> None:
         """Goes away, until `start`."""
@@ -124,7 +125,8 @@ def loopback_board() -> Iterator[Board]:
         board.stop()
         for process in psutil.process_iter(["username"]):
             if process.info["username"] == board.user:
-                process.kill()
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
         _run("userdel", "-f", board.user)
         shutil.rmtree(board.folder)
 

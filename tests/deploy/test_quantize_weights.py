@@ -117,6 +117,7 @@ KINDS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "matrix": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(40, 10)), 0),
     "matrix-odd": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(41, 10)), 0),
 }
+ODD = ("dense-odd", "pointwise-odd", "stem", "patches", "row")  # input channels
 ROUNDING = 0.01  # of the largest answer: a byte or two
 
 
@@ -153,11 +154,10 @@ def loud(kind: str, mixed: bool) -> tuple[Any, NDArray[np.float32]]:
     return calibrate(proto, batches(x.numpy())).quantized(), x.numpy()
 
 
-@pytest.mark.parametrize("mixed", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_runtimes_answer_as_the_graph_is_written(kind: str, mixed: bool, tmp_path: Path) -> None:
+def test_runtimes_answer_as_the_graph_is_written(kind: str, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
-    graph, x = loud(kind, mixed)
+    graph, x = loud(kind, mixed=False)
     onnx.save(graph, tmp_path / f"{kind}.onnx")
     np.save(tmp_path / f"{kind}.npy", x)
     plain = answers(graph, x, plain=True)
@@ -170,13 +170,13 @@ def test_runtimes_answer_as_the_graph_is_written(kind: str, mixed: bool, tmp_pat
 def test_no_sum_of_two_products_leaves_16_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On an emulated processor that has no VNNI. Without the bounds most of them do."""
+    """On an emulated processor that has no VNNI; without the bounds they do."""
     pytest.importorskip("openvino")
 
-    def errors(folder: Path) -> dict[tuple[str, bool], list[float]]:
+    def errors(layers: list[tuple[str, bool]], folder: Path) -> dict[tuple[str, bool], list[float]]:
         folder.mkdir()
         plain = {}
-        for kind, mixed in itertools.product(KINDS, (False, True)):
+        for kind, mixed in layers:
             graph, x = loud(kind, mixed)
             name = f"{kind}-{mixed}"
             onnx.save(graph, folder / f"{name}.onnx")
@@ -191,13 +191,13 @@ def test_no_sum_of_two_products_leaves_16_bits(
             ]
         return found
 
-    bound = errors(tmp_path / "bound")
+    layers = [*itertools.product(KINDS, [False]), *itertools.product(ODD, [True])]
+    bound = errors(layers, tmp_path / "bound")
     assert {key: both for key, both in bound.items() if max(both) >= ROUNDING} == {}
     monkeypatch.setattr(
         quantize_weights,
         "partners_of",
         lambda layer: torch.empty(0, layer.rows.shape[1], dtype=torch.long),
     )
-    free = errors(tmp_path / "free")
-    for kind, mixed in itertools.product(set(KINDS) - {"depthwise"}, (False, True)):
-        assert max(free[kind, mixed]) > ROUNDING, kind
+    free = errors([("dense", False), ("stem", True), ("matrix", False)], tmp_path / "free")
+    assert all(min(both) > ROUNDING for both in free.values())

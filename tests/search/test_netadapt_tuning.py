@@ -199,7 +199,8 @@ def test_a_search_narrows_and_trains_until_it_fits(
     assert again == numbers
     trained = train_narrowed(numbers, run, tmp_path / "narrowed")
     assert load_model(trained.model).network.spec == narrowed.network.spec
-    assert 0.4 < evaluate(trained, "val").top1 <= 1  # of 14 images of three classes
+    # Of 85 images of three classes: the 14 of "val" are too few to tell that it learned.
+    assert 0.6 < evaluate(trained, "train").top1 <= 1
     short = narrow(run, clock, Budget.parse("latency=1us"), tmp_path / "never", minutes=60)
     assert "no number of steps comes down to" in short["failure"]
     assert not short["fits"]

@@ -114,10 +114,10 @@ def calibrate(proto: Any, batches: Batches) -> Calibrated:
 def range_of(values: NDArray[np.float32]) -> Range:
     """The range with 256 steps that moves these values least, by the squares; it holds 0."""
     low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
-    some = values[:: max(1, len(values) // FEWER)]
+    some = np.ascontiguousarray(values[:: max(1, len(values) // FEWER)])
     for moved in ((1, 1), (0, 1), (1, 0)):  # both ends, then each alone
         ways = [np.where(moved, share, 1.0) * (low, high) for share in SHARES]
-        errors = [np.square(_as_bytes(some, _range(*way)) - some).sum() for way in ways]
+        errors = [_error(some, _range(*way)) for way in ways]
         low, high = map(float, ways[int(np.argmin(errors))])
     return _range(low, high)
 
@@ -127,11 +127,15 @@ def _range(low: float, high: float) -> Range:
     return Range(scale, np.uint8(np.clip(np.round(-low / scale), 0, LEVELS)))
 
 
-def _as_bytes(values: NDArray[np.float32], range: Range) -> NDArray[np.float32]:
+def _error(values: NDArray[np.float32], range: Range) -> float:
+    """By how much the values move in that range: the sum of the squares."""
+    steps = values / range.scale  # in place from here on: this is done hundreds of times
+    np.rint(steps, out=steps)
     zero = np.float32(range.zero)
-    steps = np.clip(np.rint(values / range.scale) + zero, 0, LEVELS)
-    back: NDArray[np.float32] = (steps - zero) * range.scale
-    return back
+    np.clip(steps, -zero, LEVELS - zero, out=steps)
+    steps *= range.scale
+    steps -= values
+    return float(np.dot(steps, steps))
 
 
 class _Writer:

@@ -164,21 +164,23 @@ def _terms(layer: Layer, values: NDArray[np.float32], most: int) -> Tensor:
         rows = x.reshape(1, -1, terms)
         return rows[:, :: max(1, rows.shape[1] // most)].clone()  # not the whole map
     top, left, bottom, right = attribute(layer.node, "pads", [0, 0, 0, 0])
-    x = functional.pad(x, (left, right, top, bottom))
+    if top or left or bottom or right:
+        x = functional.pad(x, (left, right, top, bottom))
+    images, channels, *sides = x.shape
+    at = torch.arange(sides[0] * sides[1]).reshape(sides)  # where each number of a map is
     for axis, (side, step, apart) in enumerate(
         zip(
             layer.shape[2:],
             attribute(layer.node, "strides", [1, 1]),
             attribute(layer.node, "dilations", [1, 1]),
             strict=True,
-        ),
-        start=2,
+        )
     ):
-        x = x.unfold(axis, apart * (side - 1) + 1, step)[..., ::apart]
-    images, channels, high, wide = x.shape[:4]  # a view: (N, C, high, wide, *kernel)
-    places = torch.arange(0, high * wide, max(1, images * high * wide // most))
-    chosen = x[:, :, places // wide, places % wide]  # (N, C, places, *kernel)
-    chosen = chosen.reshape(images, groups, channels // groups, len(places), -1)
+        at = at.unfold(axis, apart * (side - 1) + 1, step)[..., ::apart]
+    at = at.reshape(-1, *at.shape[2:])  # (places, *kernel)
+    at = at[:: max(1, images * len(at) // most)]
+    chosen = x.reshape(images * channels, -1).index_select(1, at.ravel())
+    chosen = chosen.reshape(images, groups, channels // groups, len(at), -1)
     return chosen.permute(1, 0, 3, 2, 4).reshape(groups, -1, terms)
 
 

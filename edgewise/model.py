@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +21,14 @@ class Model:
         network: logits (N, classes) from float (N, 3, H, W).
         preprocess: the rule from an image to that input.
         labels: a name for each class, in the order of the logits.
+        int8_ranges: the lowest and the highest input of each layer, by the layer's name, with which
+            the network learned to compute in int8. Empty if it never did.
     """
 
     network: Network
     preprocess: Preprocess
     labels: tuple[str, ...]
+    int8_ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict, hash=False)
 
 
 def cooled(model: Model, temperature: float) -> Model:

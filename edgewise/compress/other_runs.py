@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -12,6 +12,7 @@ from edgewise.compress.separate import Report, separate
 from edgewise.deploy.calibration import calibration_pixels
 from edgewise.files import sha256_file
 from edgewise.measure.count import count
+from edgewise.model import Model
 from edgewise.run_folder import Run
 from edgewise.weights.folder import load_model
 
@@ -41,7 +42,7 @@ def separate_run(
     pixels = calibration_pixels(run.root, None, model.preprocess, model.labels)
     images = model.preprocess.normalise(torch.from_numpy(pixels))
     network, report = separate(model.network, images, rank, macs)
-    smaller, size = replace(model, network=network), model.preprocess.size
+    smaller, size = Model(network, model.preprocess, model.labels), model.preprocess.size
     before, after = (count(m.network.spec, size) for m in (model, smaller))
     facts = {
         "model_sha256": sha256_file(run.weights),

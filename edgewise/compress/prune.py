@@ -60,7 +60,7 @@ def prune(model: Model, how: Pruning, batches: Sequence[Batch]) -> Model:
     recalibrate(network, (inputs for inputs, _ in batches))
     name = spec.name.removesuffix(SUFFIX) + SUFFIX
     network.spec = replace(network.spec, name=name)
-    return replace(model, network=network)
+    return Model(network, model.preprocess, model.labels)
 
 
 def check_prunable(spec: Spec) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,6 +9,7 @@ import torch
 from edgewise.compress.separate import Report, separate
 from edgewise.deploy.calibration import calibration_pixels
 from edgewise.deploy.predictor import open_model
+from edgewise.model import Model
 from edgewise.run_folder import Run
 from edgewise.weights.folder import save_model
 
@@ -44,5 +44,5 @@ def separate_model(
         pixels = calibration_pixels(source, calibrate, model.preprocess, model.labels)
         images = model.preprocess.normalise(torch.from_numpy(pixels))
     network, report = separate(model.network, images, rank, macs, weights_only=not fitted)
-    save_model(replace(model, network=network), output)
+    save_model(Model(network, model.preprocess, model.labels), output)
     return report

@@ -99,6 +99,7 @@ def _export(
     keep_float: tuple[str, ...] | None,
 ) -> None:
     from edgewise.deploy.pytorch import TorchPredictor
+    from edgewise.training.rounding import as_learned
 
     model, chosen = open_model(source), format_named(format)
     arrays = {} if pixels is None else dict(np.load(pixels))
@@ -113,7 +114,8 @@ def _export(
         here = reader if reader and reader.version() else None
         exported = EnginePredictor(here.open(job.path, info)) if here else None
         images = _validation_images(source)
-        distance = write_golden(TorchPredictor(model), exported, images, staging / GOLDEN)
+        held_to = TorchPredictor(as_learned(model) if precision == "int8" else model)
+        distance = write_golden(held_to, exported, images, staging / GOLDEN)
         if precision == "fp32" and not distance <= WRONG:
             raise EdgewiseError(
                 f"{info.name} does not give the model's answers: a probability is off by "

@@ -65,7 +65,9 @@ def job_graph(job: Job, fuses: bool = False) -> tuple[Any, tuple[str, ...]]:
     from edgewise.deploy.quantize_keep import int8_graph
 
     assert job.calibration is not None  # `export` sees to it
-    quantized, kept = int8_graph(proto, job.calibration, job.keep_float, job.checked, fuses)
+    quantized, kept = int8_graph(
+        proto, job.calibration, job.keep_float, job.checked, fuses, job.model.int8_ranges
+    )
     if kept.note:
         job.notes.append(kept.note)
     return quantized, kept.layers

@@ -111,8 +111,9 @@ def _open(reader: Reader, path: Path, info: Info | None) -> Predictor:
 def _in_pytorch(source: str | Path) -> Predictor:
     model = open_model(source)
     from edgewise.deploy.pytorch import TorchPredictor
+    from edgewise.training.rounding import as_learned
 
-    return TorchPredictor(model)
+    return TorchPredictor(as_learned(model))
 
 
 def verified_artifact(run: Run) -> Path | None:

@@ -12,7 +12,7 @@ runtimes fuse what follows into the layer, as long as no bytes are in between.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,33 +81,42 @@ class Calibrated:
         return _Writer(self, [layer for layer in self.layers if layer.name not in kept]).write()
 
 
-def calibrate(proto: Any, batches: Batches) -> Calibrated:
+def calibrate(
+    proto: Any, batches: Batches, learned: Mapping[str, tuple[float, float]] | None = None
+) -> Calibrated:
     """Measures the ranges of a float graph's maps and rounds its weights for them.
 
     Args:
         proto: an `onnx.ModelProto` with one input; it is not changed.
         batches: what to feed it: arrays of whole images.
+        learned: `Model.int8_ranges`: where a network learned to compute in int8, its layers have
+            the ranges and the integers that they learned with.
 
     Raises:
         EdgewiseError: there are no images, no layers, or the network gives no finite numbers.
     """
     import onnx
 
+    learned = learned or {}
     copied = onnx.ModelProto()
     copied.CopyFrom(proto)
     if not layers_of(copied):
         raise EdgewiseError("the graph has no convolution or matrix that could compute in int8")
-    equalise(copied, batches)
+    if not learned:
+        equalise(copied, batches)
     layers = tuple(layers_of(copied))
     observed = observe(copied, layers, batches)
     ranges = {name: range_of(np.concatenate(parts)) for name, parts in observed.values.items()}
+    for layer in layers:
+        if layer.name in learned:
+            ranges[layer.input] = _range(*learned[layer.name])
     values = constants(copied)
     rounded = {}
     for layer in track(layers, "rounding weights", len(layers)):
         bias = np.abs(values[layer.bias]) if layer.bias else np.zeros(len(layer.rows))
         least = bias.astype(np.float64) / (float(ranges[layer.input].scale) * LARGEST)
         moments = observed.moments.pop(layer.name)
-        rounded[layer.name] = round_layer(layer, moments, least)
+        rounded[layer.name] = round_layer(layer, moments, least, layer.name in learned)
     return Calibrated(copied, layers, ranges, rounded, sum(len(batch) for batch in batches))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import erfc, sqrt
 from typing import Any
@@ -130,6 +130,7 @@ def int8_graph(
     keep_float: Sequence[str] | None,
     checked: NDArray[np.uint8] | None = None,
     fuses: bool = False,
+    learned: Mapping[str, tuple[float, float]] | None = None,
 ) -> tuple[Any, Kept]:
     """A float graph in int8, and what of it is in float.
 
@@ -137,35 +138,41 @@ def int8_graph(
         proto: an `onnx.ModelProto` from pixels to probabilities.
         pixels: uint8 (N, size, size, 3) to calibrate on.
         keep_float: layers, or modules of layers, to leave in float; None to choose them by
-            `keep_float_until`.
+            `keep_float_until`, or none of a network that learned to compute in int8.
         checked: uint8 (N, size, size, 3) to choose them on; None for a quarter of `pixels`, which
             is kept apart for the choice. Of images that a network has learned it is surer than of
             others, so fewer of their answers change.
         fuses: see `Calibrated`.
+        learned: see `calibrate`.
 
     Raises:
         UsageError: there is no layer of such a name.
         EdgewiseError: there are no images, or the graph can't be calibrated.
     """
+    if learned and keep_float is None:  # its answers in float are not those that it learned
+        keep_float = ()
     seen = pixels
     if keep_float is None and checked is None and len(pixels) >= 2 * CHECKED:
         apart = np.arange(len(pixels)) % CHECKED == 0
         seen, checked = pixels[~apart], pixels[apart]
     kept = None
     if keep_float is None and checked is not None:
-        calibrated = replace(_calibrated(proto, seen), fuses=fuses)
+        calibrated = replace(_calibrated(proto, seen, learned), fuses=fuses)
         kept = keep_float_until(calibrated, _batches(checked))
-    calibrated = replace(_calibrated(proto, pixels), fuses=fuses)
+    calibrated = replace(_calibrated(proto, pixels, learned), fuses=fuses)
     kept = kept or Kept(calibrated.named(keep_float or ()), 0.0, 0.0)
     return calibrated.quantized(kept.layers), kept
 
 
-def _calibrated(proto: Any, pixels: NDArray[np.uint8]) -> Calibrated:
+def _calibrated(
+    proto: Any, pixels: NDArray[np.uint8], learned: Mapping[str, tuple[float, float]] | None
+) -> Calibrated:
     """See `calibrate`. The last ones are remembered: two formats are often written one after the
     other, of the same graph and images."""
-    key = hashlib.sha256(proto.SerializeToString(deterministic=True) + pixels.tobytes()).digest()
+    whole = proto.SerializeToString(deterministic=True) + pixels.tobytes() + repr(learned).encode()
+    key = hashlib.sha256(whole).digest()
     if key not in _LAST:
-        made = calibrate(proto, _batches(pixels))
+        made = calibrate(proto, _batches(pixels), learned)
         for old in list(_LAST)[: len(_LAST) + 1 - REMEMBERED]:
             del _LAST[old]
         _LAST[key] = made

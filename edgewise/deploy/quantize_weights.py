@@ -10,6 +10,7 @@ sum's mean goes into the bias (bias correction, arXiv 1906.04721, section 4.2).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import cast
 
 import numpy as np
@@ -44,35 +45,55 @@ class Rounded:
     shift: NDArray[np.float32]
 
 
-def round_layer(layer: Layer, moments: Moments, least: NDArray[np.float64]) -> Rounded:
+def round_layer(
+    layer: Layer, moments: Moments, least: NDArray[np.float64], learned: bool = False
+) -> Rounded:
     """The integers for a layer's weights.
 
     Args:
         layer: the layer.
         moments: of its inputs.
         least: (out,), what the scales may not fall below.
+        learned: whether the weights learned to be rounded each by itself, to the nearest; then they
+            are, and nothing makes up for it.
     """
     rows = torch.from_numpy(layer.rows).double()
     by_group = rows.reshape(layer.groups, -1, rows.shape[1])
-    partners = partners_of(layer)
-    padded = torch.cat([by_group, torch.zeros_like(by_group[:, :, :1])], 2)
-    sums = by_group[:, :, None] + padded[:, :, partners]
-    largest = by_group.abs().amax(2) / LARGEST
-    if len(partners):
-        largest = torch.maximum(largest, sums.abs().amax((2, 3)) / PAIR)
+    partners = _partners(layer)
+    largest = scales_of(by_group, partners)
     least_of_group = torch.from_numpy(least).clamp(min=SMALLEST).reshape(largest.shape)
     scales = torch.maximum(largest, least_of_group).float().double()  # as the file has them
     # A bias takes up what the inputs' mean does; without one, the weights must.
     inputs = moments.centred() if layer.shiftable else moments.second
+    if learned:
+        inputs = torch.eye(rows.shape[1], dtype=inputs.dtype).expand_as(inputs)
     integers = round_together(by_group, scales, inputs, LARGEST, partners)
     lost = by_group - integers * scales[:, :, None]
     shift = torch.einsum("got,gt->go", lost, moments.first).reshape(-1)
-    shift = shift if layer.shiftable else torch.zeros_like(shift)
+    shift = shift if layer.shiftable and not learned else torch.zeros_like(shift)
     whole = integers.reshape(rows.shape).numpy().astype(np.int8)
     return Rounded(whole, scales.reshape(-1).float().numpy(), shift.float().numpy())
 
 
-def partners_of(layer: Layer) -> Tensor:
+def scales_of(rows: Tensor, partners: Tensor) -> Tensor:
+    """(groups, out, terms) -> (groups, out): the smallest with which no integer is too large, and
+    no two that meet; see `partners_of`."""
+    largest = rows.abs().amax(2) / LARGEST
+    if not len(partners):
+        return largest
+    padded = torch.cat([rows, torch.zeros_like(rows[:, :, :1])], 2)
+    sums = rows[:, :, None] + padded[:, :, partners]
+    return torch.maximum(largest, sums.abs().amax((2, 3)) / PAIR)
+
+
+def _partners(layer: Layer) -> Tensor:
+    terms = int(layer.rows.shape[1])
+    channels = layer.shape[1] if layer.is_conv else terms
+    return partners_of(channels, terms // channels)
+
+
+@cache
+def partners_of(channels: int, places: int) -> Tensor:
     """Which products meet in 16 bits, where some processors add them two by two.
 
     Without VNNI, an x86 processor multiplies bytes two by two and adds each two products in 16
@@ -80,14 +101,16 @@ def partners_of(layer: Layer) -> Tensor:
     channels 0 and 1, 2 and 3, ... at the same place of the kernel; of an odd number, ONNX Runtime
     goes on with the first channel at the next place. In depthwise convolutions nothing saturates.
 
+    Args:
+        channels: of a sum's inputs; 1 in a depthwise convolution.
+        places: of the kernel.
+
     Returns:
         (ways, terms), the other term of each, or the number of terms where there is none.
     """
-    terms = layer.rows.shape[1]
-    channels = layer.shape[1] if layer.is_conv else terms
-    if layer.is_conv and channels == 1:
+    terms = channels * places
+    if channels == 1:
         return torch.empty(0, terms, dtype=torch.long)
-    places = terms // channels
     term = torch.arange(terms)
     channel, place = term // places, term % places
     ways = [torch.where(channel ^ 1 < channels, (channel ^ 1) * places + place, terms)]

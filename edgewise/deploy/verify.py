@@ -17,7 +17,7 @@ from edgewise.deploy.export import TRUSTED
 from edgewise.deploy.formats import FORMATS
 from edgewise.deploy.golden import Golden, read_golden
 from edgewise.deploy.isolated import isolated
-from edgewise.deploy.predictor import Predictor, open_predictor
+from edgewise.deploy.predictor import Predictor, open_model, open_predictor
 from edgewise.deploy.verification import Seen, Verification
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.files import changed_files, sha256_file, write_json
@@ -30,6 +30,7 @@ from edgewise.training.metrics import wilson
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from edgewise.model import Model
     from edgewise.preprocess import Preprocess
 
 # The same float32 arithmetic in another order moves a probability by about 1e-6, at most 1e-5; a
@@ -65,6 +66,34 @@ class _Truth:
     preprocess: Preprocess
 
 
+class _HeldTo:
+    """The model that files are held to, and its answers.
+
+    A network that learned to compute in int8 gives other answers in float: an int8 file is held to
+    the former, all others are to the latter.
+
+    Attributes:
+        skipped: images that can't be read.
+    """
+
+    def __init__(self, model: Model, dataset: Dataset) -> None:
+        self._model, self._dataset = model, dataset
+        self._known: dict[bool, tuple[Predictor, _Truth]] = {}
+        self.skipped: tuple[Skipped, ...] = ()
+
+    def file_in(self, precision: str) -> tuple[Predictor, _Truth]:
+        """What a file of that precision is held to."""
+        from edgewise.deploy.pytorch import TorchPredictor
+        from edgewise.training.rounding import as_learned
+
+        rounds = precision == "int8" and bool(self._model.int8_ranges)
+        if rounds not in self._known:
+            predictor = TorchPredictor(as_learned(self._model) if rounds else self._model)
+            truth, self.skipped = _answers_of_model(self._dataset, predictor)
+            self._known[rounds] = predictor, truth
+        return self._known[rounds]
+
+
 def verify(run: Run, names: Sequence[str] = ()) -> Verification:
     """Holds a run's exported files to its PyTorch model, and writes `verify.json` either way.
 
@@ -88,13 +117,14 @@ def verify(run: Run, names: Sequence[str] = ()) -> Verification:
     dataset = read_dataset(run)
     digest = sha256_file(run.weights) if run.weights.is_file() else ""
     try:
-        model = open_predictor(run.model)
+        model = open_model(run.model)
     except UsageError as error:  # the call was right: it is the files that are wrong
         seen = tuple(Seen(path.name, _below(path, run)).failed(str(error)) for path in found)
         skipped: tuple[Skipped, ...] = ()
     else:
-        truth, skipped = _answers_of_model(dataset, model)
-        seen = tuple(_check(path, run, model, truth) for path in found)
+        held_to = _HeldTo(model, dataset)
+        seen = tuple(_check(path, run, held_to) for path in found)
+        skipped = held_to.skipped
     verification = Verification(digest, SPLIT, skipped, TOLERANCE, MOST_LOST, seen)
     write_json(run.verification, verification.to_json())
     return verification
@@ -164,7 +194,7 @@ def _answers_of_model(dataset: Dataset, model: Predictor) -> tuple[_Truth, tuple
     return truth, tuple(skipped)
 
 
-def _check(folder: Path, run: Run, model: Predictor, truth: _Truth) -> Seen:
+def _check(folder: Path, run: Run, held_to: _HeldTo) -> Seen:
     """One artefact, from its files to its answers."""
     seen = Seen(folder.name, _below(folder, run))
     try:
@@ -173,6 +203,7 @@ def _check(folder: Path, run: Run, model: Predictor, truth: _Truth) -> Seen:
     except UsageError as error:
         return seen.failed(f"{error}: export it again")
     seen = replace(_described(folder.name, artifact, run.root), failures=seen.failures)
+    model, truth = held_to.file_in(artifact.info.precision)
     seen, golden = _check_golden(folder / GOLDEN, model, seen)
     try:
         work = partial(_check_answers, artifact, seen, truth, golden)

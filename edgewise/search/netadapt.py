@@ -206,7 +206,7 @@ def _narrowed(model: Model, table: LatencyTable, sizes: Mapping[Places, int]) ->
     smaller = with_channels(network, kept)
     name = network.spec.name.removesuffix(SUFFIX) + SUFFIX
     smaller.spec = replace(smaller.spec, name=name)
-    return replace(model, network=smaller)
+    return Model(smaller, model.preprocess, model.labels)
 
 
 def _too_slow(model: Model, table: LatencyTable, latency_ms: float, floor_ms: float) -> TooSlow:

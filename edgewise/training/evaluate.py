@@ -32,6 +32,7 @@ from edgewise.training.metrics import (
     top_k_accuracy,
 )
 from edgewise.training.recipe import Recipe
+from edgewise.training.rounding import as_learned
 from edgewise.weights.folder import load_model
 
 KEPT_BYTES = 2**28  # of pixels: 1,700 images of 224 px
@@ -81,6 +82,8 @@ class Evaluation:
 def evaluate(run: Run, split: str | None = None, device: str = "auto") -> Evaluation:
     """Evaluates the best model of a run; writes `eval/SPLIT.json` and `eval/SPLIT.csv`.
 
+    One that learned to compute in int8 answers as it does in int8.
+
     Args:
         run: a run folder.
         split: "train", "val" or "test"; None for test, or val if there are no test images.
@@ -99,7 +102,7 @@ def evaluate(run: Run, split: str | None = None, device: str = "auto") -> Evalua
     check_whole([*(sample.path for sample in samples), *(item.path for item in bad)])
     skipped = [Skipped(dataset.relative(item.path), item.reason) for item in bad]
     model, recipe = load_model(run.model), Recipe.read(run.recipe)
-    classify = classifier_function(Classifier(model), pick_device(device))
+    classify = classifier_function(Classifier(as_learned(model)), pick_device(device))
     batch, workers = recipe.batch, recipe.workers or 0
     try:
         probabilities = predict_samples(classify, samples, model.preprocess, batch, workers)

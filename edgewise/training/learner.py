@@ -25,7 +25,7 @@ from edgewise.training.mixing import Mixing
 from edgewise.training.optimizer import make_optimizer, set_rate
 from edgewise.training.progressive import at_epoch
 from edgewise.training.recipe import Recipe
-from edgewise.training.rounding import round_network, unrounded
+from edgewise.training.rounding import learned_ranges, round_network, unrounded
 from edgewise.training.schedule import Schedule
 from edgewise.training.teacher import Teacher
 from edgewise.training.world import World
@@ -237,7 +237,8 @@ class Learner:
 
     def kept_model(self, labels: tuple[str, ...]) -> Model:
         """The same as it is kept: its layers don't round, which int8 itself will do."""
-        return Model(unrounded(cast(Network, self.average.module)), self.preprocess, labels)
+        network = cast(Network, self.average.module)
+        return Model(unrounded(network), self.preprocess, labels, learned_ranges(network))
 
     def state_dict(self) -> dict[str, Any]:
         """All of it, as tensors and plain values."""

@@ -3,22 +3,26 @@
 The weights of convolutions and linear layers are rounded to 8 bits with a scale for each output
 channel, their inputs to 8 bits with one range, an average of those seen (Jacob et al., arXiv
 1712.05877, section 3); gradients pass the rounding as if it were not there. A batch norm behind a
-convolution scales whole channels, so that folding it in later changes nothing of this.
+convolution scales whole channels, so that folding it in later changes nothing of this. An exported
+int8 file has the very same scales and ranges (`edgewise.deploy.quantize`).
 """
 
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from functools import cache
 from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
+from edgewise.deploy.quantize_weights import LARGEST, SMALLEST, partners_of, scales_of
+from edgewise.model import Model
+
 N = TypeVar("N", bound=nn.Module)
 
 LEVELS = 255  # of an input: 0 to 255
-LARGEST = 127  # of a weight: -127 to 127
 MOMENTUM = 0.02  # of the newest range in the average
 LOW, HIGH = "int8_low", "int8_high"
 
@@ -47,6 +51,28 @@ def unrounded(network: N) -> N:
             for name in (LOW, HIGH):
                 del module._buffers[name]
     return network
+
+
+def learned_ranges(network: nn.Module) -> dict[str, tuple[float, float]]:
+    """The lowest and the highest input of each layer that rounds, by its name; 0 is between."""
+    return {
+        name: (float(module._buffers[LOW]), float(module._buffers[HIGH]))  # type: ignore[arg-type]
+        for name, module in network.named_modules()
+        if isinstance(module, _Rounding)
+    }
+
+
+def as_learned(model: Model) -> Model:
+    """The model as it learned to compute: in int8, if it did; `model` itself if not."""
+    if not model.int8_ranges:
+        return model
+    network = copy.deepcopy(model.network)
+    round_network(network)
+    for name, (low, high) in model.int8_ranges.items():
+        layer = network.get_submodule(name)
+        for buffer, value in ((LOW, low), (HIGH, high)):
+            layer.get_buffer(buffer).fill_(value)
+    return replace(model, network=network)
 
 
 class _Rounding(nn.Module):
@@ -85,8 +111,10 @@ class _Rounding(nn.Module):
 
 
 def rounded_weight(weight: Tensor) -> Tensor:
-    """(O, ...) -> the same, each output channel rounded to 255 levels around 0."""
-    scale = weight.detach().flatten(1).abs().amax(1).clamp(min=1e-12) / LARGEST
+    """(O, I, ...) -> the same, each output channel rounded to 255 levels around 0."""
+    rows = weight.detach().flatten(1)
+    partners = partners_of(weight.shape[1], rows.shape[1] // weight.shape[1]).to(rows.device)
+    scale = scales_of(rows[None], partners)[0].clamp(min=SMALLEST)
     zeros = torch.zeros_like(scale, dtype=torch.int32)
     return torch.fake_quantize_per_channel_affine(weight, scale, zeros, 0, -LARGEST, LARGEST)
 

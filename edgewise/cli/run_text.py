@@ -57,6 +57,10 @@ def _pace(step: str, numbers: Numbers) -> str:
     return f"training: an epoch of {numbers['model']} takes {times} s at {sizes} px"
 
 
+def _sizes(step: str, numbers: Numbers) -> str:
+    return f"there is little time, so smaller images were {_survey(step, numbers)}"
+
+
 def _choose(step: str, numbers: Numbers) -> str:
     lines: list[Sequence[str]] = [("TO TRY", "WEIGHTS", "OF THE BUDGET", "IN")]
     for trial in numbers["trials"]:
@@ -152,6 +156,7 @@ TEXTS: dict[str, Callable[[str, Numbers], str]] = {
     "survey": _survey,
     "drift": _drift,
     "pace": _pace,
+    "sizes": _sizes,
     "choose": _choose,
     "round 1": _round,
     "round 2": _round,

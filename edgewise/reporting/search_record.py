@@ -127,7 +127,8 @@ class SearchRecord:
     def costs(self) -> list[Numbers]:
         """What each candidate costs, as the choice saw it: at the device's speed of today."""
         factor = self.made.get("drift", {}).get("factor", 1.0)
-        costs = self.made.get("survey", {}).get("costs", [])
+        steps = (self.made.get(step, {}) for step in ("survey", "sizes"))
+        costs = [cost for numbers in steps for cost in numbers.get("costs", [])]
         return [asdict(drifted(Cost.read(cost), factor)) for cost in costs]
 
     @property

@@ -21,6 +21,7 @@ RUNGS = {
     "survey": "measuring before training",
     "drift": "measuring some of it again",
     "pace": "timing some training",
+    "sizes": "measuring smaller images",
     "round 1": "round 1: short trainings",
     "round 2": "round 2: longer ones",
     "train": "the long training",

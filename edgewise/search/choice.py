@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from edgewise.search.budget import Budget
 from edgewise.search.costs import Cost
-from edgewise.search.entrants import Entrant
+from edgewise.search.entrants import SIZES, Entrant
 from edgewise.search.pace import Pace
 from edgewise.search.survey import ROOM
 
@@ -87,6 +87,31 @@ def choose_trials(
         if all(trial.prior > other.prior for other in fitting)
     ]
     return sorted([*fitting[: MOST - min(ABOVE, len(above))], *above[:ABOVE]], key=_promise)
+
+
+def sizes_between(
+    trials: Sequence[Trial], costs: Sequence[Cost], images: int, pace: Pace
+) -> list[tuple[str, int]]:
+    """Networks with the size of image that promises most in the time there is, if it is not known
+    what they cost at it. They fit there, as they do with the larger images of the trials.
+
+    Args:
+        trials: with the sizes that would promise most if there were time.
+        costs: that are known.
+        images: that they learn from.
+        pace: of training.
+    """
+    known = {cost.candidate.network for cost in costs}
+    best = []
+    for trial in trials:
+        entrant = trial.entrant
+        promise = {
+            size: entrant.prior(size, images) - pace.points_lost(entrant, size)
+            for size in SIZES
+            if size <= trial.imgsz and not trial.above
+        }
+        best += [(entrant.model, size) for size in sorted(promise, key=promise.__getitem__)[-1:]]
+    return [network for network in best if network not in known]
 
 
 def _best_of_each(trials: Sequence[Trial]) -> list[Trial]:

@@ -3,7 +3,8 @@
 1. doctor    is training on this data sound?
 2. survey    what every network costs on the device, before any is trained; and by how much the
              device is slower now than when that was measured
-3. choose    the most promising ones that fit, and that can learn enough in the time
+3. choose    the most promising ones that fit, and that can learn enough in the time; where it is
+             short, at smaller images too
 4. round 1   a short training of each on the data; round 2: a longer one of the best three
 5. train     the best one, for as long as there is time; again from a better one's answers
 6. files     exported, timed on the device; a smaller image, or training with int8's rounding,
@@ -27,8 +28,8 @@ from edgewise.data.doctor import examine
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.run_folder import Run
 from edgewise.search.budget import Budget, Spent
-from edgewise.search.choice import Trial, choose_trials
-from edgewise.search.costs import Cost, drifted
+from edgewise.search.choice import Trial, choose_trials, sizes_between
+from edgewise.search.costs import Candidate, Cost, drifted
 from edgewise.search.decisions import Numbers
 from edgewise.search.device import open_device
 from edgewise.search.entrants import Entrant, entrants
@@ -161,6 +162,9 @@ def _choose(search: State, known: Sequence[Entrant], found: Sequence[Cost]) -> l
     if not trials:
         raise NothingFits(nothing_fits(found, search.budget))
     pace, ideal = _pace(search, trials[0].entrant), _likely(trials)
+    if between := sizes_between(trials[:TIMED_AGAIN], found, images, pace):
+        timed = [Cost.read(cost) for cost in _between(search, work, between)["costs"]]
+        found = [*found, *(drifted(cost, now["factor"]) for cost in timed)]
     trials = choose_trials(known, found, search.budget, images, pace)
     likely = _likely(trials)
     search.files = 60 * pace.files_minutes(likely.entrant, likely.imgsz)
@@ -170,6 +174,23 @@ def _choose(search: State, known: Sequence[Entrant], found: Sequence[Cost]) -> l
         numbers["with_time"] = {"name": ideal.name, "minutes": math.ceil(minutes)}
     search.decide("choose", lambda: numbers)
     return trials
+
+
+def _between(search: State, work: Survey, wanted: Sequence[tuple[str, int]]) -> Numbers:
+    """What networks cost at sizes that the survey left out."""
+
+    def measure() -> Numbers:
+        costs: list[Cost] = []
+        for model, imgsz in wanted:
+            costs += work.costs(
+                Candidate(model, imgsz, way.precision, way.runtime, way.format)
+                for way in search.ways
+            )
+        return {"costs": [asdict(cost) for cost in costs]}
+
+    numbers = search.decide("sizes", measure)
+    search.started = seconds_before(search.log.made)
+    return numbers
 
 
 def _likely(trials: Sequence[Trial]) -> Trial:

@@ -18,7 +18,7 @@ DISTILLING, LOWERING, NARROWING = 0.08, 0.12, 0.12
 LEAST_TRIAL = 0.3  # minutes of a short training
 LEAST_LONG = 0.1  # of the long one
 TIGHT = 0.9  # of the budget: a network that takes more may need a smaller image in the end
-BEFORE_TRAINING = ("device", "doctor", "survey", "drift", "pace")
+BEFORE_TRAINING = ("device", "doctor", "survey", "drift", "pace", "sizes")
 TIMED = (64, 128)  # pixels: two sizes at which steps of a network are timed
 
 # Points of accuracy that a halving of the steps costs, and up to how many steps. Measured with

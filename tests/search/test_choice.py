@@ -8,7 +8,7 @@ from math import log2
 import pytest
 
 from edgewise.search.budget import Budget, Spent
-from edgewise.search.choice import Trial, choose_trials
+from edgewise.search.choice import Trial, choose_trials, sizes_between
 from edgewise.search.costs import Candidate, Cost
 from edgewise.search.entrants import Entrant
 from edgewise.search.pace import LOST_PER_HALVING, LOST_PER_LATE_HALVING, Pace
@@ -71,6 +71,21 @@ def test_with_little_time_one_that_learns_faster() -> None:
     assert names(choose_trials([one], costs, BUDGET, 1000, pace)) == ["a-64"]
     assert names(choose_trials([one], costs, BUDGET, 1000, replace(pace, minutes=20))) == ["a-128"]
     assert replace(pace, minutes=0.1).steps_of(one, 64) == 0
+
+
+def test_with_little_time_sizes_between_are_worth_a_look() -> None:
+    """The survey knows the ends, as all sizes fit: 64 px promises less than 96 would."""
+    costs = [cost("a", 64, 1), cost("a", 224, 4), cost("b", 64, 1), cost("b", 224, 6)]
+    some = [replace(entrant(name, 70), macs=224**2 * 1000) for name in "ab"]
+    trials = choose_trials(some, costs, BUDGET, 1000)
+    assert names(trials) == ["a-224", "b-64"]
+    pace = Pace(0.0, 6 / (64**2 * 1000), steps=10, trained=500, tested=0, minutes=154 / 60)
+    lost = {size: some[0].prior(64, 1000) - some[0].prior(size, 1000) for size in (96, 128)}
+    gained = {size: -lost[size] - pace.points_lost(some[0], size) for size in (96, 128)}
+    assert gained[96] > max(gained[128], -pace.points_lost(some[0], 64))
+    assert sizes_between(trials, costs, 1000, pace) == [("a", 96)]  # b fits at 64 px only
+    assert sizes_between(trials, [*costs, cost("a", 96, 2)], 1000, pace) == []
+    assert sizes_between(trials, costs, 1000, replace(pace, minutes=200)) == []
 
 
 def test_from_scratch_comes_last_whatever_it_promises() -> None:

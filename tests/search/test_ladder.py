@@ -94,6 +94,34 @@ def test_a_device_that_is_slower_now_gets_less(
     assert [trial["name"] for trial in made["choose"]["trials"]] == [f"{NAME}-64"]
 
 
+def test_with_little_time_smaller_images_are_measured(
+    photos: Path, device: FormulaDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All sizes fit, and an epoch at 224 px takes six minutes of the hour."""
+
+    class Enough(BaseException):
+        pass
+
+    def look(step: str, decided: dict[str, Any]) -> None:
+        if step == "choose":
+            raise Enough
+
+    def time_epoch(self: object, model: str, imgsz: int, pretrained: bool) -> tuple[float, float]:
+        return 30 * (imgsz / 64) ** 2, 10
+
+    monkeypatch.setattr("edgewise.search.trials.Trainer.time_epoch", time_epoch)
+    root = tmp_path / "search"
+    with pytest.raises(Enough):
+        run(request_for(photos, "latency=60ms"), root, Watch(decided=look))
+    made = Decisions(SearchFolder(root).decisions).made
+    surveyed = {cost["candidate"]["imgsz"] for cost in made["survey"]["costs"]}
+    assert surveyed == {64, 224}
+    (size,) = {cost["candidate"]["imgsz"] for cost in made["sizes"]["costs"]}
+    (trial,) = made["choose"]["trials"]
+    assert 64 < trial["imgsz"] == size < 224
+    assert made["choose"]["with_time"]["name"] == f"{NAME}-224"
+
+
 def test_its_accuracies_are_those_of_eval(found: Found) -> None:
     made = Decisions(found[0].decisions).made
     final = Run(found[0].final)

@@ -162,9 +162,11 @@ def _choose(search: State, known: Sequence[Entrant], found: Sequence[Cost]) -> l
     if not trials:
         raise NothingFits(nothing_fits(found, search.budget))
     pace, ideal = _pace(search, trials[0].entrant), _likely(trials)
-    if between := sizes_between(trials[:TIMED_AGAIN], found, images, pace):
+    between = sizes_between(trials[:TIMED_AGAIN], found, images, pace)
+    if between or "sizes" in search.log.made:
         timed = [Cost.read(cost) for cost in _between(search, work, between)["costs"]]
         found = [*found, *(drifted(cost, now["factor"]) for cost in timed)]
+        pace = Pace.read(search.log.made, search.request.minutes)  # with less time left
     trials = choose_trials(known, found, search.budget, images, pace)
     likely = _likely(trials)
     search.files = 60 * pace.files_minutes(likely.entrant, likely.imgsz)

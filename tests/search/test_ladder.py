@@ -102,9 +102,12 @@ def test_with_little_time_smaller_images_are_measured(
     class Enough(BaseException):
         pass
 
-    def look(step: str, decided: dict[str, Any]) -> None:
-        if step == "choose":
-            raise Enough
+    def until(last: str) -> Watch:
+        def look(step: str, decided: dict[str, Any]) -> None:
+            if step == last:
+                raise Enough
+
+        return Watch(decided=look)
 
     def time_epoch(self: object, model: str, imgsz: int, pretrained: bool) -> tuple[float, float]:
         return 30 * (imgsz / 64) ** 2, 10
@@ -112,7 +115,7 @@ def test_with_little_time_smaller_images_are_measured(
     monkeypatch.setattr("edgewise.search.trials.Trainer.time_epoch", time_epoch)
     root = tmp_path / "search"
     with pytest.raises(Enough):
-        run(request_for(photos, "latency=60ms"), root, Watch(decided=look))
+        run(request_for(photos, "latency=60ms"), root, until("choose"))
     made = Decisions(SearchFolder(root).decisions).made
     surveyed = {cost["candidate"]["imgsz"] for cost in made["survey"]["costs"]}
     assert surveyed == {64, 224}
@@ -120,6 +123,9 @@ def test_with_little_time_smaller_images_are_measured(
     (trial,) = made["choose"]["trials"]
     assert 64 < trial["imgsz"] == size < 224
     assert made["choose"]["with_time"]["name"] == f"{NAME}-224"
+    with pytest.raises(Enough):  # a search that goes on has the same choice
+        run(request_for(photos, "latency=60ms"), root, until("train"))
+    assert Decisions(SearchFolder(root).decisions).made["train"]["trial"] == trial["name"]
 
 
 def test_its_accuracies_are_those_of_eval(found: Found) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     \b
     Examples:
       edgewise compress runs/first --prune 30%
-      edgewise compress runs/first --prune 50% --target macs --criterion taylor --name half
+      edgewise compress runs/first --prune 50% --target macs --name half
       edgewise compress runs/resnet --separate --macs 40%
       edgewise compress runs/first --qat --epochs 3
       edgewise compress resnet18 --separate --calibrate photos/ --name resnet18-separated
@@ -48,10 +48,10 @@ if TYPE_CHECKING:
 @click.option(
     "--criterion",
     type=click.Choice(CRITERIA),
-    default="l2",
+    default="taylor",
     show_default=True,
-    help="Which channels stay: those with the largest weights (l1, l2), those whose loss would "
-    "cost most on training images (taylor), or any (random, to compare with).",
+    help="Which channels stay: those whose loss would cost most on training images (taylor), those "
+    "with the largest weights (l1, l2), or any (random, to compare with).",
 )
 @click.option(
     "--round",

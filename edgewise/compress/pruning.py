@@ -29,6 +29,6 @@ class Pruning:
 
     part: Annotated[float, Field(ge=0, lt=1)]
     target: Annotated[str, one_of(*TARGETS)] = "channels"
-    criterion: Annotated[str, one_of(*CRITERIA)] = "l2"
+    criterion: Annotated[str, one_of(*CRITERIA)] = "taylor"
     multiple: Annotated[int, Field(ge=1, le=256)] = 8
     seed: Annotated[int, Field(ge=0)] = 0

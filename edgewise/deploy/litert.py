@@ -38,7 +38,8 @@ def write(job: Job) -> None:
     """Writes `Classifier(job.model)` for one image at once.
 
     In "fp16" the weights are stored in half the bytes and the sums are float32. In "int8" all
-    computes in int8 but the normalisation, h-swish and the softmax.
+    computes in int8 but the normalisation, h-swish and the softmax; a network that learned to has
+    the weights that it learned with, and ranges measured on images.
 
     Raises:
         EdgewiseError: the network can't be expressed, or the file can't be written.
@@ -46,8 +47,10 @@ def write(job: Job) -> None:
     import torch
 
     from edgewise.model import Classifier
+    from edgewise.training.rounding import with_rounded_weights
 
-    module, size = Classifier(job.model).eval(), job.model.preprocess.size
+    model = with_rounded_weights(job.model) if job.precision == "int8" else job.model
+    module, size = Classifier(model).eval(), model.preprocess.size
     example = (torch.zeros(1, size, size, 3, dtype=torch.uint8),)
     with TemporaryDirectory() as folder:
         plain, short = Path(folder, "plain.tflite"), Path(folder, "short.tflite")

@@ -75,6 +75,19 @@ def as_learned(model: Model) -> Model:
     return replace(model, network=network)
 
 
+def with_rounded_weights(model: Model) -> Model:
+    """The model with the weights that it learned with, for what has ranges of its own; `model`
+    itself if it never learned to compute in int8."""
+    if not model.int8_ranges:
+        return model
+    network = copy.deepcopy(model.network)
+    with torch.no_grad():
+        for name in model.int8_ranges:
+            weight = cast(Tensor, network.get_submodule(name).weight)
+            weight.copy_(rounded_weight(weight))
+    return replace(model, network=network)
+
+
 class _Rounding(nn.Module):
     """What comes before a layer's own class."""
 

@@ -59,7 +59,7 @@ def test_the_new_run_is_smaller_and_says_what_was_done(made: Path, small: Run) -
     assert facts["params"] == [cost.params for cost in costs]
     assert facts["macs"] == [cost.macs for cost in costs]
     assert costs[1].macs < 0.75 * costs[0].macs
-    assert facts["pruning"]["criterion"] == "l2"
+    assert facts["pruning"]["criterion"] == "taylor"
     assert facts["weights_licence"] is None
     assert (new.labels, new.preprocess) == (old.labels, old.preprocess)
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from edgewise.deploy.quantize_weights import LARGEST, SMALLEST, partners_of, scales_of
+from edgewise.int8 import LARGEST, SMALLEST, partners_of, scales_of
 from edgewise.model import Model
 
 N = TypeVar("N", bound=nn.Module)

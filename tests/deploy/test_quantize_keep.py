@@ -92,14 +92,14 @@ def test_images_decide_what_stays_in_float_unless_it_is_said(
     assert kept.layers == ("stem.conv",)
     assert "network.stem.conv.weight" in constants(graph)
     assert int8_graph(proto, pixels, (), fuses=True)[1].layers == ()
-    assert [sum(map(len, fed)) for _, fed in seen] == [32]  # the same serves another runtime
+    assert [sum(map(len, fed)) for _, fed, _ in seen] == [32]  # the same serves another runtime
     others = pixels_of(model, 40)[32:]
     graph, kept = int8_graph(proto, pixels, None, others)
     assert kept.left == pytest.approx(risk(answers(proto, others), answers(graph, others)), 1e-3)
     assert kept.left <= MOST_CHANGED < kept.lost or not kept.layers
-    assert [sum(map(len, fed)) for _, fed in seen] == [32]
+    assert [sum(map(len, fed)) for _, fed, _ in seen] == [32]
     graph, kept = int8_graph(proto, pixels, None)  # no others: a quarter is kept apart to choose on
-    assert [sum(map(len, fed)) for _, fed in seen] == [32, 24]
+    assert [sum(map(len, fed)) for _, fed, _ in seen] == [32, 24]
     for_choosing = calibrate(proto, batches(np.delete(pixels, slice(None, None, 4), axis=0)))
     expected = keep_float_until(for_choosing, batches(pixels[::4]))
     assert (kept.layers, kept.left) == (expected.layers, pytest.approx(expected.left, 1e-3))

@@ -95,6 +95,17 @@ def test_costs_are_those_that_were_chosen_by(tmp_path: Path) -> None:
     assert now == pytest.approx(2 * was, abs=1)
 
 
+def test_sizes_that_were_looked_at_later_are_candidates_too(tmp_path: Path) -> None:
+    made = all_decisions()
+    cost = next(c for c in made["survey"]["costs"] if c["candidate"]["model"] == "mobilenet_v2")
+    other = {**cost, "candidate": {**cost["candidate"], "imgsz": 72}}
+    made["sizes"] = {"costs": [other], "seconds": 12.0}
+    page = page_of(tmp_path, made)
+    assert "mobilenet_v2-72" in rows(page)
+    assert f"{len(made['survey']['costs']) + 1} files of" in page.text
+    assert "measuring smaller images" in page.text
+
+
 def test_the_files_are_those_of_the_log(tmp_path: Path) -> None:
     made = all_decisions()
     made["files"]["files"][1] |= {"failure": "answers differ", "fits": False}

@@ -105,7 +105,8 @@ def calibrate(
     if not learned:
         equalise(copied, batches)
     layers = tuple(layers_of(copied))
-    observed = observe(copied, layers, batches)
+    plain = [layer for layer in layers if layer.name not in learned]
+    observed = observe(copied, layers, plain, batches)
     ranges = {name: range_of(np.concatenate(parts)) for name, parts in observed.values.items()}
     for layer in layers:
         if layer.name in learned:
@@ -115,8 +116,8 @@ def calibrate(
     for layer in track(layers, "rounding weights", len(layers)):
         bias = np.abs(values[layer.bias]) if layer.bias else np.zeros(len(layer.rows))
         least = bias.astype(np.float64) / (float(ranges[layer.input].scale) * LARGEST)
-        moments = observed.moments.pop(layer.name)
-        rounded[layer.name] = round_layer(layer, moments, least, layer.name in learned)
+        moments = observed.moments.pop(layer.name, None)
+        rounded[layer.name] = round_layer(layer, moments, least)
     return Calibrated(copied, layers, ranges, rounded, sum(len(batch) for batch in batches))
 
 

@@ -90,13 +90,21 @@ class Observed:
     moments: dict[str, Moments] = field(default_factory=dict)
 
 
-def observe(proto: Any, layers: Sequence[Layer], batches: Batches) -> Observed:
+def observe(
+    proto: Any, layers: Sequence[Layer], summed: Sequence[Layer], batches: Batches
+) -> Observed:
     """Runs the float graph on all batches; the same batches give the same.
+
+    Args:
+        proto: the graph.
+        layers: whose maps are looked at.
+        summed: those of them of whose inputs the moments are wanted.
+        batches: images.
 
     Raises:
         EdgewiseError: there are none, or a map is not finite.
     """
-    observed = Observed(moments={layer.name: Moments.of(layer) for layer in layers})
+    observed = Observed(moments={layer.name: Moments.of(layer) for layer in summed})
     names = list(dict.fromkeys(name for layer in layers for name in (layer.input, layer.end)))
     each = SAMPLES // max(1, len(batches))
     random = np.random.default_rng(0)
@@ -112,7 +120,7 @@ def observe(proto: Any, layers: Sequence[Layer], batches: Batches) -> Observed:
                     "range: the network has diverged"
                 )
             observed.values.setdefault(name, []).append(np.concatenate([drawn, ends]))
-        for layer in layers:
+        for layer in summed:
             most = inputs_of(layer) // len(batches) or 1
             observed.moments[layer.name].add(_terms(layer, maps[layer.input], most))
     for moments in observed.moments.values():

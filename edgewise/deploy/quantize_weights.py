@@ -41,17 +41,14 @@ class Rounded:
     shift: NDArray[np.float32]
 
 
-def round_layer(
-    layer: Layer, moments: Moments, least: NDArray[np.float64], learned: bool = False
-) -> Rounded:
+def round_layer(layer: Layer, moments: Moments | None, least: NDArray[np.float64]) -> Rounded:
     """The integers for a layer's weights.
 
     Args:
         layer: the layer.
-        moments: of its inputs.
+        moments: of its inputs; None where the weights learned to be rounded each by itself, to the
+            nearest: then they are, and nothing makes up for it.
         least: (out,), what the scales may not fall below.
-        learned: whether the weights learned to be rounded each by itself, to the nearest; then they
-            are, and nothing makes up for it.
     """
     rows = torch.from_numpy(layer.rows).double()
     by_group = rows.reshape(layer.groups, -1, rows.shape[1])
@@ -59,14 +56,15 @@ def round_layer(
     largest = scales_of(by_group, partners)
     least_of_group = torch.from_numpy(least).clamp(min=SMALLEST).reshape(largest.shape)
     scales = torch.maximum(largest, least_of_group).float().double()  # as the file has them
-    # A bias takes up what the inputs' mean does; without one, the weights must.
-    inputs = moments.centred() if layer.shiftable else moments.second
-    if learned:
-        inputs = torch.eye(rows.shape[1], dtype=inputs.dtype).expand_as(inputs)
+    if moments is None:
+        inputs = torch.eye(rows.shape[1], dtype=rows.dtype).expand(layer.groups, -1, -1)
+    else:  # a bias takes up what the inputs' mean does; without one, the weights must
+        inputs = moments.centred() if layer.shiftable else moments.second
     integers = round_together(by_group, scales, inputs, LARGEST, partners)
-    lost = by_group - integers * scales[:, :, None]
-    shift = torch.einsum("got,gt->go", lost, moments.first).reshape(-1)
-    shift = shift if layer.shiftable and not learned else torch.zeros_like(shift)
+    shift = torch.zeros(len(rows), dtype=rows.dtype)
+    if moments and layer.shiftable:
+        lost = by_group - integers * scales[:, :, None]
+        shift = torch.einsum("got,gt->go", lost, moments.first).reshape(-1)
     whole = integers.reshape(rows.shape).numpy().astype(np.int8)
     return Rounded(whole, scales.reshape(-1).float().numpy(), shift.float().numpy())
 

@@ -103,14 +103,13 @@ def sizes_between(
     """
     known = {cost.candidate.network for cost in costs}
     best = []
-    for trial in trials:
-        entrant = trial.entrant
+    for entrant, largest in ((trial.entrant, trial.imgsz) for trial in trials if not trial.above):
         promise = {
             size: entrant.prior(size, images) - pace.points_lost(entrant, size)
             for size in SIZES
-            if size <= trial.imgsz and not trial.above
+            if size <= largest
         }
-        best += [(entrant.model, size) for size in sorted(promise, key=promise.__getitem__)[-1:]]
+        best.append((entrant.model, max(promise, key=promise.__getitem__)))
     return [network for network in best if network not in known]
 
 

@@ -54,12 +54,17 @@ def unrounded(network: N) -> N:
 
 
 def learned_ranges(network: nn.Module) -> dict[str, tuple[float, float]]:
-    """The lowest and the highest input of each layer that rounds, by its name; 0 is between."""
-    return {
-        name: (float(module._buffers[LOW]), float(module._buffers[HIGH]))  # type: ignore[arg-type]
-        for name, module in network.named_modules()
-        if isinstance(module, _Rounding)
-    }
+    """The lowest and the highest input of each layer that rounds, by its name; 0 is between.
+
+    A layer that saw no input while it learned has no range: while the head learns alone, say.
+    """
+    found = {}
+    for name, module in network.named_modules():
+        if isinstance(module, _Rounding):
+            low, high = (float(module.get_buffer(buffer)) for buffer in (LOW, HIGH))
+            if low < high:
+                found[name] = low, high
+    return found
 
 
 def as_learned(model: Model) -> Model:

@@ -96,15 +96,11 @@ def test_a_model_folder_keeps_the_ranges(tmp_path: Path) -> None:
     save_model(model, tmp_path / "model")
     again = load_model(tmp_path / "model")
     assert again.int8_ranges == model.int8_ranges
-    assert not load_model_of(small_model("efficientnet_lite0", LABELS, SIZE), tmp_path).int8_ranges
+    save_model(small_model("efficientnet_lite0", LABELS, SIZE), tmp_path / "plain")
+    assert not load_model(tmp_path / "plain").int8_ranges
     save_model(
         Model(model.network, model.preprocess, model.labels, {"stems": (0, 1)}),
         tmp_path / "strange",
     )
     with pytest.raises(UsageError, match="of a layer 'stems'"):
         load_model(tmp_path / "strange")
-
-
-def load_model_of(model: Model, folder: Path) -> Model:
-    save_model(model, folder / "plain")
-    return load_model(folder / "plain")

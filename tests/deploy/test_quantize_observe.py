@@ -48,7 +48,7 @@ def test_moments_are_those_of_the_sums() -> None:
         conv = nn.Conv2d(6, 12, kernel, stride, kernel // 2, groups=groups, bias=False)
         proto = exported(conv, x)
         (layer,) = layers_of(proto)
-        moments: Moments = observe(proto, [layer], [x[:2].numpy(), x[2:].numpy()]).moments[
+        moments: Moments = observe(proto, [layer], [layer], [x[:2].numpy(), x[2:].numpy()]).moments[
             layer.name
         ]
         with torch.no_grad():

@@ -26,6 +26,7 @@ from edgewise.training.recipe import Recipe
 from edgewise.training.rounding import (
     HIGH,
     LOW,
+    learned_ranges,
     round_network,
     rounded_weight,
     unrounded,
@@ -110,6 +111,7 @@ def test_a_whole_network_keeps_its_parameters_and_comes_back(name: str) -> None:
     assert unrounded(network) is network
     round_network(network)
     round_network(network)  # once is enough
+    assert learned_ranges(network) == {}  # nothing was seen
     assert [key for key, _ in network.named_parameters()] == names
     network.train()(x)
     rounded = network.eval()(x)

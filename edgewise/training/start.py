@@ -34,6 +34,7 @@ from edgewise.weights.pretrained import Checkpoint, choose, load_pretrained
 from edgewise.weights.pretrained import resolve as resolve_name
 
 LARGEST_DEFAULT_SIZE = 224
+MAIN = "__main__.py"
 MOST_DEFAULT_WORKERS = 8
 MAY_CHANGE_ON_RESUME = ("device", "workers")
 
@@ -259,6 +260,7 @@ def teacher_of(recipe: Recipe, dataset: Dataset) -> Teacher | None:
 
 def environment(recipe: Recipe) -> dict[str, str | int]:
     """What `environment.json` holds: the versions, the machine and the command."""
+    program = Path(sys.argv[0]).name
     return {
         "edgewise": __version__,
         "python": platform.python_version(),
@@ -266,7 +268,8 @@ def environment(recipe: Recipe) -> dict[str, str | int]:
         **machine(),
         "device": _device_name(recipe.device),
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        # `python -m edgewise`, as torchrun calls it, is the same program under another name.
+        "command": shlex.join(["edgewise" if program == MAIN else program, *sys.argv[1:]]),
     }
 
 

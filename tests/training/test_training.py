@@ -22,7 +22,7 @@ from edgewise.training.history import EpochMetrics, highest_epoch, kept_epoch, r
 from edgewise.training.learner import Learner
 from edgewise.training.loop import train
 from edgewise.training.recipe import Recipe
-from edgewise.training.start import preprocess_of, resolve
+from edgewise.training.start import environment, preprocess_of, resolve
 from edgewise.weights.folder import load_model
 
 
@@ -32,8 +32,8 @@ def test_run_folder_is_whole(reference: Run, recipe: Recipe) -> None:
         "freeze_norm": False, "balance": False, "select": "accuracy", "jitter": 0.0,
     }  # fmt: skip
     assert Recipe.read(reference.recipe) == replace(recipe, **chosen)
-    environment = json.loads(reference.environment.read_text(encoding="utf-8"))
-    assert set(environment) == {
+    written = json.loads(reference.environment.read_text(encoding="utf-8"))
+    assert set(written) == {
         *("edgewise", "python", "torch", "platform", "cpu", "cores", "device", "started"),
         "command",
     }
@@ -54,6 +54,14 @@ def test_run_folder_is_whole(reference: Run, recipe: Recipe) -> None:
         "last.safetensors",
         "previous.safetensors",
     ]
+
+
+@pytest.mark.parametrize("program", ["/opt/bin/edgewise", "/opt/edgewise/__main__.py"])
+def test_the_command_that_is_kept_can_be_given_again(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
+    monkeypatch.setattr("sys.argv", [program, "train", "my photos"])
+    assert environment(resolve(recipe))["command"] == "edgewise train 'my photos'"
 
 
 def test_same_seed_same_weights_and_another_seed_others(

@@ -80,7 +80,8 @@ class DeviceTimes:
             if _measured_like(row, ours):
                 sessions[row.session].append(row)
         for rows in sessions.values():
-            self._learn(rows)
+            if any(row.graph == ours.graph for row in rows):  # else of another version of Edgewise
+                self._learn(rows)
 
     def of(self, parts: Iterable[Part]) -> dict[Part, float]:
         """See `Times`: those that are not known yet are measured now, in turns of up to 16.

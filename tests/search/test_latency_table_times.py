@@ -16,7 +16,7 @@ from torch import nn
 
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.measure.store import Store
-from edgewise.search import latency_table_times
+from edgewise.search import latency_table_parts, latency_table_times
 from edgewise.search.device import DeviceFacts, Measured, TimedFile
 from edgewise.search.latency_table import LatencyTable
 from edgewise.search.latency_table_parts import EmptyCall, Part, Whole, rows_of
@@ -167,6 +167,16 @@ def test_what_was_measured_otherwise_is_measured_again(what: str, store: Store) 
         other.itself = replace(other.itself, runtimes={"onnxruntime": "0.0.1"})
     DeviceTimes(other, store=store).of([part])
     assert other.calls == 1
+
+
+@pytest.mark.usefixtures("unwritten")
+def test_another_version_measures_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    DeviceTimes(Told(), store=store).of(parts(1))
+    monkeypatch.setattr(latency_table_parts, "__version__", "999")
+    newer = Told()
+    DeviceTimes(newer, store=store).of(parts(1))
+    assert newer.calls == 1
+    assert len(store.rows()) == 4
 
 
 @pytest.mark.usefixtures("unwritten")

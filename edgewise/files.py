@@ -11,9 +11,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from filelock import FileLock, Timeout
+
 from edgewise.errors import EdgewiseError, UsageError
 
 MANIFEST = "MANIFEST.sha256"
+LOCK = ".lock"
+PATIENCE = 10.0  # seconds, in which the workers of a process that was killed are gone too
 
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -72,6 +76,36 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Keeps other processes that claim `folder`, which exists, out of it meanwhile.
+
+    Whatever ends the process, its claim ends with it; the file `folder/.lock` stays.
+
+    Raises:
+        UsageError: another process has claimed it.
+        EdgewiseError: the folder can't be written.
+    """
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=PATIENCE)
+    except Timeout as error:
+        raise UsageError(
+            f"another process is at work in {folder}. Wait until it is done, or stop it."
+        ) from error
+    except NotImplementedError:  # a file system without locks: then there is no telling
+        yield
+        return
+    except OSError as error:
+        raise EdgewiseError(
+            f"can't write in {folder}: {error.strerror or error}. Make it writable."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def remove_halves(path: Path) -> None:

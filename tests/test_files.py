@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,6 +15,7 @@ from edgewise.errors import EdgewiseError, UsageError
 from edgewise.files import (
     MANIFEST,
     changed_files,
+    claimed,
     read_json,
     whole_folder,
     write_atomic,
@@ -110,3 +112,34 @@ def test_changed_and_missing_files_are_named(tmp_path: Path) -> None:
     assert missing == f"{tmp_path / 'b'} is missing"
     with pytest.raises(UsageError, match=MANIFEST):
         changed_files(tmp_path / "nothing")
+
+
+HOLDS = """
+import sys, time
+from pathlib import Path
+from edgewise.files import claimed
+with claimed(Path(sys.argv[1])):
+    print("mine", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_folder_is_claimed_by_one_process_until_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgewise.files.PATIENCE", 0.2)
+    with subprocess.Popen([sys.executable, "-c", HOLDS, tmp_path], stdout=subprocess.PIPE) as other:
+        assert other.stdout and other.stdout.readline() == b"mine\n"
+        with pytest.raises(UsageError, match="another process is at work in"), claimed(tmp_path):
+            pass
+        other.kill()
+    for _ in range(2):
+        with claimed(tmp_path):
+            pass
+
+
+def test_a_folder_that_cannot_be_written_cannot_be_claimed(tmp_path: Path) -> None:
+    no_folder = tmp_path / "a file"
+    no_folder.write_text("")
+    with pytest.raises(EdgewiseError, match=r"can't write in .*a file"), claimed(no_folder):
+        pass

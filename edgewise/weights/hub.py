@@ -97,7 +97,7 @@ class HubFile:
         Raises:
             EdgewiseError: the cache can't be written.
         """
-        from filelock import FileLock  # torch brings it
+        from filelock import FileLock
 
         lock = FileLock(self.folder.with_name(f".{self.name}.lock"))
         try:

@@ -173,7 +173,8 @@ def command(
         raise click.UsageError("with torchrun, give the run a --name: all processes share it.")
     else:
         resolved = Recipe(**given)
-        root = RUNS / name if name else default_root(resolved.model, RUNS)
+        model = resolved.folder.resolve().name if resolved.folder else resolved.model
+        root = RUNS / name if name else default_root(model, RUNS)
     again = world.restarts > 0 and Run.is_run(root)  # torchrun lost a process and began anew
     try:
         run = train(resolved, root, resume=resumed is not None or again)

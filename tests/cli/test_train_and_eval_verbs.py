@@ -33,6 +33,19 @@ QUICK = [
 
 
 @pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Recipe, str, bool]]:
+    """What is trained from now on: the recipe, the folder, and whether it is resumed."""
+    asked: list[tuple[Recipe, str, bool]] = []
+
+    def note(recipe: Recipe, root: Path, resume: bool) -> Run:
+        asked.append((recipe, root.as_posix(), resume))
+        raise UsageError("enough")
+
+    monkeypatch.setattr(import_module("edgewise.training.loop"), "train", note)
+    return asked
+
+
+@pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with photos in it."""
     write_photos(tmp_path / "photos", {"a": 12, "b": 12, "c": 12})
@@ -71,14 +84,16 @@ def test_names_of_runs(home: Path) -> None:
     assert "--resume runs/tiny-1" in called.errors
 
 
-def test_options_become_the_recipe(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+def test_a_run_from_a_model_folder_is_called_after_it(
+    home: Path, asked: list[tuple[Recipe, str, bool]]
+) -> None:
+    (home / "runs/first").mkdir(parents=True)
+    for model in ("runs/first", "runs/first/", home / "runs" / "first", f"{home}/runs/first/"):
+        edgewise("train", "photos", "--model", model)
+    assert [root for _, root, _ in asked] == ["runs/first-1"] * 4
 
-    def note(recipe: Recipe, root: Path, resume: bool) -> Run:
-        asked.append((recipe, root.as_posix(), resume))
-        raise UsageError("enough")
 
-    monkeypatch.setattr(import_module("edgewise.training.loop"), "train", note)
+def test_options_become_the_recipe(home: Path, asked: list[tuple[Recipe, str, bool]]) -> None:
     edgewise("train", "photos")
     edgewise(
         *[

@@ -161,6 +161,23 @@ def test_options_stand_over_words_and_those_over_the_recipe(home: Path) -> None:
     assert (recipe.mixup, recipe.schedule, recipe.magnitude) == (0.1, "constant", 0)
 
 
+def test_a_time_stands_over_the_epochs_of_a_recipe_and_they_over_it(
+    home: Path, asked: list[tuple[Recipe, str, bool]]
+) -> None:
+    (home / "timed.toml").write_text("minutes = 5\nfind_lr = true\nfind_batch = true\n")
+    edgewise("train", "photos", "--recipe", "mobilenet_v2", "--time", "20m")
+    edgewise("train", "photos", "--recipe", "mobilenet_v2", "--time", "20m", "epochs=3")
+    for epochs in (("--epochs", 7), ("epochs=7",)):
+        edgewise("train", "photos", "--recipe", "timed.toml", *epochs)
+    edgewise("train", "photos", "--recipe", "timed.toml", "--batch", 16, "lr=0.1")
+    timed, both, *counted, found = [recipe for recipe, _, _ in asked]
+    assert (timed.epochs, timed.minutes) == (0, 20)
+    assert (both.epochs, both.minutes) == (3, 20)  # which training refuses
+    assert [(recipe.epochs, recipe.minutes) for recipe in counted] == [(7, None)] * 2
+    assert (found.minutes, found.batch, found.lr) == (5, 16, 0.1)
+    assert not found.find_batch and not found.find_lr
+
+
 def test_a_misspelt_setting_and_the_list_of_all() -> None:
     called = edgewise("train", "photos", "optimiser=sgd")
     assert called.status == 2

@@ -92,8 +92,14 @@ def scan(path: Path) -> Scan:
 
 def _scan_folder(root: Path) -> tuple[list[Labelled], list[str]]:
     images: list[Labelled] = []
-    warnings: list[str] = []
-    for top, split in _tops(root):
+    tops = _tops(root)
+    warnings = [
+        f"not used: {file.name} in {folder}, since its folders hold images; move one of them away"
+        for folder in dict.fromkeys((root, *(top for top, _ in tops)))
+        for file in _children(folder)
+        if file.suffix.lower() in KINDS and file.is_file()
+    ]
+    for top, split in tops:
         stray = [file.name for file in _children(top) if _is_image(file) and not file.is_dir()]
         folders = _folders(top)
         if stray and not folders:

@@ -46,8 +46,9 @@ class Found:
 def containers_below(root: Path) -> list[tuple[Path, str | None]] | None:
     """The containers that a folder consists of, each with its split; None if it is another folder.
 
-    They lie in the folder itself, in `data/` or in a folder for each split, and nothing else may
-    lie beside these folders: then it has a folder per class, and a container in it is a stray.
+    They lie in the folder itself, in `data/` or in a folder for each split. Where other folders lie
+    beside these, or folders of images in one for a split, it has a folder per class, and a
+    container in it is a stray.
 
     Raises:
         UsageError: they are of several kinds, or only some have a split.
@@ -56,6 +57,8 @@ def containers_below(root: Path) -> list[tuple[Path, str | None]] | None:
         return _saved(root)
     below = [child for child in root.iterdir() if child.is_dir() and child.name[0] != "."]
     if any(folder.name.lower() not in (*SPLIT_NAMES, "data") for folder in below):
+        return None
+    if any(_has_class_folders(folder) for folder in below if folder.name.lower() in SPLIT_NAMES):
         return None
     found = [
         (file, SPLIT_NAMES.get(folder.name.lower()) or _split_of(file.name))
@@ -75,6 +78,13 @@ def containers_below(root: Path) -> list[tuple[Path, str | None]] | None:
             "or test-, or put each into a folder with that name."
         )
     return found or None
+
+
+def _has_class_folders(split: Path) -> bool:
+    folders = (child for child in split.iterdir() if child.is_dir() and child.name[0] != ".")
+    return any(
+        file.suffix.lower() in IMAGE_SUFFIXES for folder in folders for file in folder.rglob("*")
+    )
 
 
 def _split_of(name: str) -> str | None:

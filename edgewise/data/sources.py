@@ -148,7 +148,7 @@ def _scan_shard(path: Path, split: str | None, names: Sequence[str] | None, foun
             f"not used: {len(without):,} samples of {path} without an image, such as {without[0]}"
         )
     labels = [sample.label for sample in samples]
-    for sample, label in zip(samples, _named(labels, names, path), strict=True):
+    for sample, label in zip(samples, named(labels, names, path), strict=True):
         found.images.append(Labelled(f"{path}/{sample.image}", label, split))
 
 
@@ -169,7 +169,7 @@ def _scan_rows(path: Path, split: str | None, names: Sequence[str] | None, found
     if not columns.image:
         places = [str(path.parent / str(name)) for name in table.column("path")]
     known = columns.names or names
-    for row, label in zip(rows, _named([labels[row] for row in rows], known, path), strict=True):
+    for row, label in zip(rows, named([labels[row] for row in rows], known, path), strict=True):
         if splits[row] and str(splits[row]).lower() not in SPLIT_NAMES:
             raise UsageError(
                 f"{path}, row {row}: unknown split '{splits[row]}'; use train, val or test"
@@ -186,12 +186,16 @@ def _scan_arrays(path: Path, names: Sequence[str] | None, found: Found) -> None:
     for split, images, labels in arrays.pairs:
         values = arrays.labels(images, labels)
         places = [f"{path}/{images}/{name}" for name in row_names(len(values))]
-        for place, label in zip(places, _named(values, arrays.names() or names, path), strict=True):
+        for place, label in zip(places, named(values, arrays.names() or names, path), strict=True):
             found.images.append(Labelled(place, label, split))
 
 
-def _named(labels: Sequence[Any], names: Sequence[str] | None, path: Path) -> Iterator[str]:
-    """The class name of each label: a number is an index into the names, if there are any."""
+def named(labels: Sequence[Any], names: Sequence[str] | None, path: Path) -> Iterator[str]:
+    """The class name of each label: a number is an index into the names, if there are any.
+
+    Raises:
+        UsageError: a label is neither number nor name, or there are fewer names; `path` is named.
+    """
     for label in labels:
         if not isinstance(label, int | str) or isinstance(label, bool):
             raise UsageError(f"{path} has a label that is neither a number nor a name: {label!r}")

@@ -192,6 +192,18 @@ def test_csv_that_cannot_be_used(tmp_path: Path, text: str, message: str) -> Non
     assert "photos.csv" in str(caught.value)
 
 
+def test_numbers_in_a_csv_stand_for_the_lines_of_the_label_file(tmp_path: Path) -> None:
+    path = write_csv(tmp_path, "path,label\n1.jpg,1\n2.jpg,00\n3.jpg,rose\n")
+    (tmp_path / "classes.txt").write_text("rose\ndaisy\n")
+    assert scan(path).classes == ("rose", "daisy")
+    assert [label for _, label, _ in found(path)] == ["daisy", "rose", "rose"]
+    path.write_text("path,label\n1.jpg,1\n2.jpg,2\n")
+    with pytest.raises(UsageError, match=r"photos.csv has the label 2, but there are 2 class nam"):
+        scan(path)
+    (tmp_path / "classes.txt").write_text("2\n1\n")  # where numbers are names, they are no others
+    assert [label for _, label, _ in found(path)] == ["1", "2"]
+
+
 @pytest.mark.parametrize("data", [b"\xff\xd8\xff\xe0 a photo", "path,label\né,b".encode("cp1252")])
 def test_a_file_that_is_no_csv(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "photos.csv"

@@ -80,7 +80,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Keeps other processes that claim `folder`, which exists, out of it meanwhile.
+    """Makes `folder` if need be, and keeps other processes that claim it out of it meanwhile.
 
     Whatever ends the process, its claim ends with it; the file `folder/.lock` stays.
 
@@ -90,6 +90,7 @@ def claimed(folder: Path) -> Iterator[None]:
     """
     lock = FileLock(folder / LOCK)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=PATIENCE)
     except Timeout as error:
         raise UsageError(
@@ -108,12 +109,17 @@ def claimed(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def halves(path: Path) -> list[Path]:
+    """What is left of writing `path` in processes that were killed, or is being written now."""
+    return list(path.parent.glob(f".{path.name}.*.tmp"))
+
+
 def remove_halves(path: Path) -> None:
     """Removes what is left of writing `path` in processes that were killed.
 
     Only for a file that no other process writes at the same time.
     """
-    for half in path.parent.glob(f".{path.name}.*.tmp"):
+    for half in halves(path):
         with suppress(OSError):
             half.unlink()
 

@@ -136,7 +136,7 @@ def command(
     from edgewise.run_folder import Run
     from edgewise.training.interrupt import Stopped
     from edgewise.training.loop import train
-    from edgewise.training.recipe_file import parse_settings, read_settings
+    from edgewise.training.recipe_file import laid_over, parse_settings, read_settings
     from edgewise.training.start import default_root
     from edgewise.training.world import of_torchrun
 
@@ -145,12 +145,12 @@ def command(
     if data is not None and "=" in data and not Path(data).exists():
         settings = (data, *settings)
         data = None
-    given = read_settings(recipe) if recipe else {}
-    given |= parse_settings(settings)
-    given |= {setting: value for setting, value in options.items() if value is not None}
-    for setting, word, asked in (("batch", "auto", "find_batch"), ("lr", "find", "find_lr")):
+    asked = parse_settings(settings)
+    asked |= {setting: value for setting, value in options.items() if value is not None}
+    given = laid_over(read_settings(recipe) if recipe else {}, asked)
+    for setting, word, found in (("batch", "auto", "find_batch"), ("lr", "find", "find_lr")):
         if given.get(setting) == word:
-            given[asked] = True
+            given[found] = True
             del given[setting]
     if data is not None:
         given["data"] = data
@@ -173,7 +173,8 @@ def command(
         raise click.UsageError("with torchrun, give the run a --name: all processes share it.")
     else:
         resolved = Recipe(**given)
-        root = RUNS / name if name else default_root(resolved.model, RUNS)
+        model = resolved.folder.resolve().name if resolved.folder else resolved.model
+        root = RUNS / name if name else default_root(model, RUNS)
     again = world.restarts > 0 and Run.is_run(root)  # torchrun lost a process and began anew
     try:
         run = train(resolved, root, resume=resumed is not None or again)

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgewise.data.dataset import read_dataset, write_dataset
 from edgewise.errors import UsageError
-from edgewise.files import write_json
+from edgewise.files import LOCK, claimed, write_json
 from edgewise.model import Model
 from edgewise.run_folder import Run
 from edgewise.training.defaults import fit
@@ -49,7 +49,18 @@ def retrain(
     check_unused(root)
     dataset = read_dataset(original.trained())
     old = Recipe.read(original.recipe)
-    save_model(model, new.start)
+    with claimed(root):
+        check_unused(root)  # another process may have been faster
+        save_model(model, new.start)
+        recipe = fit(resolve(_retraining(old, original, new, epochs, qat)), dataset)
+        write_dataset(dataset, new)
+        write_json(new.compression, {**facts, "weights_licence": weights_licence(original, old)})
+        write_json(new.environment, environment(recipe))
+        recipe.write(new.recipe)  # last: it makes the folder a run
+    return train(recipe, root, resume=True)
+
+
+def _retraining(old: Recipe, original: Run, new: Run, epochs: int, qat: bool) -> Recipe:
     recipe = replace(
         old,
         model=str(new.start),
@@ -62,16 +73,11 @@ def retrain(
         find_batch=False,
         find_lr=False,
     )
-    if qat:
-        # Batch norm stays as it is: then images must be as large as those it was measured on.
-        recipe = replace(recipe, qat=True, precision="fp32", lr=QAT_RATE * old.lr)
-        recipe = replace(recipe, freeze_norm=True, train_imgsz=old.imgsz)
-    recipe = fit(resolve(recipe), dataset)
-    write_dataset(dataset, new)
-    write_json(new.compression, {**facts, "weights_licence": weights_licence(original, old)})
-    write_json(new.environment, environment(recipe))
-    recipe.write(new.recipe)  # last: it makes the folder a run
-    return train(recipe, root, resume=True)
+    if not qat:
+        return recipe
+    # Batch norm stays as it is: then images must be as large as those it was measured on.
+    recipe = replace(recipe, qat=True, precision="fp32", lr=QAT_RATE * old.lr)
+    return replace(recipe, freeze_norm=True, train_imgsz=old.imgsz)
 
 
 def check_unused(root: Path) -> None:
@@ -80,5 +86,5 @@ def check_unused(root: Path) -> None:
     Raises:
         UsageError: it can't.
     """
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+    if root.exists() and (not root.is_dir() or any(p.name != LOCK for p in root.iterdir())):
         raise UsageError(f"{root} holds something already. Choose another --name.")

@@ -142,17 +142,19 @@ def _make_file(
                 f"the cache takes {needed:,} bytes, but {path.parent} has {free:,} left. Free some "
                 "space, set $EDGEWISE_CACHE to a folder on another disk, or train with --cache none"
             )
-        with unfinished.open("ab") as file:
+        with unfinished.open("a+b") as file:  # kept open, as the other run may rename it meanwhile
             if hasattr(os, "posix_fallocate"):  # or a disk that fills up would end the process
                 os.posix_fallocate(file.fileno(), 0, needed)
             file.truncate(needed)
-        fill(np.memmap(unfinished, np.uint8, "r+", index.nbytes, total))
-        with unfinished.open("r+b") as file:
-            file.write(index.tobytes())
-            file.flush()
+            whole = np.memmap(file, np.uint8, "r+", shape=needed)
+            fill(whole[index.nbytes :])
+            whole[: index.nbytes] = index.reshape(-1).view(np.uint8)
+            whole.flush()
             os.fsync(file.fileno())
         with suppress(FileNotFoundError):  # the other run has renamed it
             unfinished.replace(path)
+        if not path.exists():  # or was stopped, and removed it
+            _make_file(path, index, total, fill)
     except OSError as error:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)

@@ -136,17 +136,36 @@ class Case:
         given = [split for split in SPLITS if any(image.split == split for image in self.images)]
         for split in given:
             absent = [name for name, counts in self.counts.items() if not counts[split]]
-            if absent:
+            if split == "val" and len(absent) == len(self.counts):
+                yield Finding("no validation", ERROR, "no image in val is usable: add some.")
+            elif absent:
                 yield Finding(
                     "missing class",
                     ERROR if split == "train" else WARNING,
                     f"no usable image in {split} of: {', '.join(absent)}.",
                 )
         if given and "val" not in given:
+            able = any(count > 1 for count in self._contents("train").values())
             yield Finding(
-                "no validation", NOTE, "there is no split val: training takes it out of train."
+                "no validation",
+                NOTE if able else ERROR,
+                "there is no split val: training takes it out of train"
+                + ("." if able else ", where no class has two images that differ."),
             )
-        few = [f"{name} ({count})" for name, count in totals.items() if count < FEW]
+        contents = self._contents()
+        alone = [f"{name} ({count})" for name, count in contents.items() if count < 2]
+        if alone:
+            yield Finding(
+                "too few images",
+                ERROR,
+                f"fewer than two usable images that differ of: {', '.join(alone)}. Training needs "
+                "one to learn from and one to check with: add some, or leave the class out.",
+            )
+        few = [
+            f"{name} ({count})"
+            for name, count in totals.items()
+            if count < FEW and contents[name] > 1
+        ]
         if few:
             yield Finding(
                 "few images",
@@ -164,6 +183,21 @@ class Case:
                 f"{largest / smallest:.0f} to 1: look at the accuracy of each class, not at the "
                 "whole.",
             )
+
+    def _contents(self, split: str = "") -> Counter[str]:
+        """Usable images of each class, in a split or all, of which no two have the same bytes."""
+        found = Counter(
+            {
+                name: counts[split] if split else sum(counts.values())
+                for name, counts in self.counts.items()
+            }
+        )
+        for group in self.exact:
+            copies = Counter(
+                self.images[i].label for i in group if split in ("", self.images[i].split)
+            )
+            found.subtract({name: count - 1 for name, count in copies.items()})
+        return found
 
     def _odd_images(self) -> Iterator[Finding]:
         shorter, longer = self.facts.sizes.min(1), self.facts.sizes.max(1)

@@ -143,7 +143,8 @@ def _prepare(image: Labelled, side: int | None) -> _Member:
     except ImageError as error:
         return _Member(image, reason=str(error))
     with Image.open(io.BytesIO(data), formats=FORMATS) as header:
-        kind = header.format or ""
+        # MPO is a JPEG with more pictures behind the first, as many phones write it.
+        kind = "JPEG" if header.format == "MPO" else header.format or ""
     if side and min(decoded.size) > side:
         scale = side / min(decoded.size)
         width, height = (max(side, round(length * scale)) for length in decoded.size)

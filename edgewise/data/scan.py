@@ -10,7 +10,7 @@ import csv
 import os
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from edgewise.data.sources import (
     Found,
     check_labels,
     containers_below,
+    named,
     read_label_file,
     scan_containers,
 )
@@ -72,7 +73,7 @@ def scan(path: Path) -> Scan:
     elif path.suffix.lower() in KINDS:
         found = scan_containers([(root / path.name, None)], names)
     else:
-        found = Found(_scan_csv(root / path.name))
+        found = Found(_scan_csv(root / path.name, names))
     images, warnings = found.images, found.warnings
     classes = sorted({image.label for image in images}, key=_natural)
     if label_file:
@@ -92,8 +93,14 @@ def scan(path: Path) -> Scan:
 
 def _scan_folder(root: Path) -> tuple[list[Labelled], list[str]]:
     images: list[Labelled] = []
-    warnings: list[str] = []
-    for top, split in _tops(root):
+    tops = _tops(root)
+    warnings = [
+        f"not used: {file.name} in {folder}, since its folders hold images; move one of them away"
+        for folder in dict.fromkeys((root, *(top for top, _ in tops)))
+        for file in _children(folder)
+        if file.suffix.lower() in KINDS and file.is_file()
+    ]
+    for top, split in tops:
         stray = [file.name for file in _children(top) if _is_image(file) and not file.is_dir()]
         folders = _folders(top)
         if stray and not folders:
@@ -173,7 +180,7 @@ def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"  # what macOS leaves in a zip
 
 
-def _scan_csv(file: Path) -> list[Labelled]:
+def _scan_csv(file: Path, names: Sequence[str] | None) -> list[Labelled]:
     try:
         with file.open(newline="", encoding="utf-8-sig") as lines:
             reader = csv.DictReader(lines, restval="")
@@ -193,7 +200,13 @@ def _scan_csv(file: Path) -> list[Labelled]:
         )
     images = [_from_row(row, file.parent, f"{file}, line {line}") for line, row in rows]
     _check_rows(file, [line for line, _ in rows], images)
-    return images
+    if not names or any(name.isdecimal() for name in names):  # then a number may be a name
+        return images
+    labels = [int(i.label) if i.label.isdecimal() else i.label for i in images]
+    return [
+        Labelled(image.location, label, image.split)
+        for image, label in zip(images, named(labels, names, file), strict=True)
+    ]
 
 
 def _from_row(row: dict[str, str], root: Path, where: str) -> Labelled:

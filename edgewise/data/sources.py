@@ -46,8 +46,9 @@ class Found:
 def containers_below(root: Path) -> list[tuple[Path, str | None]] | None:
     """The containers that a folder consists of, each with its split; None if it is another folder.
 
-    They lie in the folder itself, in `data/` or in a folder for each split, and nothing else may
-    lie beside these folders: then it has a folder per class, and a container in it is a stray.
+    They lie in the folder itself, in `data/` or in a folder for each split. Where other folders lie
+    beside these, or folders of images in one for a split, it has a folder per class, and a
+    container in it is a stray.
 
     Raises:
         UsageError: they are of several kinds, or only some have a split.
@@ -56,6 +57,8 @@ def containers_below(root: Path) -> list[tuple[Path, str | None]] | None:
         return _saved(root)
     below = [child for child in root.iterdir() if child.is_dir() and child.name[0] != "."]
     if any(folder.name.lower() not in (*SPLIT_NAMES, "data") for folder in below):
+        return None
+    if any(_has_class_folders(folder) for folder in below if folder.name.lower() in SPLIT_NAMES):
         return None
     found = [
         (file, SPLIT_NAMES.get(folder.name.lower()) or _split_of(file.name))
@@ -75,6 +78,13 @@ def containers_below(root: Path) -> list[tuple[Path, str | None]] | None:
             "or test-, or put each into a folder with that name."
         )
     return found or None
+
+
+def _has_class_folders(split: Path) -> bool:
+    folders = (child for child in split.iterdir() if child.is_dir() and child.name[0] != ".")
+    return any(
+        file.suffix.lower() in IMAGE_SUFFIXES for folder in folders for file in folder.rglob("*")
+    )
 
 
 def _split_of(name: str) -> str | None:
@@ -138,7 +148,7 @@ def _scan_shard(path: Path, split: str | None, names: Sequence[str] | None, foun
             f"not used: {len(without):,} samples of {path} without an image, such as {without[0]}"
         )
     labels = [sample.label for sample in samples]
-    for sample, label in zip(samples, _named(labels, names, path), strict=True):
+    for sample, label in zip(samples, named(labels, names, path), strict=True):
         found.images.append(Labelled(f"{path}/{sample.image}", label, split))
 
 
@@ -159,7 +169,7 @@ def _scan_rows(path: Path, split: str | None, names: Sequence[str] | None, found
     if not columns.image:
         places = [str(path.parent / str(name)) for name in table.column("path")]
     known = columns.names or names
-    for row, label in zip(rows, _named([labels[row] for row in rows], known, path), strict=True):
+    for row, label in zip(rows, named([labels[row] for row in rows], known, path), strict=True):
         if splits[row] and str(splits[row]).lower() not in SPLIT_NAMES:
             raise UsageError(
                 f"{path}, row {row}: unknown split '{splits[row]}'; use train, val or test"
@@ -176,12 +186,16 @@ def _scan_arrays(path: Path, names: Sequence[str] | None, found: Found) -> None:
     for split, images, labels in arrays.pairs:
         values = arrays.labels(images, labels)
         places = [f"{path}/{images}/{name}" for name in row_names(len(values))]
-        for place, label in zip(places, _named(values, arrays.names() or names, path), strict=True):
+        for place, label in zip(places, named(values, arrays.names() or names, path), strict=True):
             found.images.append(Labelled(place, label, split))
 
 
-def _named(labels: Sequence[Any], names: Sequence[str] | None, path: Path) -> Iterator[str]:
-    """The class name of each label: a number is an index into the names, if there are any."""
+def named(labels: Sequence[Any], names: Sequence[str] | None, path: Path) -> Iterator[str]:
+    """The class name of each label: a number is an index into the names, if there are any.
+
+    Raises:
+        UsageError: a label is neither number nor name, or there are fewer names; `path` is named.
+    """
     for label in labels:
         if not isinstance(label, int | str) or isinstance(label, bool):
             raise UsageError(f"{path} has a label that is neither a number nor a name: {label!r}")

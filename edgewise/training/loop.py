@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
@@ -21,6 +22,7 @@ from edgewise.data.cache import ImageCache
 from edgewise.data.dataset import Dataset
 from edgewise.data.loader import Batches
 from edgewise.errors import EdgewiseError, UsageError
+from edgewise.files import claimed
 from edgewise.model import Classifier, cooled
 from edgewise.progress import bar
 from edgewise.run_folder import Run
@@ -72,20 +74,26 @@ def train(recipe: Recipe, root: Path, resume: bool = False, dataset: Dataset | N
         dataset: the images of a new run, where they were read before; None reads them.
 
     Raises:
-        UsageError: the recipe, the data or the folder is no good; nothing was written.
+        UsageError: the recipe, the data or the folder is no good, or another process trains there;
+            nothing was written.
         Stopped: a signal came (SIGINT, SIGTERM); everything is saved.
         Diverged: a loss, a gradient or a weight is not finite, and no retries are left.
         EdgewiseError: the disk is full, or a worker process was killed. Here too, what was saved
             before is whole.
     """
     run = Run(root)
-    with joined(pick_device(recipe.device)) as world:
-        _train(recipe, run, resume, world, dataset)
+    with joined(pick_device(recipe.device)) as world, ExitStack() as claim:
+        _train(recipe, run, resume, world, claim, dataset)
     return run
 
 
 def _train(
-    recipe: Recipe, run: Run, resume: bool, world: World, given: Dataset | None = None
+    recipe: Recipe,
+    run: Run,
+    resume: bool,
+    world: World,
+    claim: ExitStack,
+    given: Dataset | None = None,
 ) -> None:
     root = run.root
     if recipe.cache == "ram" and world.size > 1:
@@ -94,10 +102,11 @@ def _train(
             "which they share."
         )
     if resume or not world.first:
-        world.first_does(lambda: None)  # until the first has made the folder
+        # The others wait here until the first has claimed the folder, which it may have to make.
+        world.first_does(lambda: claim.enter_context(claimed(Run.open(root).root)))
         recipe, dataset, cache = reopen_run(recipe, run)
     else:
-        made = world.first_does(lambda: create_run(recipe, run, given))
+        made = world.first_does(lambda: create_run(recipe, run, claim, given))
         assert made is not None
         recipe, dataset, cache = made
     with stop_on_signals() as request:

@@ -218,8 +218,8 @@ class Recipe:
     patience: int = Field(
         0,
         ge=0,
-        description="Stop after this many epochs without a better validation accuracy; 0 never "
-        "does.",
+        description="Stop after this many epochs without a higher score (see select), or an equal "
+        "one at a lower validation loss; 0 never does.",
     )
     tensorboard: bool = Field(
         False, description="Also log the epochs' metrics for TensorBoard, in RUN/tensorboard."

@@ -21,6 +21,9 @@ FOLDER = Path(edgewise.__file__).parent / "recipes"
 SUFFIX = ".toml"
 SETTINGS = tuple(Recipe.__dataclass_fields__)
 
+# Two ways to say one thing, of which the one that is said above stands for both below.
+INSTEAD = (("epochs", "minutes"), ("batch", "find_batch"), ("lr", "find_lr"))
+
 
 def recipe_names() -> list[str]:
     """The recipes that come with edgewise."""
@@ -68,6 +71,12 @@ def parse_settings(words: Iterable[str]) -> dict[str, Any]:
         except ValueError:
             settings[name] = text
     return settings
+
+
+def laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """The settings of both, where `above` decides: its `minutes` also replace `epochs` below."""
+    replaced = {one for pair in INSTEAD for one, other in (pair, pair[::-1]) if above.get(other)}
+    return {name: value for name, value in below.items() if name not in replaced} | above
 
 
 def _check(name: str, where: str = "") -> None:

@@ -6,6 +6,7 @@ import os
 import platform
 import shlex
 import sys
+from contextlib import ExitStack
 from dataclasses import asdict, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,7 +18,7 @@ from edgewise.data.cache import ImageCache
 from edgewise.data.dataset import Dataset, describe, load_dataset, read_dataset, write_dataset
 from edgewise.errors import UsageError
 from edgewise.families import variant
-from edgewise.files import read_json, remove_halves, write_json
+from edgewise.files import LOCK, claimed, halves, read_json, remove_halves, write_json
 from edgewise.measure.latency import machine
 from edgewise.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from edgewise.run_folder import Run
@@ -48,9 +49,15 @@ def default_root(model: str, parent: Path) -> Path:
 
 
 def create_run(
-    recipe: Recipe, run: Run, dataset: Dataset | None = None
+    recipe: Recipe, run: Run, claim: ExitStack, dataset: Dataset | None = None
 ) -> tuple[Recipe, Dataset, ImageCache | None]:
     """Reads the data, unless it is given, and makes the run folder.
+
+    Args:
+        recipe: what to do.
+        run: the new run.
+        claim: keeps other processes out of the folder until it is closed.
+        dataset: the images, where they were read before.
 
     Returns:
         The recipe with every default resolved, the data, and the training images if they are
@@ -61,15 +68,9 @@ def create_run(
             good. No folder was made.
         EdgewiseError: there is too little room for the cache. No folder was made.
     """
-    if run.is_run(run.root):
-        raise UsageError(
-            f"{run.root} is a run already. Go on with it: edgewise train --resume {run.root}. "
-            "Or choose another --name."
-        )
+    _check_free(run)
     if recipe.epochs and recipe.minutes:
         raise UsageError("give --epochs or --time, not both")
-    if run.root.exists() and (not run.root.is_dir() or _holds_something(run)):
-        raise UsageError(f"{run.root} holds something else already. Choose another --name.")
     parent = next(path for path in run.root.absolute().parents if path.exists())
     if not os.access(parent, os.W_OK):
         raise UsageError(f"can't write in {parent}: make it writable, or train in another folder.")
@@ -80,6 +81,11 @@ def create_run(
     teacher_of(recipe, dataset)
     cache = cache_of(fit(recipe, dataset, of_torchrun().size), preprocess_of(recipe), dataset)
     recipe, found = _tried(recipe, dataset, cache)
+    _check_free(run)  # all of this took a while, in which another process may have made it
+    claim.enter_context(claimed(run.root))
+    _check_free(run)
+    for path in (*_first_files(run), run.recipe):
+        remove_halves(path)
     write_dataset(dataset, run)
     write_json(run.environment, environment(recipe))
     recipe.write(run.recipe)  # last: it makes the folder a run
@@ -88,12 +94,26 @@ def create_run(
     return recipe, dataset, cache
 
 
-def _holds_something(run: Run) -> bool:
-    """Whether the folder holds more than a start that was killed leaves: all but the recipe."""
-    ours = (run.environment, run.data, run.split, run.quarantine)
-    for path in (*ours, run.recipe):
-        remove_halves(path)
-    return any(path not in ours for path in run.root.iterdir())
+def _check_free(run: Run) -> None:
+    """Whether a run can be made here.
+
+    Raises:
+        UsageError: the folder is a run, or holds more than a start that was killed leaves there.
+    """
+    if run.is_run(run.root):
+        raise UsageError(
+            f"{run.root} is a run already. Go on with it: edgewise train --resume {run.root}. "
+            "Or choose another --name."
+        )
+    left = {run.root / LOCK, *_first_files(run)}
+    left.update(half for path in (*_first_files(run), run.recipe) for half in halves(path))
+    if run.root.exists() and (not run.root.is_dir() or not left.issuperset(run.root.iterdir())):
+        raise UsageError(f"{run.root} holds something else already. Choose another --name.")
+
+
+def _first_files(run: Run) -> tuple[Path, ...]:
+    """What is written before the recipe, which makes the folder a run."""
+    return run.environment, run.data, run.split, run.quarantine
 
 
 def reopen_run(recipe: Recipe, run: Run) -> tuple[Recipe, Dataset, ImageCache | None]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,10 +14,12 @@ from commandline import edgewise
 from photos import write_photos
 from small import small_model
 
+from edgewise.compress.other_runs import round_run
 from edgewise.data.dataset import load_dataset, read_dataset, write_dataset
 from edgewise.deploy.export import export
 from edgewise.deploy.verify import verify
-from edgewise.files import sha256_file
+from edgewise.errors import UsageError
+from edgewise.files import claimed, sha256_file
 from edgewise.measure.count import count
 from edgewise.run_folder import Run
 from edgewise.training.recipe import Recipe
@@ -110,6 +114,29 @@ def test_bad_calls(made: Path, small: Run, monkeypatch: pytest.MonkeyPatch) -> N
         call = edgewise("compress", *arguments)
         assert (call.status, words in call.errors) == (status, True), call.errors
     assert not (made / "runs" / "x").exists()
+
+
+def test_a_run_made_meanwhile_is_left_alone(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a second `edgewise compress`; `.lock` is what it leaves once it was stopped."""
+    monkeypatch.setattr("edgewise.files.PATIENCE", 0.1)
+    monkeypatch.chdir(made)
+    root, original = tmp_path / "run", Run(Path("runs", "first"))
+    with claimed(root), pytest.raises(UsageError, match="another process is at work in"):
+        round_run(original, root, 1)
+    assert [path.name for path in root.iterdir()] == [".lock"]
+
+    @contextmanager
+    def claimed_late(folder: Path) -> Iterator[None]:
+        (root / "recipe.json").write_text("of the other")
+        with claimed(folder):
+            yield
+
+    monkeypatch.setattr("edgewise.compress.retrain.claimed", claimed_late)
+    with pytest.raises(UsageError, match="holds something already"):
+        round_run(original, root, 1)
+    assert {path.name for path in root.iterdir()} == {".lock", "recipe.json"}
 
 
 def test_images_that_are_gone(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,19 @@ QUICK = [
 
 
 @pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Recipe, str, bool]]:
+    """What is trained from now on: the recipe, the folder, and whether it is resumed."""
+    asked: list[tuple[Recipe, str, bool]] = []
+
+    def note(recipe: Recipe, root: Path, resume: bool) -> Run:
+        asked.append((recipe, root.as_posix(), resume))
+        raise UsageError("enough")
+
+    monkeypatch.setattr(import_module("edgewise.training.loop"), "train", note)
+    return asked
+
+
+@pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with photos in it."""
     write_photos(tmp_path / "photos", {"a": 12, "b": 12, "c": 12})
@@ -71,14 +84,16 @@ def test_names_of_runs(home: Path) -> None:
     assert "--resume runs/tiny-1" in called.errors
 
 
-def test_options_become_the_recipe(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+def test_a_run_from_a_model_folder_is_called_after_it(
+    home: Path, asked: list[tuple[Recipe, str, bool]]
+) -> None:
+    (home / "runs/first").mkdir(parents=True)
+    for model in ("runs/first", "runs/first/", home / "runs" / "first", f"{home}/runs/first/"):
+        edgewise("train", "photos", "--model", model)
+    assert [root for _, root, _ in asked] == ["runs/first-1"] * 4
 
-    def note(recipe: Recipe, root: Path, resume: bool) -> Run:
-        asked.append((recipe, root.as_posix(), resume))
-        raise UsageError("enough")
 
-    monkeypatch.setattr(import_module("edgewise.training.loop"), "train", note)
+def test_options_become_the_recipe(home: Path, asked: list[tuple[Recipe, str, bool]]) -> None:
     edgewise("train", "photos")
     edgewise(
         *[
@@ -144,6 +159,23 @@ def test_options_stand_over_words_and_those_over_the_recipe(home: Path) -> None:
     recipe = Recipe.read(home / "runs/tiny-1/recipe.json")
     assert (recipe.optimizer, recipe.lr, recipe.batch) == ("sgd", 0.02, 8)
     assert (recipe.mixup, recipe.schedule, recipe.magnitude) == (0.1, "constant", 0)
+
+
+def test_a_time_stands_over_the_epochs_of_a_recipe_and_they_over_it(
+    home: Path, asked: list[tuple[Recipe, str, bool]]
+) -> None:
+    (home / "timed.toml").write_text("minutes = 5\nfind_lr = true\nfind_batch = true\n")
+    edgewise("train", "photos", "--recipe", "mobilenet_v2", "--time", "20m")
+    edgewise("train", "photos", "--recipe", "mobilenet_v2", "--time", "20m", "epochs=3")
+    for epochs in (("--epochs", 7), ("epochs=7",)):
+        edgewise("train", "photos", "--recipe", "timed.toml", *epochs)
+    edgewise("train", "photos", "--recipe", "timed.toml", "--batch", 16, "lr=0.1")
+    timed, both, *counted, found = [recipe for recipe, _, _ in asked]
+    assert (timed.epochs, timed.minutes) == (0, 20)
+    assert (both.epochs, both.minutes) == (3, 20)  # which training refuses
+    assert [(recipe.epochs, recipe.minutes) for recipe in counted] == [(7, None)] * 2
+    assert (found.minutes, found.batch, found.lr) == (5, 16, 0.1)
+    assert not found.find_batch and not found.find_lr
 
 
 def test_a_misspelt_setting_and_the_list_of_all() -> None:

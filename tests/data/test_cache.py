@@ -8,6 +8,7 @@ import shutil
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,6 +106,29 @@ def test_it_is_made_once(
     file.with_suffix(".unfinished").write_bytes(b"x" * (len(whole) + 10))
     open_cache(samples, SIDE, "bilinear", tmp_path, 1)
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [whole]
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_two_runs_fill_it_at_once(
+    samples: tuple[Sample, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped: bool
+) -> None:
+    """The other one is faster, or it is stopped and removes what is not finished."""
+    small = module._small
+
+    def while_another_does(*arguments: Any) -> Image.Image:
+        monkeypatch.setattr(module, "_small", small)
+        if stopped:
+            (file,) = tmp_path.iterdir()
+            file.unlink()
+        else:
+            open_cache(samples, SIDE, "bilinear", tmp_path, 1)
+        return small(*arguments)
+
+    monkeypatch.setattr(module, "_small", while_another_does)
+    assert same(open_cache(samples, SIDE, "bilinear", tmp_path, 1), expected(samples))
+    assert [file.suffix for file in tmp_path.iterdir()] == [".u8"]
+    monkeypatch.setattr(module, "decode_bytes", None)
+    assert same(open_cache(samples, SIDE, "bilinear", tmp_path, 1), expected(samples))
 
 
 def test_other_images_sides_and_orders_are_other_files(

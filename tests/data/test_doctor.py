@@ -16,9 +16,11 @@ from PIL import Image, ImageEnhance
 from scipy.sparse.csgraph import connected_components
 
 from edgewise.data import near
+from edgewise.data.dataset import load_dataset
 from edgewise.data.doctor import Examination, examine
 from edgewise.data.facts import FactTable, facts_of, gather
 from edgewise.data.findings import Finding
+from edgewise.errors import UsageError
 
 PHOTOS = {
     name: Image.fromarray(getattr(skimage.data, name)())
@@ -142,6 +144,46 @@ def test_classes_that_are_missing_few_or_unbalanced(photos: Path) -> None:
     assert named["missing class"].text == "no usable image in val of: bird."
     assert "bird (4)" in named["few images"].text
     assert "6 to 1" in named["imbalance"].text
+
+
+def refused(photos: Path) -> Examination:
+    """What the doctor sees in images that `edgewise train` doesn't take."""
+    with pytest.raises(UsageError):
+        load_dataset(photos, 1)
+    seen = examine(photos)
+    assert not seen.sound
+    return seen
+
+
+def test_a_class_that_has_not_two_images_that_differ(photos: Path) -> None:
+    cat = (photos / "train/cat/1.png").read_bytes()
+    for path in (photos / "train/cat").iterdir():
+        path.write_bytes(cat)
+    for number in range(1, 12):
+        (photos / f"train/dog/{number}.png").unlink()
+    for path in (photos / "train/bird").iterdir():
+        path.write_bytes(b"")
+    named = found(refused(photos / "train"))
+    assert named["too few images"].severity == "error"
+    assert "differ of: bird (0), cat (1), dog (1). " in named["too few images"].text
+    assert "few images" not in named
+
+
+def test_splits_without_an_image_to_check_with(photos: Path) -> None:
+    for path in (photos / "val").rglob("*.png"):
+        path.write_bytes(b"")
+    named = found(refused(photos))
+    assert named["no validation"].severity == "error"
+    (photos / "val").rename(photos / "test")
+    assert found(examine(photos))["no validation"].severity == "note"
+    for name in ("cat", "dog", "bird"):
+        for number in range(1, 12):
+            (photos / f"train/{name}/{number}.png").unlink()
+    shutil.rmtree(photos / "test")
+    write_photos(photos / "test", {"cat": 12, "dog": 12, "bird": 12}, first=500)
+    named = found(refused(photos))
+    assert set(named) == {"tiny", "no validation"}
+    assert "no class has two images that differ" in named["no validation"].text
 
 
 def test_a_class_without_an_image_to_learn_from_and_too_many_bad_files(photos: Path) -> None:

@@ -89,6 +89,21 @@ def test_resize(tmp_path: Path) -> None:
     assert np.abs(difference).mean() < 3
 
 
+def test_a_jpeg_of_several_pictures_stays_a_jpeg(tmp_path: Path) -> None:
+    """As many phones write them: the photo, and a smaller one or a map of its depth behind it."""
+    for label, photo in (("cat", skimage.data.chelsea()), ("cup", skimage.data.coffee())):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        image, file = Image.fromarray(photo), tmp_path / "photos" / label / "1.jpg"
+        image.save(file, "MPO", save_all=True, append_images=[image.reduce(8)])
+    pack(tmp_path / "photos", tmp_path / "shards", MB)
+    files = (tmp_path / "photos").glob("*/1.jpg")
+    assert sorted(read(tmp_path / "shards", "data")) == sorted(
+        (file.read_bytes(), file.parent.name) for file in files
+    )
+    pack(tmp_path / "photos", tmp_path / "small", MB, side=120)
+    assert {image.path.suffix for image in scan(tmp_path / "small").images} == {".jpg"}
+
+
 def test_arrays_are_packed_without_loss(tmp_path: Path) -> None:
     pixels = np.stack([np.asarray(picture(seed)) for seed in range(6)])
     np.savez(tmp_path / "n.npz", x=pixels, y=np.arange(6) % 2, classes=np.array(["no", "yes"]))

@@ -48,15 +48,23 @@ def test_classes_in_natural_order(tmp_path: Path) -> None:
     assert scan(tmp_path).classes == ("9", "10", "b", "img1", "Img2", "img10", "Zoo")
 
 
-@pytest.mark.parametrize("val", ["val", "valid", "validation", "Val"])
-def test_splits_above(tmp_path: Path, val: str) -> None:
-    touch(tmp_path, "train/a/1.jpg", "train/b/1.jpg", f"{val}/a/2.jpg", "test/b/3.jpg")
+@pytest.mark.parametrize(
+    ("train", "val", "test"),
+    [
+        ("train", "val", "test"),
+        ("Train", "valid", "Test"),
+        ("Training", "validation", "Testing"),
+        ("training", "Val", "testing"),
+    ],
+)
+def test_splits_above(tmp_path: Path, train: str, val: str, test: str) -> None:
+    touch(tmp_path, f"{train}/a/1.jpg", f"{train}/b/1.jpg", f"{val}/a/2.jpg", f"{test}/b/3.jpg")
     splits = {name: split for name, _, split in found(tmp_path)}
     assert splits == {
-        "train/a/1.jpg": "train",
-        "train/b/1.jpg": "train",
+        f"{train}/a/1.jpg": "train",
+        f"{train}/b/1.jpg": "train",
         f"{val}/a/2.jpg": "val",
-        "test/b/3.jpg": "test",
+        f"{test}/b/3.jpg": "test",
     }
 
 
@@ -150,8 +158,8 @@ def test_csv(tmp_path: Path) -> None:
 
 
 def test_csv_as_excel_writes_it(tmp_path: Path) -> None:
-    text = "id,Label ,Path,Split\r\n1,a,1.jpg,Train\r\n2,b,2.jpg,train\r\n3,b,3.jpg,Validation\r\n"
-    path = write_csv(tmp_path, text, "utf-8-sig")
+    rows = "id,Label ,Path,Split", "1,a,1.jpg,Train", "2,b,2.jpg,training", "3,b,3.jpg,Validation"
+    path = write_csv(tmp_path, "\r\n".join((*rows, "")), "utf-8-sig")
     assert found(path) == [
         ("1.jpg", "a", "train"),
         ("2.jpg", "b", "train"),
@@ -182,6 +190,18 @@ def test_csv_that_cannot_be_used(tmp_path: Path, text: str, message: str) -> Non
     with pytest.raises(UsageError, match=message) as caught:
         scan(path)
     assert "photos.csv" in str(caught.value)
+
+
+def test_numbers_in_a_csv_stand_for_the_lines_of_the_label_file(tmp_path: Path) -> None:
+    path = write_csv(tmp_path, "path,label\n1.jpg,1\n2.jpg,00\n3.jpg,rose\n")
+    (tmp_path / "classes.txt").write_text("rose\ndaisy\n")
+    assert scan(path).classes == ("rose", "daisy")
+    assert [label for _, label, _ in found(path)] == ["daisy", "rose", "rose"]
+    path.write_text("path,label\n1.jpg,1\n2.jpg,2\n")
+    with pytest.raises(UsageError, match=r"photos.csv has the label 2, but there are 2 class nam"):
+        scan(path)
+    (tmp_path / "classes.txt").write_text("2\n1\n")  # where numbers are names, they are no others
+    assert [label for _, label, _ in found(path)] == ["1", "2"]
 
 
 @pytest.mark.parametrize("data", [b"\xff\xd8\xff\xe0 a photo", "path,label\né,b".encode("cp1252")])

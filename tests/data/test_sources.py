@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import webdataset
-from photos import picture
+from photos import picture, write_photos
 from sklearn.datasets import load_digits
 
 from edgewise.data.dataset import load_dataset
@@ -297,13 +297,30 @@ def test_a_container_that_is_gone_or_replaced(tmp_path: Path) -> None:
         decode(image)
 
 
-def test_a_stray_container_beside_class_folders(tmp_path: Path) -> None:
-    write_shards(tmp_path, {"train": 0})
-    (tmp_path / "classes.txt").unlink()
-    for label in ("a", "b"):
-        (tmp_path / label).mkdir()
-        (tmp_path / label / "1.png").write_bytes(png(1))
-    assert scan(tmp_path).classes == ("a", "b")
+@pytest.mark.parametrize(
+    ("above", "stray"),
+    [(("",), "photos.tar"), (("train", "val"), "photos.tar"), (("train",), "train/features.npz")],
+)
+def test_a_stray_container_beside_class_folders(
+    tmp_path: Path, above: tuple[str, ...], stray: str
+) -> None:
+    for split in above:
+        write_photos(tmp_path / split, {"a": 2, "b": 2})
+    (tmp_path / stray).write_bytes(b"of something else")
+    found = scan(tmp_path)
+    assert found.classes == ("a", "b") and len(found.images) == 4 * len(above)
+    (warning,) = found.warnings
+    assert warning.startswith(f"not used: {Path(stray).name} in {(tmp_path / stray).parent}, ")
+
+
+def test_folders_without_images_beside_shards(tmp_path: Path) -> None:
+    write_shards(tmp_path, {"part": 0})
+    (tmp_path / "train").mkdir()
+    for shard in tmp_path.glob("*.tar"):
+        shard.rename(tmp_path / "train" / shard.name)
+    (tmp_path / "train/logs").mkdir()
+    (tmp_path / "train/logs/packed.txt").write_text("today")
+    check(scan(tmp_path), {"train": 0})
 
 
 def test_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -74,7 +75,9 @@ def test_too_little_room_leaves_no_run(
 
 def test_several_processes_share_a_disk_and_not_memory(recipe: Recipe, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="With torchrun use cache=disk"):
-        loop._train(replace(recipe, cache="ram"), Run(tmp_path / "run"), False, World(size=2))
+        loop._train(
+            replace(recipe, cache="ram"), Run(tmp_path / "run"), False, World(size=2), ExitStack()
+        )
     assert not (tmp_path / "run").exists()
 
 

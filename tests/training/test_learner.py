@@ -11,7 +11,9 @@ from edgewise.training.recipe import Recipe
 from edgewise.training.start import preprocess_of, resolve
 
 
-def learned(steps: int = 2, **settings: object) -> tuple[dict[str, torch.Tensor], list[float]]:
+def learned(
+    steps: int = 2, images: int = 6, **settings: object
+) -> tuple[dict[str, torch.Tensor], list[float]]:
     """ConvNeXt has no batch norm, so that a batch is the sum of its parts."""
     recipe = Recipe(
         "photos",
@@ -27,14 +29,30 @@ def learned(steps: int = 2, **settings: object) -> tuple[dict[str, torch.Tensor]
     torch.manual_seed(5)
     losses = []
     for number in range(steps):
-        pixels = torch.randint(0, 256, (6, 32, 32, 3), dtype=torch.uint8)
-        losses.append(learner.step(pixels, torch.tensor([0, 1, 2, 0, 1, 2]), number)[0])
+        pixels = torch.randint(0, 256, (images, 32, 32, 3), dtype=torch.uint8)
+        losses.append(learner.step(pixels, torch.arange(images) % 3, number)[0])
     return {name: p.detach() for name, p in learner.network.named_parameters()}, losses
 
 
 @pytest.mark.parametrize("settings", [{}, {"mixup": 0.3}, {"clip": 0.01}])
 def test_a_batch_in_parts_is_the_batch(settings: dict[str, object]) -> None:
     (whole, losses), (parts, in_parts) = learned(**settings), learned(accumulate=3, **settings)
+    assert in_parts == pytest.approx(losses, rel=1e-5)
+    for name, weight in whole.items():
+        assert torch.allclose(parts[name], weight, rtol=1e-4, atol=1e-6), name
+
+
+def test_no_part_of_a_batch_is_a_single_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    loss, sizes = Learner._loss, []
+
+    def sized(self: Learner, images: torch.Tensor, targets: torch.Tensor) -> object:
+        sizes.append(len(images))
+        return loss(self, images, targets)
+
+    whole, losses = learned(images=10)
+    monkeypatch.setattr(Learner, "_loss", sized)
+    parts, in_parts = learned(images=10, accumulate=4)
+    assert sizes == [3, 3, 2, 2] * 2
     assert in_parts == pytest.approx(losses, rel=1e-5)
     for name, weight in whole.items():
         assert torch.allclose(parts[name], weight, rtol=1e-4, atol=1e-6), name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,5 +65,5 @@ def test_too_few_images_for_the_processes(
     monkeypatch.setenv("WORLD_SIZE", "4")
     few = Recipe(str(digits), "tiny", pretrained=False, imgsz=32, batch=7, workers=0, device="cpu")
     with pytest.raises(UsageError, match="7 images in a batch are too few for 4 processes"):
-        create_run(few, Run(tmp_path / "run"))
+        create_run(few, Run(tmp_path / "run"), ExitStack())
     assert not (tmp_path / "run").exists()

@@ -194,6 +194,28 @@ def test_start_that_was_killed_can_be_started_again(
     assert not (tmp_path / ".recipe.json.123.tmp").exists()
 
 
+def test_no_other_process_goes_on_with_a_run_under_way(
+    recipe: Recipe, reference: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgewise.files.PATIENCE", 0.1)
+    step, refused = Learner.step, []
+
+    def step_beside_another(self: Learner, *arguments: Any) -> tuple[float, int]:
+        if arguments[-1] in (0, STEPS):  # of a run that is new, and of one that was resumed
+            with pytest.raises(UsageError, match="another process is at work in") as error:
+                train(recipe, tmp_path, resume=True)
+            refused.append(error)
+        if arguments[-1] == 2 and len(refused) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, *arguments)
+
+    monkeypatch.setattr(Learner, "step", step_beside_another)
+    with pytest.raises(Stopped):
+        train(recipe, tmp_path)
+    assert same(train(recipe, tmp_path, resume=True), reference)
+    assert len(refused) == 2
+
+
 def test_resume_refuses_another_recipe(reference: Run, recipe: Recipe) -> None:
     with pytest.raises(UsageError, match=r"epochs can't be changed on resume.*is 3"):
         train(replace(recipe, epochs=9), reference.root, resume=True)

@@ -13,10 +13,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from edgewise.data.dataset import Dataset
 from edgewise.errors import EdgewiseError, UsageError
-from edgewise.files import changed_files
+from edgewise.files import changed_files, claimed
 from edgewise.run_folder import Run
-from edgewise.training import loop
+from edgewise.training import loop, start
 from edgewise.training.checkpoint import load_checkpoint
 from edgewise.training.history import EpochMetrics, highest_epoch, kept_epoch, read_history
 from edgewise.training.learner import Learner
@@ -184,6 +185,38 @@ def test_used_folder_is_left_alone(reference: Run, recipe: Recipe, tmp_path: Pat
     with pytest.raises(UsageError, match="something else"):
         train(recipe, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_run_made_while_the_data_was_read_is_left_alone(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a second `edgewise train`, which chose the same name before the folder was there."""
+    load, made = start.load_dataset, []
+
+    def load_slowly(path: Path, workers: int) -> Dataset:
+        monkeypatch.setattr(start, "load_dataset", load)
+        made.append(weights(train(replace(recipe, epochs=1, seed=1), tmp_path / "run")))
+        return load(path, workers)
+
+    monkeypatch.setattr(start, "load_dataset", load_slowly)
+    with pytest.raises(UsageError, match="is a run already"):
+        train(recipe, tmp_path / "run")
+    run = Run(tmp_path / "run")
+    assert weights(run) == made[0] and Recipe.read(run.recipe).seed == 1
+
+
+def test_a_folder_in_which_another_process_begins_is_left_alone(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And can be used once that has ended, for whatever reason."""
+    monkeypatch.setattr("edgewise.files.PATIENCE", 0.1)
+    with (
+        claimed(tmp_path / "run"),
+        pytest.raises(UsageError, match=r"another process is at work in .*run"),
+    ):
+        train(recipe, tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+    assert Run.is_run(train(replace(recipe, epochs=1), tmp_path / "run").root)
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ class Format:
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 ONNX_RUNTIME = Reader("onnxruntime", "onnx", "onnxruntime", "onnx")
 OPENVINO = Reader("openvino", "openvino", "openvino", "openvino")
-LITERT_PACKAGES = ("litert-torch", "ai-edge-litert", "ai-edge-quantizer")
+LITERT_PACKAGES = ("litert-torch", "ai-edge-litert", "ai-edge-quantizer", *ONNX_PACKAGES)
 
 FORMATS = {
     format.name: format
@@ -237,7 +237,7 @@ FORMATS = {
             "model.pte",
             "ExecuTorch with XNNPACK, on phones and boards",
             "executorch",
-            ("executorch", "torchao"),
+            ("executorch", "torchao", *ONNX_PACKAGES),
             ("fp32", "int8"),
             "executorch",
             (Reader("executorch", "executorch", "executorch", "executorch"),),

@@ -38,8 +38,8 @@ def write(job: Job) -> None:
     """Writes `Classifier(job.model)` for one image at once.
 
     In "fp16" the weights are stored in half the bytes and the sums are float32. In "int8" all
-    computes in int8 but the normalisation, h-swish and the softmax; a network that learned to has
-    the weights that it learned with, and ranges measured on images.
+    computes in int8 but the normalisation, h-swish and the softmax, with the weights of
+    `with_int8_weights`; LiteRT's quantiser measures the ranges.
 
     Raises:
         EdgewiseError: the network can't be expressed, or the file can't be written.
@@ -47,9 +47,12 @@ def write(job: Job) -> None:
     import torch
 
     from edgewise.model import Classifier
-    from edgewise.training.rounding import with_rounded_weights
 
-    model = with_rounded_weights(job.model) if job.precision == "int8" else job.model
+    model = job.model
+    if job.calibration is not None:
+        from edgewise.deploy.quantize_model import with_int8_weights
+
+        model = with_int8_weights(model, job.calibration)
     module, size = Classifier(model).eval(), model.preprocess.size
     example = (torch.zeros(1, size, size, 3, dtype=torch.uint8),)
     with TemporaryDirectory() as folder:

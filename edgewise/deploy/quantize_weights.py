@@ -58,14 +58,42 @@ def round_layer(layer: Layer, moments: Moments | None, least: NDArray[np.float64
     scales = torch.maximum(largest, least_of_group).float().double()  # as the file has them
     if moments is None:
         inputs = torch.eye(rows.shape[1], dtype=rows.dtype).expand(layer.groups, -1, -1)
-    else:  # a bias takes up what the inputs' mean does; without one, the weights must
-        inputs = moments.centred() if layer.shiftable else moments.second
+    else:
+        inputs = _free_of_bias(layer, moments)
     integers = round_together(by_group, scales, inputs, LARGEST, partners)
-    shift = torch.zeros(len(rows), dtype=rows.dtype)
+    return _rounded(layer, by_group, integers, scales, moments)
+
+
+def round_pinned(layer: Layer, moments: Moments) -> Rounded:
+    """The same for a file whose quantiser takes the largest weight of a channel for 127 scales.
+
+    It is one here, whatever is left of it to make up for by the others; and no sum of two is bound,
+    since the kernels of such files (XNNPACK's) add products in 32 bits.
+    """
+    rows = torch.from_numpy(layer.rows).double()
+    by_group = rows.reshape(layer.groups, -1, rows.shape[1])
+    free = partners_of(1, rows.shape[1])
+    scales = scales_of(by_group, free).clamp(min=SMALLEST).float().double()
+    integers = round_together(by_group, scales, _free_of_bias(layer, moments), LARGEST, free)
+    largest = by_group.abs().argmax(2, keepdim=True)
+    integers.scatter_(2, largest, LARGEST * by_group.gather(2, largest).sign())
+    return _rounded(layer, by_group, integers, scales, moments)
+
+
+def _free_of_bias(layer: Layer, moments: Moments) -> Tensor:
+    """A bias takes up what the inputs' mean does; without one, the weights must."""
+    return moments.centred() if layer.shiftable else moments.second
+
+
+def _rounded(
+    layer: Layer, rows: Tensor, integers: Tensor, scales: Tensor, moments: Moments | None
+) -> Rounded:
+    """The rows are (groups, out, terms), as the integers; the scales (groups, out)."""
+    shift = torch.zeros(scales.numel(), dtype=rows.dtype)
     if moments and layer.shiftable:
-        lost = by_group - integers * scales[:, :, None]
+        lost = rows - integers * scales[:, :, None]
         shift = torch.einsum("got,gt->go", lost, moments.first).reshape(-1)
-    whole = integers.reshape(rows.shape).numpy().astype(np.int8)
+    whole = integers.reshape(len(shift), -1).numpy().astype(np.int8)
     return Rounded(whole, scales.reshape(-1).float().numpy(), shift.float().numpy())
 
 

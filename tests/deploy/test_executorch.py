@@ -6,8 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from in_format import NETWORKS, opened, pictures, right_answer, written
+from torch import nn
 
+from edgewise.deploy.executorch import lowered
 from edgewise.deploy.formats import FORMATS
 
 pytest.importorskip("executorch")
@@ -43,3 +46,21 @@ def test_int8_is_calibrated_on_the_pictures_it_is_given(name: str, tmp_path: Pat
     blind = np.abs(opened(job, FORMAT).probabilities(pixels) - right).mean()
     assert distance < 0.08
     assert distance < blind / 2
+
+
+def test_bytes_reach_no_further_than_a_relu6() -> None:
+    """What comes before the bound is far larger here, as in a trained stem."""
+    from executorch.runtime import Runtime
+
+    torch.manual_seed(0)
+    layer = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU6(inplace=True)).eval()
+    with torch.no_grad():
+        layer[0].weight.mul_(100)
+    images = torch.randn(16, 1, 3, 16, 16).unbind()
+    program, outside = lowered(layer, (images[0],), iter(images))
+    assert not outside
+    with torch.no_grad():
+        right = layer(images[0])
+    (answer,) = Runtime.get().load_program(program).load_method("forward").execute([images[0]])
+    assert 0 < right.mean() < 6
+    assert (answer - right).square().mean() < 0.005 * right.var()

@@ -125,6 +125,15 @@ def accuracy(evaluation: Json) -> Accuracy:
     return Accuracy(correct, evaluation["images"])
 
 
+def held_to(record: Record) -> Json | None:
+    """The verified artefact that tells how good the PyTorch model is: one that was run on images.
+
+    None if there is none, as when all were converted for other machines.
+    """
+    artifacts = record.verification["artifacts"] if record.verification else ()
+    return next((item for item in artifacts if item["accuracy_model"] is not None), None)
+
+
 def class_counts(data: Json) -> list[ClassCount]:
     """The smallest class first: that is the one to worry about."""
     counts = data["counts"]

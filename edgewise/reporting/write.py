@@ -56,6 +56,7 @@ def _facts(record: Record, measured: Json | None) -> Json:
         "score": views.accuracy(evaluation) if evaluation else None,
         "seen": "unseen test" if evaluation and evaluation["split"] == "test" else "validation",
         "cost": measured,
+        "held_to": views.held_to(record),
         "train_command": train_command,
         "commands": [
             train_command,

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from html_page import Page
 from made_run import NAMES, Made, make_run, write, write_photos
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
+from edgewise.deploy.verification import NOT_RUN
 from edgewise.errors import UsageError
 from edgewise.reporting.numbers import percent
 from edgewise.reporting.write import report
@@ -206,6 +208,33 @@ def test_a_failed_verification_says_why(made: Made) -> None:
     assert "✗ failed" in words
     assert "golden input 3" in made.run.model_card.read_text(encoding="utf-8")
     assert "✓" not in words
+
+
+def converted_only(verification: dict[str, Any]) -> dict[str, Any]:
+    """An artefact that nothing here can run, beside the one of `verification`."""
+    first = verification["artifacts"][0]
+    unknown = dict.fromkeys(key for key, value in first.items() if isinstance(value, float))
+    words = {"name": "coreml-fp16", "status": NOT_RUN, "runtime": "", "images": 0}
+    return {**first, **unknown, **words}
+
+
+def test_a_file_that_can_not_run_here_is_not_said_to_have_passed(made: Made) -> None:
+    verification = json.loads(made.run.verification.read_text())
+    only = converted_only(verification)
+    write(made.run.verification, {**verification, "artifacts": [only]})
+    words = page_of(made.run).words
+    assert "No exported file could be run here" in words and "passed" not in words
+    assert "✓" not in words and "of 0 val images" not in words
+    assert "Converted, not run" in made.run.model_card.read_text(encoding="utf-8")
+
+
+def test_the_model_is_as_good_as_the_first_file_that_was_run_tells(made: Made) -> None:
+    verification = json.loads(made.run.verification.read_text())
+    both = [converted_only(verification), *verification["artifacts"]]
+    write(made.run.verification, {**verification, "artifacts": both})
+    assert "The model in PyTorch is right on 97.1% of 320 val images" in page_of(made.run).words
+    card = made.run.model_card.read_text(encoding="utf-8")
+    assert "Passed, on 320 val images (the model in PyTorch: 97.1%)" in card
 
 
 def test_skipped_files_are_listed(made: Made) -> None:

@@ -18,7 +18,7 @@ from edgewise.deploy.formats import FORMATS
 from edgewise.deploy.golden import Golden, read_golden
 from edgewise.deploy.isolated import isolated
 from edgewise.deploy.predictor import Predictor, open_model, open_predictor
-from edgewise.deploy.verification import Seen, Verification
+from edgewise.deploy.verification import Seen, Verification, seen_before
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.files import changed_files, sha256_file, write_json
 from edgewise.measure.latency import benchmark
@@ -97,6 +97,8 @@ class _HeldTo:
 def verify(run: Run, names: Sequence[str] = ()) -> Verification:
     """Holds a run's exported files to its PyTorch model, and writes `verify.json` either way.
 
+    What is written there of artefacts that are not named stays, if they and the model are the same.
+
     Checked are the manifests, labels and preprocessing, the golden inputs, and every image of the
     run's validation split, in the runtime that a file is for.
 
@@ -126,8 +128,17 @@ def verify(run: Run, names: Sequence[str] = ()) -> Verification:
         seen = tuple(_check(path, run, held_to) for path in found)
         skipped = held_to.skipped
     verification = Verification(digest, SPLIT, skipped, TOLERANCE, MOST_LOST, seen)
-    write_json(run.verification, verification.to_json())
+    _write(verification, run)
     return verification
+
+
+def _write(verification: Verification, run: Run) -> None:
+    """With what is known of other artefacts of the same model, which were not named this time."""
+    now = {item.name for item in verification.artifacts}
+    before = seen_before(run.verification, run.root, verification.model_sha256)
+    every = [*verification.artifacts, *(item for item in before if item.name not in now)]
+    every.sort(key=lambda item: item.name)
+    write_json(run.verification, replace(verification, artifacts=tuple(every)).to_json())
 
 
 def verify_alone(folder: Path) -> Seen:

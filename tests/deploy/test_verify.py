@@ -19,10 +19,10 @@ from small import small_model
 from edgewise.data.dataset import read_dataset
 from edgewise.data.decode import decode
 from edgewise.deploy.artifact import MAIN
-from edgewise.deploy.predictor import open_predictor
+from edgewise.deploy.predictor import open_predictor, ways
 from edgewise.deploy.verify import TOLERANCE, verify
 from edgewise.errors import UsageError
-from edgewise.files import MANIFEST, write_manifest
+from edgewise.files import MANIFEST, sha256_file, write_manifest
 from edgewise.run_folder import Run
 from edgewise.weights.folder import load_model, save_model
 
@@ -169,6 +169,35 @@ def test_what_is_wrong_is_named(harm: Callable[[Run], None], words: list[str], r
     seen = json.loads(run.verification.read_text())  # what failed is on record
     assert not seen["passed"] and seen["artifacts"][0]["failures"]
     assert "NaN" not in run.verification.read_text()
+
+
+def test_verifying_one_file_keeps_the_record_of_the_others(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgewise.deploy.verify.SECONDS", 0.01)
+    others = [run.exports / name for name in ("again", "gone", "other")]
+    for folder in others:
+        shutil.copytree(run.exports / MAIN, folder)
+    verify(run)
+    assert [seen.name for seen in verify(run, ["again"]).artifacts] == ["again"]
+    assert recorded(run) == ["again", "gone", MAIN, "other"]
+    assert list(ways(run.root)) == ["torch", *ways(run.exports / MAIN)]  # `predict` has it still
+    shutil.rmtree(run.exports / "gone")
+    (run.exports / "other" / "model.onnx").write_bytes(b"another file")
+    verify(run, ["again"])
+    assert recorded(run) == ["again", MAIN]
+    train_on(run)  # what was seen before is of another model
+    assert not verify(run, ["again"]).passed
+    assert recorded(run) == ["again"]
+    edited = json.dumps({"model_sha256": sha256_file(run.weights), "artifacts": [{}]})
+    for damaged in ("not JSON", "[]", edited):
+        run.verification.write_text(damaged)
+        verify(run, ["again"])
+        assert recorded(run) == ["again"]
+
+
+def recorded(run: Run) -> list[str]:
+    return [item["name"] for item in json.loads(run.verification.read_text())["artifacts"]]
 
 
 def test_a_tie_is_no_disagreement(run: Run) -> None:

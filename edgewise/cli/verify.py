@@ -34,14 +34,15 @@ def command(source: Path, as_json: bool) -> None:
     from edgewise.deploy.verify import verify, verify_alone
     from edgewise.run_folder import Run
 
-    above = source.resolve().parent.parent
-    if Artifact.is_artifact(source) and not Run.is_run(above):
-        alone = verify_alone(source)
+    whole = source.resolve()  # "." has no name
+    above = Run(whole.parent.parent)
+    of_run = Run.is_run(above.root) and whole.parent == above.exports
+    if Artifact.is_artifact(whole) and not of_run:
+        alone = verify_alone(whole)
         click.echo(json.dumps(alone.to_json(), indent=2) if as_json else golden_table(alone))
-        _end({source.name: alone.failures}, as_json)
+        _end({whole.name: alone.failures}, as_json)
         return
-    names = [source.name] if Artifact.is_artifact(source) else []
-    seen = verify(Run.open(above if names else source), names)
+    seen = verify(above, [whole.name]) if of_run else verify(Run.open(source))
     if as_json:
         click.echo(json.dumps(seen.to_json(), indent=2))
     else:

@@ -86,6 +86,23 @@ def test_one_artefact_of_a_run_and_one_that_was_copied_out(run: Run, tmp_path: P
     assert said.status == 1 and "model.bin was changed after it was written" in said.output
 
 
+def test_the_folder_that_is_named_is_the_one_that_is_verified(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = shutil.copytree(run.exports, run.root / "second") / MAIN
+    (second / "model.onnx").write_bytes(b"another file")
+    said = edgewise("verify", second)  # has the name of a good one in the run
+    assert said.status == 1 and "model.onnx was changed" in said.output, said.output
+    monkeypatch.chdir(run.exports / MAIN)
+    said = edgewise("verify", ".", "--json")
+    assert [item["name"] for item in json.loads(said.output)["artifacts"]] == [MAIN]
+    Path(INFO).unlink()
+    said = edgewise("verify", ".")  # what is left of an artefact
+    assert said.status == 1 and f"has no {INFO}" in said.output, said
+    monkeypatch.chdir(second)
+    assert f"failure: {MAIN}: " in edgewise("verify", ".").output
+
+
 def test_a_format_whose_package_is_missing_lets_the_others_go_on(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,10 +24,10 @@ def command(source: Path, as_json: bool) -> None:
     """Check that exported files give the answers of their PyTorch model.
 
     Each file is run in its own runtime, on the run's validation images and on the 16 inputs that
-    were stored with it. Changed files and missing labels are failures. So is, of a float32 file,
-    another top class or a probability that is off by more than 0.0001; of any other file, a loss of
-    more than one point of accuracy. The exit status is then 1. An artefact that was copied out of
-    its run is held to the stored inputs alone.
+    were stored with it. Files that were changed, lost or added and missing labels are failures. So
+    is, of a float32 file, another top class or a probability that is off by more than 0.0001; of
+    any other file, a loss of more than one point of accuracy. The exit status is then 1. An
+    artefact that is not in its run is held to the stored inputs alone.
     """
     from edgewise.cli.artifacts import golden_table, verified_table
     from edgewise.deploy.artifact import Artifact

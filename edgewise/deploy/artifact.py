@@ -17,8 +17,10 @@ from pathlib import Path
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.files import (
     MANIFEST,
+    changed_files,
     read_json,
     read_labels,
+    unlisted_files,
     write_json,
     write_labels,
     write_manifest,
@@ -28,6 +30,7 @@ from edgewise.validation import from_plain, record
 
 INFO, PREPROCESS, LABELS, GOLDEN = "artifact.json", "preprocess.json", "labels.txt", "golden.npz"
 README, BUILD = "README.md", "build.py"  # of a format that is finished on the device
+ENGINE = "model.engine"  # what BUILD makes there
 OURS = (INFO, PREPROCESS, LABELS, GOLDEN, README, BUILD, MANIFEST)
 MAIN = "onnx-fp32"  # the artefact that stands for a run where one is wanted
 PIXELS, NORMALISED = "pixels", "normalised"
@@ -125,7 +128,7 @@ class Artifact:
 
     @classmethod
     def read(cls, folder: Path) -> Artifact:
-        """An artefact, whose files may have changed since; see `edgewise.files.changed_files`.
+        """An artefact, whose files may have changed since; see `changes`.
 
         Raises:
             UsageError: it is none, or a text file of it is missing or damaged.
@@ -136,6 +139,16 @@ class Artifact:
             return cls(folder, Info.read(folder))
         except UsageError as error:
             raise UsageError(f"{folder}: {error}") from None
+
+
+def changes(folder: Path) -> list[str]:
+    """One line for each file of an artefact that isn't as it was exported, or isn't of the export.
+
+    Raises:
+        UsageError: the folder has no manifest.
+    """
+    added = [name for name in unlisted_files(folder) if name != ENGINE]
+    return [*changed_files(folder), *(f"{folder / name} is not in {MANIFEST}" for name in added)]
 
 
 @contextmanager

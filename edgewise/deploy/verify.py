@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgewise.data.dataset import Dataset, read_dataset
-from edgewise.deploy.artifact import GOLDEN, Artifact
+from edgewise.deploy.artifact import GOLDEN, Artifact, changes
 from edgewise.deploy.decoded import answers, decode_batches
 from edgewise.deploy.export import TRUSTED
 from edgewise.deploy.formats import FORMATS
@@ -20,7 +20,7 @@ from edgewise.deploy.isolated import isolated
 from edgewise.deploy.predictor import Predictor, open_model, open_predictor
 from edgewise.deploy.verification import Seen, Verification, seen_before
 from edgewise.errors import EdgewiseError, UsageError
-from edgewise.files import changed_files, sha256_file, write_json
+from edgewise.files import sha256_file, write_json
 from edgewise.measure.latency import benchmark
 from edgewise.progress import bar
 from edgewise.run_folder import Run
@@ -149,7 +149,7 @@ def verify_alone(folder: Path) -> Seen:
     """
     artifact = Artifact.read(folder)
     seen = replace(_described(folder.name, artifact, folder.parent), folder=str(folder))
-    seen = seen.failed(*changed_files(folder))
+    seen = seen.failed(*changes(folder))
     try:
         golden = read_golden(folder / GOLDEN)
         work = partial(_golden_alone, artifact, replace(seen, golden=len(golden.pixels)), golden)
@@ -209,7 +209,7 @@ def _check(folder: Path, run: Run, held_to: _HeldTo) -> Seen:
     """One artefact, from its files to its answers."""
     seen = Seen(folder.name, _below(folder, run))
     try:
-        seen = seen.failed(*changed_files(folder))
+        seen = seen.failed(*changes(folder))
         artifact = Artifact.read(folder)
     except UsageError as error:
         return seen.failed(f"{error}: export it again")

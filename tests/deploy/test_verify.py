@@ -95,6 +95,17 @@ def drop(name: str) -> Callable[[Run], None]:
     return lambda run: (run.exports / MAIN / name).unlink()
 
 
+def cut_manifest(lines: int, more: int = 0) -> Callable[[Run], None]:
+    """Keeps so many lines, and so many bytes of the next."""
+
+    def harm(run: Run) -> None:
+        path = run.exports / MAIN / MANIFEST
+        whole = path.read_bytes().splitlines(keepends=True)
+        path.write_bytes(b"".join(whole[:lines]) + whole[lines][:more])
+
+    return harm
+
+
 def drop_label_of_the_model(run: Run) -> None:
     path = run.model / "labels.txt"
     path.write_text("".join(path.read_text(encoding="utf-8").splitlines(True)[:-1]), "utf-8")
@@ -147,6 +158,9 @@ def other_labels_and_fewer(run: Run) -> None:
             lambda run: (run.exports / MAIN / "golden.npz").unlink(),
             ["export/onnx-fp32/golden.npz is missing"],
         ),
+        (cut_manifest(0), ["MANIFEST.sha256 is empty", "golden.npz is not in MANIFEST.sha256"]),
+        (cut_manifest(2), ["onnx-fp32/model.onnx is not in MANIFEST.sha256"]),
+        (cut_manifest(1, 40), ["MANIFEST.sha256 is damaged in line 2"]),
         (lambda run: (run.model / "spec.json").unlink(), ["model folder: it has no spec.json"]),
         (drop_label_of_the_model, ["labels.txt", "2 labels for the 3 classes"]),
         (drop_label_of_the_file, ["model.onnx", "2 labels", "don't fit its graph"]),

@@ -102,9 +102,9 @@ def command(
             if len(pairs) == 1:
                 raise
             failed.append((f"{format}-{precision}", str(error)))
-    if made and output is None and Run.is_run(Path(source)):
+    if made and Run.is_run(Path(source)):
         names = [artifact.info.name for artifact in made]
-        seen = verify(Run(Path(source)), names)
+        seen = verify(Run(Path(source)), names, output)
         click.echo(verified_table(seen))
         failed += [(item.name, text) for item in seen.artifacts for text in item.failures]
     else:

@@ -20,8 +20,8 @@ class Seen:
 
     Attributes:
         name: as in "onnx-int8".
-        folder: of the artefact, relative to the run.
-        file: that the runtime loads, relative to the run.
+        folder: of the artefact, relative to the run if it is in there.
+        file: that the runtime loads, likewise.
         sha256: of that file.
         bytes: of all that the runtime loads.
         format: of it.

@@ -26,6 +26,7 @@ from edgewise.deploy.export import export
 from edgewise.deploy.formats import FORMATS, Job, format_named, format_of
 from edgewise.deploy.isolated import Apart, isolated
 from edgewise.deploy.predictor import open_predictor
+from edgewise.deploy.verification import Seen
 from edgewise.deploy.verify import verify, verify_alone
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.files import changed_files
@@ -101,6 +102,23 @@ def test_the_folder_that_is_named_is_the_one_that_is_verified(
     assert said.status == 1 and f"has no {INFO}" in said.output, said
     monkeypatch.chdir(second)
     assert f"failure: {MAIN}: " in edgewise("verify", ".").output
+
+
+def test_files_that_go_elsewhere_are_held_to_the_run_too(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verify(run)
+    told = run.verification.read_text()
+    for output in (tmp_path / "board", run.root / "second"):
+        said = edgewise("export", run.root, "--output", output)
+        assert said.status == 0, said.errors
+        assert said.output.splitlines()[1].split()[-1] == "passed"
+        assert Artifact.is_artifact(output / MAIN)
+    wrong = Seen(MAIN, "").failed("it was changed")
+    monkeypatch.setattr("edgewise.deploy.verify._check", lambda *_: wrong)
+    said = edgewise("export", run.root, "--output", tmp_path / "board")
+    assert said.status == 1 and f"failed: {MAIN}: it was changed" in said.errors
+    assert run.verification.read_text() == told  # that of the run's own files
 
 
 def test_a_format_whose_package_is_missing_lets_the_others_go_on(

@@ -151,6 +151,13 @@ def changes(folder: Path) -> list[str]:
     return [*changed_files(folder), *(f"{folder / name} is not in {MANIFEST}" for name in added)]
 
 
+def _is_left_of_one(folder: Path) -> bool:
+    """Whether it is an artefact, or one that lost a file. A model folder has a manifest as well."""
+    manifest = folder / MANIFEST
+    lists = manifest.is_file() and INFO in manifest.read_text(encoding="utf-8", errors="replace")
+    return lists or (folder / INFO).is_file()
+
+
 @contextmanager
 def making(folder: Path) -> Iterator[Path]:
     """A folder to write an artefact into, which takes the place of `folder` when all went well.
@@ -159,10 +166,12 @@ def making(folder: Path) -> Iterator[Path]:
     leaves hidden folders beside it, which the next call removes.
 
     Raises:
-        UsageError: `folder` holds something else.
+        UsageError: `folder` holds something else, or is a file.
         EdgewiseError: the disk is full or can't be written.
     """
-    if folder.exists() and not Artifact.is_artifact(folder) and any(folder.iterdir()):
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file. Move it away, or name another folder.")
+    if folder.exists() and not _is_left_of_one(folder) and any(folder.iterdir()):
         raise UsageError(f"{folder} holds something else already. Name another folder.")
     staging, old = (folder.with_name(f".{folder.name}.{end}") for end in ("partial", "old"))
     try:

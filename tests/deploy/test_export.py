@@ -29,10 +29,10 @@ from edgewise.deploy.predictor import open_predictor
 from edgewise.deploy.verification import Seen
 from edgewise.deploy.verify import verify, verify_alone
 from edgewise.errors import EdgewiseError, UsageError
-from edgewise.files import changed_files
+from edgewise.files import MANIFEST, changed_files
 from edgewise.preprocess import Preprocess
 from edgewise.run_folder import Run
-from edgewise.weights.folder import save_model
+from edgewise.weights.folder import load_model, save_model
 
 pytest.importorskip("openvino")
 
@@ -187,6 +187,24 @@ def test_somebody_elses_folder_is_not_touched(tmp_path: Path) -> None:
     assert (tmp_path / MAIN / "letter.txt").read_text() == "dear"
     said = edgewise("export", tmp_path / "model", "--output", tmp_path / "new")
     assert said.status == 0 and str(tmp_path / "new" / MAIN) in said.output
+
+
+def test_what_lost_a_file_is_made_anew(tmp_path: Path) -> None:
+    for lost in (INFO, MANIFEST):
+        for content in (b"old", b"new"):
+            with making(tmp_path / lost) as folder:
+                (folder / INFO).write_bytes(content)
+            if content == b"old":
+                (tmp_path / lost / lost).unlink()
+        assert (tmp_path / lost / INFO).read_bytes() == b"new"
+    model = small_model("mobilenet_v2", ("a", "b"), size=33)
+    save_model(model, tmp_path / "model")  # it has a manifest of its own
+    (tmp_path / MAIN).write_text("dear")
+    for name, words in (("model", "model holds something else"), (MAIN, f"{MAIN} is a file")):
+        with pytest.raises(UsageError, match=words), making(tmp_path / name):
+            pass
+    assert load_model(tmp_path / "model").labels == model.labels
+    assert (tmp_path / MAIN).read_text() == "dear"
 
 
 def crash() -> None:

@@ -11,7 +11,7 @@ from commandline import edgewise
 from numpy.typing import NDArray
 
 from edgewise.deploy import fastest
-from edgewise.deploy.artifact import MAIN
+from edgewise.deploy.artifact import MAIN, Info, making
 from edgewise.deploy.fastest import open_fastest
 from edgewise.deploy.predictor import Way, open_predictor, ways
 from edgewise.deploy.verify import verify
@@ -100,6 +100,21 @@ def test_it_is_measured_again_when_something_changed(
         made.ways["quickest"] = made.way(Sleeper("quickest 1", 0.0))
     expected = "quickest 1" if change == "runtime" else "sure 1"
     assert open_fastest(file, store).runtime == expected
+
+
+def test_int8_is_called_so_and_kernels_may_round_it_otherwise(made: Made, tmp_path: Path) -> None:
+    made.ways["far"] = made.way(Sleeper("far 1", 0.0, off=0.1))
+    folder, store = tmp_path / "onnx-int8", Store(tmp_path / "bench.sqlite")
+    with making(folder) as staging:
+        Info("model.onnx", "onnx", "int8", ("a", "b"), Sleeper.preprocess).write(staging)
+        (staging / "model.onnx").write_bytes(b"a graph")
+    open_fastest(folder, store)
+    rows = {row.runtime: row for row in store.rows()}
+    assert {row.precision for row in rows.values()} == {"int8"}
+    assert rows["wrong"].status == OK  # off by 0.01: only in float32 is that too much
+    assert rows["far"].status == WRONG
+    open_fastest(folder / "model.onnx", store)
+    assert {row.precision for row in store.rows()} == {"int8"}
 
 
 @pytest.mark.parametrize("broken", ["not a store", "no folder"])

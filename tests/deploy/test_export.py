@@ -153,6 +153,13 @@ def test_a_file_that_answers_otherwise_is_not_kept(
     assert changed_files(run.exports / MAIN) == []  # the one that was there
 
 
+@pytest.mark.parametrize("option", ["--calibrate", "--keep-float"])
+def test_what_is_for_int8_is_not_passed_over_without_it(option: str, run: Run) -> None:
+    for precision in ("fp32", "fp32,fp16"):
+        said = edgewise("export", run.root, "--precision", precision, option, "auto")
+        assert said.status == 2 and f"{option} is for int8 files" in said.errors
+
+
 def no_space(*args: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 

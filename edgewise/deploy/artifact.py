@@ -32,7 +32,8 @@ INFO, PREPROCESS, LABELS, GOLDEN = "artifact.json", "preprocess.json", "labels.t
 README, BUILD = "README.md", "build.py"  # of a format that is finished on the device
 ENGINE = "model.engine"  # what BUILD makes there
 OURS = (INFO, PREPROCESS, LABELS, GOLDEN, README, BUILD, MANIFEST)
-MAIN = "onnx-fp32"  # the artefact that stands for a run where one is wanted
+MAIN = "onnx-fp32"  # the artefact that stands for a run where one is wanted,
+MAIN_INT8 = "onnx-int8"  # and for one whose network learned to compute in int8
 PIXELS, NORMALISED = "pixels", "normalised"
 PROBABILITIES, LOGITS = "probabilities", "logits"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,12 @@ from onnx import helper, numpy_helper
 from scipy.stats import binomtest
 from small import small_model
 
+from edgewise.cli.artifacts import verified_table
 from edgewise.data.dataset import read_dataset
 from edgewise.data.decode import decode
 from edgewise.deploy.artifact import MAIN
 from edgewise.deploy.predictor import open_predictor, ways
+from edgewise.deploy.verification import Seen, Verification
 from edgewise.deploy.verify import TOLERANCE, verify
 from edgewise.errors import UsageError
 from edgewise.files import MANIFEST, sha256_file, write_manifest
@@ -208,6 +211,25 @@ def test_verifying_one_file_keeps_the_record_of_the_others(
         run.verification.write_text(damaged)
         verify(run, ["again"])
         assert recorded(run) == ["again"]
+
+
+def test_the_table_tells_how_good_the_model_is_in_each_arithmetic() -> None:
+    def told(**accuracies: float) -> list[str]:
+        seen = tuple(
+            replace(Seen(name, "", precision=name), images=200, accuracy_model=accuracy)
+            for name, accuracy in accuracies.items()
+        )
+        lines = verified_table(Verification("", "val", (), 1e-4, 0.01, seen)).splitlines()
+        return lines[1 + len(seen) :]
+
+    float_only, int8_only = told(fp16=0.9, fp32=0.9), told(int8=0.9)
+    assert float_only == int8_only == told(fp32=0.9, int8=0.9) == [
+        "the model in PyTorch: 90.0% of 200 val images"
+    ]  # fmt: skip
+    assert told(int8=0.95, fp32=0.9) == [  # it learned int8
+        "the model in PyTorch in float: 90.0% of 200 val images",
+        "the model in PyTorch in int8: 95.0% of 200 val images",
+    ]
 
 
 def recorded(run: Run) -> list[str]:

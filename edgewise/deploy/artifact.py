@@ -152,13 +152,6 @@ def changes(folder: Path) -> list[str]:
     return [*changed_files(folder), *(f"{folder / name} is not in {MANIFEST}" for name in added)]
 
 
-def _is_left_of_one(folder: Path) -> bool:
-    """Whether it is an artefact, or one that lost a file. A model folder has a manifest as well."""
-    manifest = folder / MANIFEST
-    lists = manifest.is_file() and INFO in manifest.read_text(encoding="utf-8", errors="replace")
-    return lists or (folder / INFO).is_file()
-
-
 @contextmanager
 def making(folder: Path) -> Iterator[Path]:
     """A folder to write an artefact into, which takes the place of `folder` when all went well.
@@ -172,7 +165,9 @@ def making(folder: Path) -> Iterator[Path]:
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file. Move it away, or name another folder.")
-    if folder.exists() and not _is_left_of_one(folder) and any(folder.iterdir()):
+    # It is an artefact, or one that lost a file; a model folder has a manifest as well.
+    ours = any((folder / name).is_file() for name in (INFO, GOLDEN))
+    if folder.exists() and not ours and any(folder.iterdir()):
         raise UsageError(f"{folder} holds something else already. Name another folder.")
     staging, old = (folder.with_name(f".{folder.name}.{end}") for end in ("partial", "old"))
     try:

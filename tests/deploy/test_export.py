@@ -19,7 +19,7 @@ from edgewise.data.dataset import read_dataset
 from edgewise.data.decode import decode
 from edgewise.deploy import artifact as artifact_module
 from edgewise.deploy import formats, onnx
-from edgewise.deploy.artifact import INFO, MAIN, Artifact, Info, making
+from edgewise.deploy.artifact import GOLDEN, INFO, MAIN, Artifact, Info, making
 from edgewise.deploy.calibration import IMAGES, calibration_pixels
 from edgewise.deploy.engine import EnginePredictor, normalised, softmax
 from edgewise.deploy.export import export
@@ -197,10 +197,11 @@ def test_somebody_elses_folder_is_not_touched(tmp_path: Path) -> None:
 
 
 def test_what_lost_a_file_is_made_anew(tmp_path: Path) -> None:
-    for lost in (INFO, MANIFEST):
+    for lost in (INFO, GOLDEN, MANIFEST):
         for content in (b"old", b"new"):
             with making(tmp_path / lost) as folder:
-                (folder / INFO).write_bytes(content)
+                for name in (INFO, GOLDEN):
+                    (folder / name).write_bytes(content)
             if content == b"old":
                 (tmp_path / lost / lost).unlink()
         assert (tmp_path / lost / INFO).read_bytes() == b"new"

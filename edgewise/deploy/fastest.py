@@ -68,11 +68,12 @@ def _blank(source: str | Path) -> Row:
     path = Path(source)
     if Artifact.is_artifact(path):
         path = Artifact.read(path).path
-    files = [path] if path.is_file() else [Run(path).weights, verified_artifact(Run(path))]
+    exported = path if path.is_file() else verified_artifact(Run(path))
+    files = [exported] if exported == path else [Run(path).weights, exported]
     graph = fingerprint([sha256_file(file) for file in files if file])
     row = new_row(now(), None, str(source), graph, 0, 1, int(machine()["cores"]))
-    is_exported = Artifact.is_artifact(path.parent)
-    precision = Artifact.read(path.parent).info.precision if is_exported else "fp32"
+    folder = exported.parent if exported else path
+    precision = Artifact.read(folder).info.precision if Artifact.is_artifact(folder) else "fp32"
     return replace(row, library=OURS, precision=precision)
 
 

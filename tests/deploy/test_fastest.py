@@ -106,7 +106,10 @@ def test_it_is_measured_again_when_something_changed(
     assert open_fastest(file, store).runtime == expected
 
 
-def test_int8_is_called_so_and_kernels_may_round_it_otherwise(made: Made, tmp_path: Path) -> None:
+def test_int8_is_called_so_and_kernels_may_round_it_otherwise(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fastest, "SECONDS", 0.05)
     made.ways["far"] = made.way(Sleeper("far 1", 0.0, off=0.1))
     folder, store = tmp_path / "onnx-int8", Store(tmp_path / "bench.sqlite")
     with making(folder) as staging:
@@ -173,7 +176,9 @@ def test_a_run_is_answered_by_its_file_only_while_that_is_verified(run: Run) -> 
     assert list(ways(run.root)) == ["torch"]
 
 
-def test_a_run_that_learned_int8_is_answered_by_its_int8_file(run: Run) -> None:
+def test_a_run_that_learned_int8_is_answered_by_its_int8_file(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = load_model(run.model)
     save_model(replace(model, int8_ranges={"stem.conv": (0.0, 1.0)}), run.model)
     int8 = shutil.copytree(run.exports / MAIN, run.exports / MAIN_INT8) / "model.onnx"
@@ -186,6 +191,11 @@ def test_a_run_that_learned_int8_is_answered_by_its_int8_file(run: Run) -> None:
             run.verification, {"model_sha256": sha256_file(run.weights), "artifacts": artifacts}
         )
         assert verified_artifact(run) == file
+    info = Info.read(int8.parent)
+    replace(info, precision="int8").write(int8.parent)
+    monkeypatch.setattr(fastest, "SECONDS", 0.01)
+    open_fastest(run.root, store := Store(tmp_path / "bench.sqlite"))
+    assert {row.precision for row in store.rows()} == {"int8"}
 
 
 def test_a_runtime_that_is_not_for_it(exported: Run) -> None:

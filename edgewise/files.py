@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +17,7 @@ from filelock import FileLock, Timeout
 from edgewise.errors import EdgewiseError, UsageError
 
 MANIFEST = "MANIFEST.sha256"
+LINE = re.compile(r"([0-9a-f]{64})  (.+)")  # of it
 LOCK = ".lock"
 PATIENCE = 10.0  # seconds, in which the workers of a process that was killed are gone too
 
@@ -191,17 +193,41 @@ def write_manifest(folder: Path, names: Iterable[str]) -> None:
 def changed_files(folder: Path) -> list[str]:
     """One line for each file of the folder's manifest that is missing or was changed since.
 
+    One too for each line of the manifest that is damaged, or if it has none.
+
     Raises:
         UsageError: the folder has no manifest.
     """
-    manifest = folder / MANIFEST
-    if not manifest.is_file():
-        raise UsageError(f"{folder} has no {MANIFEST}: it is not a finished edgewise folder")
-    problems = []
-    for line in manifest.read_text(encoding="utf-8").splitlines():
-        digest, _, name = line.partition("  ")
+    lines = _manifest(folder)
+    problems = [] if lines else [f"{folder / MANIFEST} is empty"]
+    for number, line in enumerate(lines, 1):
+        found = LINE.fullmatch(line)
+        if not found:
+            problems.append(f"{folder / MANIFEST} is damaged in line {number}")
+            continue
+        digest, name = found.groups()
         if not (folder / name).is_file():
             problems.append(f"{folder / name} is missing")
         elif sha256_file(folder / name) != digest:
             problems.append(f"{folder / name} was changed after it was written")
     return problems
+
+
+def unlisted_files(folder: Path) -> list[str]:
+    """The files below `folder` that its manifest doesn't name, but for hidden ones.
+
+    Raises:
+        UsageError: the folder has no manifest.
+    """
+    listed = {found[2] for line in _manifest(folder) if (found := LINE.fullmatch(line))}
+    below = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    seen = [path.as_posix() for path in below if not any(p.startswith(".") for p in path.parts)]
+    return [name for name in seen if name not in listed | {MANIFEST}]
+
+
+def _manifest(folder: Path) -> list[str]:
+    """The lines of the manifest; what isn't UTF-8 in them fits no name."""
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        raise UsageError(f"{folder} has no {MANIFEST}: it is not a finished edgewise folder")
+    return manifest.read_text(encoding="utf-8", errors="replace").splitlines()

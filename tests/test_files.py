@@ -17,6 +17,7 @@ from edgewise.files import (
     changed_files,
     claimed,
     read_json,
+    unlisted_files,
     whole_folder,
     write_atomic,
     write_json,
@@ -112,6 +113,25 @@ def test_changed_and_missing_files_are_named(tmp_path: Path) -> None:
     assert missing == f"{tmp_path / 'b'} is missing"
     with pytest.raises(UsageError, match=MANIFEST):
         changed_files(tmp_path / "nothing")
+
+
+def test_a_manifest_that_was_cut_off_is_told(tmp_path: Path) -> None:
+    for name in ("a", "b", "sub/c", ".hidden", "sub/.DS_Store"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    write_manifest(tmp_path, ["a", "b", "sub/c"])
+    assert changed_files(tmp_path) == unlisted_files(tmp_path) == []
+    manifest = tmp_path / MANIFEST
+    first, second, _ = manifest.read_bytes().splitlines(keepends=True)
+    for cut, told, unlisted in (
+        (b"", [f"{manifest} is empty"], ["a", "b", "sub/c"]),
+        (first, [], ["b", "sub/c"]),
+        (first + second[:9], [f"{manifest} is damaged in line 2"], ["b", "sub/c"]),
+        (first + second[:-2] + b"\xff", [f"{tmp_path / chr(0xFFFD)} is missing"], ["b", "sub/c"]),
+    ):
+        manifest.write_bytes(cut)
+        assert changed_files(tmp_path) == told
+        assert unlisted_files(tmp_path) == unlisted
 
 
 HOLDS = """

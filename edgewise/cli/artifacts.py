@@ -25,15 +25,23 @@ def exported_table(made: Sequence[Artifact]) -> str:
 def verified_table(seen: Verification) -> str:
     """A line for each, under a line of what they are held to."""
     lines = [HEADER, *(_line(item) for item in seen.artifacts)]
-    first = next((item for item in seen.artifacts if item.accuracy_model is not None), None)
-    notes = []
-    if first and first.accuracy_model is not None:
-        right = percent(first.accuracy_model)
-        notes.append(f"the model in PyTorch: {right} of {first.images:,} {seen.split} images")
+    notes = _held_to(seen)
     for item in seen.artifacts:
         if item.float_layers:
             notes.append(f"{item.name} computes in float: {', '.join(item.float_layers)}")
     return "\n".join([columns(lines, ALIGNMENT), *notes])
+
+
+def _held_to(seen: Verification) -> list[str]:
+    """A line on the model; two if it learned to compute in int8 and is not as good in float."""
+    models = {item.precision == "int8": item for item in reversed(seen.artifacts) if item.images}
+    rights = {int8: percent(item.accuracy_model or 0) for int8, item in models.items()}
+    learned = len(set(rights.values())) > 1
+    return [
+        f"the model in PyTorch{(' in float', ' in int8')[int8] if learned else ''}: "
+        f"{rights[int8]} of {item.images:,} {seen.split} images"
+        for int8, item in sorted(models.items())[: 1 + learned]
+    ]
 
 
 def golden_table(seen: Seen) -> str:

@@ -54,9 +54,8 @@ def _formats_help() -> str:
 @click.option(
     "--keep-float",
     metavar="auto|LAYER,...|none",
-    default="auto",
-    show_default=True,
-    help="Layers, or modules of them, that int8 leaves in float; auto: few, to keep the answers.",
+    help="Layers, or modules of them, that int8 leaves in float; auto: few, to keep the answers.  "
+    "[default: auto]",
 )
 @click.option(
     "--output",
@@ -69,7 +68,7 @@ def command(
     formats: tuple[str, ...],
     precisions: tuple[str, ...],
     calibrate: Path | None,
-    keep_float: str,
+    keep_float: str | None,
     output: Path | None,
 ) -> None:
     """Write SOURCE as files for other runtimes, which take uint8 RGB pixels.
@@ -92,7 +91,15 @@ def command(
     if not pairs:
         for format in formats:
             FORMATS[format].check(precisions[0])
-    kept = {"auto": None, "none": ()}.get(keep_float, tuple(keep_float.split(",")))
+    if not any(precision == "int8" for _, precision in pairs):
+        for name, value in (("--calibrate", calibrate), ("--keep-float", keep_float)):
+            if value is not None:
+                raise click.UsageError(
+                    f"{name} is for int8 files, and none is made. Add int8 to --precision, of a "
+                    "format that has it."
+                )
+    named = "auto" if keep_float is None else keep_float
+    kept = {"auto": None, "none": ()}.get(named, tuple(named.split(",")))
     made, failed = [], []
     for format, precision in pairs:
         click.echo(f"exporting {format}-{precision}", err=True)
@@ -102,9 +109,9 @@ def command(
             if len(pairs) == 1:
                 raise
             failed.append((f"{format}-{precision}", str(error)))
-    if made and output is None and Run.is_run(Path(source)):
+    if made and Run.is_run(Path(source)):
         names = [artifact.info.name for artifact in made]
-        seen = verify(Run(Path(source)), names)
+        seen = verify(Run(Path(source)), names, output)
         click.echo(verified_table(seen))
         failed += [(item.name, text) for item in seen.artifacts for text in item.failures]
     else:

@@ -24,24 +24,25 @@ def command(source: Path, as_json: bool) -> None:
     """Check that exported files give the answers of their PyTorch model.
 
     Each file is run in its own runtime, on the run's validation images and on the 16 inputs that
-    were stored with it. Changed files and missing labels are failures. So is, of a float32 file,
-    another top class or a probability that is off by more than 0.0001; of any other file, a loss of
-    more than one point of accuracy. The exit status is then 1. An artefact that was copied out of
-    its run is held to the stored inputs alone.
+    were stored with it. Files that were changed, lost or added and missing labels are failures. So
+    is, of a float32 file, another top class or a probability that is off by more than 0.0001; of
+    any other file, a loss of more than one point of accuracy. The exit status is then 1. An
+    artefact that is not in its run is held to the stored inputs alone.
     """
     from edgewise.cli.artifacts import golden_table, verified_table
     from edgewise.deploy.artifact import Artifact
     from edgewise.deploy.verify import verify, verify_alone
     from edgewise.run_folder import Run
 
-    above = source.resolve().parent.parent
-    if Artifact.is_artifact(source) and not Run.is_run(above):
-        alone = verify_alone(source)
+    whole = source.resolve()  # "." has no name
+    above = Run(whole.parent.parent)
+    of_run = Run.is_run(above.root) and whole.parent == above.exports
+    if Artifact.is_artifact(whole) and not of_run:
+        alone = verify_alone(whole)
         click.echo(json.dumps(alone.to_json(), indent=2) if as_json else golden_table(alone))
-        _end({source.name: alone.failures}, as_json)
+        _end({whole.name: alone.failures}, as_json)
         return
-    names = [source.name] if Artifact.is_artifact(source) else []
-    seen = verify(Run.open(above if names else source), names)
+    seen = verify(above, [whole.name]) if of_run else verify(Run.open(source))
     if as_json:
         click.echo(json.dumps(seen.to_json(), indent=2))
     else:

@@ -151,6 +151,19 @@ def decode_bytes(data: bytes) -> Image.Image:
     return Encoded(data).decode()
 
 
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """What `decode` gives for a file, of one that a person has opened with Pillow.
+
+    Raises:
+        ImageError: it is damaged, or its pixels have no fixed range.
+    """
+    with _reasons():
+        image.load()
+        transpose = _transpose(image)
+        rgb = _to_rgb(image)
+        return rgb if transpose is None else rgb.transpose(transpose)
+
+
 @contextmanager
 def _reasons() -> Iterator[None]:
     """Whatever a decoder raises becomes an `ImageError`."""

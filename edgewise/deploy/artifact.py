@@ -17,8 +17,10 @@ from pathlib import Path
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.files import (
     MANIFEST,
+    changed_files,
     read_json,
     read_labels,
+    unlisted_files,
     write_json,
     write_labels,
     write_manifest,
@@ -28,8 +30,10 @@ from edgewise.validation import from_plain, record
 
 INFO, PREPROCESS, LABELS, GOLDEN = "artifact.json", "preprocess.json", "labels.txt", "golden.npz"
 README, BUILD = "README.md", "build.py"  # of a format that is finished on the device
+ENGINE = "model.engine"  # what BUILD makes there
 OURS = (INFO, PREPROCESS, LABELS, GOLDEN, README, BUILD, MANIFEST)
-MAIN = "onnx-fp32"  # the artefact that stands for a run where one is wanted
+MAIN = "onnx-fp32"  # the artefact that stands for a run where one is wanted,
+MAIN_INT8 = "onnx-int8"  # and for one whose network learned to compute in int8
 PIXELS, NORMALISED = "pixels", "normalised"
 PROBABILITIES, LOGITS = "probabilities", "logits"
 
@@ -125,7 +129,7 @@ class Artifact:
 
     @classmethod
     def read(cls, folder: Path) -> Artifact:
-        """An artefact, whose files may have changed since; see `edgewise.files.changed_files`.
+        """An artefact, whose files may have changed since; see `changes`.
 
         Raises:
             UsageError: it is none, or a text file of it is missing or damaged.
@@ -138,6 +142,16 @@ class Artifact:
             raise UsageError(f"{folder}: {error}") from None
 
 
+def changes(folder: Path) -> list[str]:
+    """One line for each file of an artefact that isn't as it was exported, or isn't of the export.
+
+    Raises:
+        UsageError: the folder has no manifest.
+    """
+    added = [name for name in unlisted_files(folder) if name != ENGINE]
+    return [*changed_files(folder), *(f"{folder / name} is not in {MANIFEST}" for name in added)]
+
+
 @contextmanager
 def making(folder: Path) -> Iterator[Path]:
     """A folder to write an artefact into, which takes the place of `folder` when all went well.
@@ -146,10 +160,14 @@ def making(folder: Path) -> Iterator[Path]:
     leaves hidden folders beside it, which the next call removes.
 
     Raises:
-        UsageError: `folder` holds something else.
+        UsageError: `folder` holds something else, or is a file.
         EdgewiseError: the disk is full or can't be written.
     """
-    if folder.exists() and not Artifact.is_artifact(folder) and any(folder.iterdir()):
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file. Move it away, or name another folder.")
+    # It is an artefact, or one that lost a file; a model folder has a manifest as well.
+    ours = any((folder / name).is_file() for name in (INFO, GOLDEN))
+    if folder.exists() and not ours and any(folder.iterdir()):
         raise UsageError(f"{folder} holds something else already. Name another folder.")
     staging, old = (folder.with_name(f".{folder.name}.{end}") for end in ("partial", "old"))
     try:

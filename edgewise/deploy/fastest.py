@@ -12,7 +12,7 @@ import numpy as np
 
 from edgewise.deploy.artifact import Artifact
 from edgewise.deploy.predictor import Predictor, Way, open_predictor, verified_artifact, ways
-from edgewise.deploy.verify import TOLERANCE
+from edgewise.deploy.verify import OWN_TOLERANCE, TOLERANCE
 from edgewise.errors import EdgewiseError
 from edgewise.files import sha256_file
 from edgewise.measure.latency import machine
@@ -58,6 +58,7 @@ def _stored(blank: Row, known: Mapping[str, Way], store: Store | None) -> list[R
         if row.group[1:] == blank.group[1:]
         and row.runtime in known
         and row.version == known[row.runtime].version
+        and row.precision == blank.precision
     ]
     return rows if {row.runtime for row in rows} == known.keys() else []
 
@@ -67,10 +68,13 @@ def _blank(source: str | Path) -> Row:
     path = Path(source)
     if Artifact.is_artifact(path):
         path = Artifact.read(path).path
-    files = [path] if path.is_file() else [Run(path).weights, verified_artifact(Run(path))]
+    exported = path if path.is_file() else verified_artifact(Run(path))
+    files = [exported] if exported == path else [Run(path).weights, exported]
     graph = fingerprint([sha256_file(file) for file in files if file])
     row = new_row(now(), None, str(source), graph, 0, 1, int(machine()["cores"]))
-    return replace(row, library=OURS, precision="fp32")
+    folder = exported.parent if exported else path
+    precision = Artifact.read(folder).info.precision if Artifact.is_artifact(folder) else "fp32"
+    return replace(row, library=OURS, precision=precision)
 
 
 def _measure(
@@ -88,7 +92,8 @@ def _measure(
     pixels = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), dtype=np.uint8)
     answers = {name: predictor.probabilities(pixels) for name, predictor in opened.items()}
     errors = {n: float(np.abs(answer - answers[first]).max()) for n, answer in answers.items()}
-    right = [name for name in opened if errors[name] <= TOLERANCE]
+    most = TOLERANCE if blank.precision == "fp32" else OWN_TOLERANCE
+    right = [name for name in opened if errors[name] <= most]
     candidates = {name: Here(partial(opened[name].probabilities, pixels)) for name in right}
     timings, _ = interleave(candidates, SECONDS, FEWEST_ROUNDS)
     rows = []

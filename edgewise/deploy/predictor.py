@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from edgewise.deploy.artifact import MAIN, Artifact, Info
+from edgewise.deploy.artifact import MAIN, MAIN_INT8, Artifact, Info
 from edgewise.deploy.engine import EnginePredictor
 from edgewise.deploy.formats import Reader, format_of, is_exported
 from edgewise.errors import UsageError, missing_package
@@ -72,7 +72,7 @@ def ways(source: str | Path) -> dict[str, Way]:
     """What can answer for `source` here, by the names of `edgewise bench`.
 
     An exported file, or its folder, has a way for each installed runtime that reads it. All else
-    has PyTorch, and a run has the ways of its float32 ONNX file, if that was verified as it now is.
+    has PyTorch, and a run has the ways of its `main_artifact`, if that was verified as it now is.
 
     Raises:
         UsageError: `source` is an exported file that nothing which is installed can read.
@@ -116,13 +116,23 @@ def _in_pytorch(source: str | Path) -> Predictor:
     return TorchPredictor(as_learned(model))
 
 
+def main_artifact(run: Run) -> Path:
+    """The folder of the ONNX file that computes as the run's network learned to: in int8, or not.
+
+    It is there once it was exported.
+    """
+    from edgewise.weights.folder import learned_int8
+
+    return run.exports / (MAIN_INT8 if learned_int8(run.model) else MAIN)
+
+
 def verified_artifact(run: Run) -> Path | None:
-    """The run's float32 ONNX file, if `verify` has passed it and it and the model are unchanged."""
+    """The file in `main_artifact`, if `verify` has passed it and it and the model are unchanged."""
     if not run.verification.is_file():
         return None
     try:
         seen = read_json(run.verification)
-        found = next(item for item in seen["artifacts"] if item["name"] == MAIN)
+        found = next(item for item in seen["artifacts"] if item["name"] == main_artifact(run).name)
         path = run.root / found["file"]
         digests = ((path, found["sha256"]), (run.weights, seen["model_sha256"]))
         passed = found["status"] == "passed"

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from edgewise.data.decode import decode
+from edgewise.data.decode import decode, upright_rgb
 from edgewise.deploy.fastest import open_fastest
 from edgewise.deploy.predict import Guess, best
 from edgewise.deploy.predictor import Predictor, open_predictor
@@ -47,7 +47,7 @@ class Runner:
 
         Raises:
             UsageError: one is none of these.
-            ImageError: a file can't be read.
+            ImageError: a file can't be read, or pixels have no fixed range.
         """
         if not len(images):
             return np.zeros((0, len(self.labels)), np.float32)
@@ -84,8 +84,7 @@ def _image(picture: str | Path | Image.Image | NDArray[np.uint8]) -> Image.Image
     if isinstance(picture, str | Path):
         return decode(Path(picture))
     if isinstance(picture, Image.Image):
-        upright = ImageOps.exif_transpose(picture)
-        return upright.convert("RGB")
+        return upright_rgb(picture)
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
         raise UsageError(
             f"an image is uint8 RGB of shape (H, W, 3), not {picture.dtype} of {picture.shape}"

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from edgewise.errors import UsageError
+from edgewise.files import read_json, sha256_file
 from edgewise.training.evaluate import Skipped
+from edgewise.validation import from_plain
 
 PASSED, FAILED, NOT_RUN = "passed", "failed", "converted, not run"
 
@@ -16,8 +20,8 @@ class Seen:
 
     Attributes:
         name: as in "onnx-int8".
-        folder: of the artefact, relative to the run.
-        file: that the runtime loads, relative to the run.
+        folder: of the artefact, relative to the run if it is in there.
+        file: that the runtime loads, likewise.
         sha256: of that file.
         bytes: of all that the runtime loads.
         format: of it.
@@ -108,3 +112,24 @@ class Verification:
         """What `verify.json` holds."""
         seen = [item.to_json() for item in self.artifacts]
         return {**asdict(self), "artifacts": seen, "passed": self.passed}
+
+
+def seen_before(path: Path, root: Path, model_sha256: str) -> tuple[Seen, ...]:
+    """What the `verify.json` at `path` has of artefacts below `root` that are as they were then.
+
+    Nothing if the model is another one now, or the file is not there or was edited.
+    """
+    try:
+        told = read_json(path)
+        if told["model_sha256"] != model_sha256:
+            return ()
+        seen = [from_plain(Seen, item, path.name) for item in told["artifacts"]]
+    except (UsageError, KeyError, TypeError):
+        return ()
+    return tuple(item for item in seen if _is_as_it_was(root, item))
+
+
+def _is_as_it_was(root: Path, seen: Seen) -> bool:
+    file = root / seen.file
+    digest = sha256_file(file) if file.is_file() else ""
+    return (root / seen.folder).is_dir() and digest == seen.sha256

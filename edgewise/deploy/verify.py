@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgewise.data.dataset import Dataset, read_dataset
-from edgewise.deploy.artifact import GOLDEN, Artifact
+from edgewise.deploy.artifact import GOLDEN, Artifact, changes
 from edgewise.deploy.decoded import answers, decode_batches
 from edgewise.deploy.export import TRUSTED
 from edgewise.deploy.formats import FORMATS
 from edgewise.deploy.golden import Golden, read_golden
 from edgewise.deploy.isolated import isolated
 from edgewise.deploy.predictor import Predictor, open_model, open_predictor
-from edgewise.deploy.verification import Seen, Verification
+from edgewise.deploy.verification import Seen, Verification, seen_before
 from edgewise.errors import EdgewiseError, UsageError
-from edgewise.files import changed_files, sha256_file, write_json
+from edgewise.files import sha256_file, write_json
 from edgewise.measure.latency import benchmark
 from edgewise.progress import bar
 from edgewise.run_folder import Run
@@ -94,8 +94,11 @@ class _HeldTo:
         return self._known[rounds]
 
 
-def verify(run: Run, names: Sequence[str] = ()) -> Verification:
+def verify(run: Run, names: Sequence[str] = (), exports: Path | None = None) -> Verification:
     """Holds a run's exported files to its PyTorch model, and writes `verify.json` either way.
+
+    What is written there of artefacts that are not named stays, if they and the model are the same.
+    Of artefacts in another folder than the run's own, nothing is written.
 
     Checked are the manifests, labels and preprocessing, the golden inputs, and every image of the
     run's validation split, in the runtime that a file is for.
@@ -103,11 +106,13 @@ def verify(run: Run, names: Sequence[str] = ()) -> Verification:
     Args:
         run: what was exported.
         names: of the artefacts, such as "onnx-int8"; all of them if none is named.
+        exports: the folder that they are in; None for the run's own.
 
     Raises:
         UsageError: there is no such export yet, or the data is gone.
     """
-    found = [item for item in _folders(run) if not names or item.name in names]
+    folders = _folders(exports or run.exports)
+    found = [item for item in folders if not names or item.name in names]
     if not found:
         wanted = f" as {', '.join(names)}" if names else ""
         raise UsageError(
@@ -119,15 +124,25 @@ def verify(run: Run, names: Sequence[str] = ()) -> Verification:
     try:
         model = open_model(run.model)
     except UsageError as error:  # the call was right: it is the files that are wrong
-        seen = tuple(Seen(path.name, _below(path, run)).failed(str(error)) for path in found)
+        seen = tuple(Seen(path.name, _in(run.root, path)).failed(str(error)) for path in found)
         skipped: tuple[Skipped, ...] = ()
     else:
         held_to = _HeldTo(model, dataset)
         seen = tuple(_check(path, run, held_to) for path in found)
         skipped = held_to.skipped
     verification = Verification(digest, SPLIT, skipped, TOLERANCE, MOST_LOST, seen)
-    write_json(run.verification, verification.to_json())
+    if exports is None or exports.resolve() == run.exports.resolve():
+        _write(verification, run)
     return verification
+
+
+def _write(verification: Verification, run: Run) -> None:
+    """With what is known of other artefacts of the same model, which were not named this time."""
+    now = {item.name for item in verification.artifacts}
+    before = seen_before(run.verification, run.root, verification.model_sha256)
+    every = [*verification.artifacts, *(item for item in before if item.name not in now)]
+    every.sort(key=lambda item: item.name)
+    write_json(run.verification, replace(verification, artifacts=tuple(every)).to_json())
 
 
 def verify_alone(folder: Path) -> Seen:
@@ -138,7 +153,7 @@ def verify_alone(folder: Path) -> Seen:
     """
     artifact = Artifact.read(folder)
     seen = replace(_described(folder.name, artifact, folder.parent), folder=str(folder))
-    seen = seen.failed(*changed_files(folder))
+    seen = seen.failed(*changes(folder))
     try:
         golden = read_golden(folder / GOLDEN)
         work = partial(_golden_alone, artifact, replace(seen, golden=len(golden.pixels)), golden)
@@ -159,17 +174,18 @@ def _golden_alone(artifact: Artifact, seen: Seen, golden: Golden) -> Seen:
     return _timed(exported, replace(_compare_golden(golden, exported, seen), agreement=same))
 
 
-def _folders(run: Run) -> list[Path]:
+def _folders(exports: Path) -> list[Path]:
     """The artefacts, and what is left of those that lost a file."""
-    if not run.exports.is_dir():
+    if not exports.is_dir():
         return []
     return sorted(
-        path for path in run.exports.iterdir() if path.is_dir() and not path.name.startswith(".")
+        path for path in exports.iterdir() if path.is_dir() and not path.name.startswith(".")
     )
 
 
-def _below(path: Path, run: Run) -> str:
-    return path.relative_to(run.root).as_posix()
+def _in(root: Path, path: Path) -> str:
+    """What `path` is called in `root`; its whole name if it is elsewhere."""
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
 
 def _answers_of_model(dataset: Dataset, model: Predictor) -> tuple[_Truth, tuple[Skipped, ...]]:
@@ -196,9 +212,9 @@ def _answers_of_model(dataset: Dataset, model: Predictor) -> tuple[_Truth, tuple
 
 def _check(folder: Path, run: Run, held_to: _HeldTo) -> Seen:
     """One artefact, from its files to its answers."""
-    seen = Seen(folder.name, _below(folder, run))
+    seen = Seen(folder.name, _in(run.root, folder))
     try:
-        seen = seen.failed(*changed_files(folder))
+        seen = seen.failed(*changes(folder))
         artifact = Artifact.read(folder)
     except UsageError as error:
         return seen.failed(f"{error}: export it again")
@@ -217,8 +233,8 @@ def _described(name: str, artifact: Artifact, root: Path) -> Seen:
     info, path = artifact.info, artifact.path
     return Seen(
         name=name,
-        folder=artifact.folder.relative_to(root).as_posix(),
-        file=path.relative_to(root).as_posix(),
+        folder=_in(root, artifact.folder),
+        file=_in(root, path),
         bytes=artifact.bytes,
         format=info.format,
         precision=info.precision,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -50,14 +50,18 @@ class _Reader:
         # What each constant is made of, and the learned numbers that nobody has read yet.
         self.sources: dict[str, tuple[str, ...]] = {}
         self.unread: dict[str, int] = {}
-        self.learned = _learned(graph)
-        for tensor in graph.initializer:
-            self._constant(tensor.name, tuple(tensor.dims))
+        constants = {x.name: x for x in graph.initializer}
+        for node in graph.node:
+            if node.op_type == "Constant":
+                (constants[node.output[0]],) = map(self.attribute, node.attribute)
+        self.learned = _learned(graph, constants)
+        for name, value in constants.items():
+            self._constant(name, tuple(getattr(value, "dims", ())))
         self.inputs = [x.name for x in graph.input if x.name not in self.sources]
         self.computed = set(self.inputs)
         self.base: dict[str, str] = {}  # of a view, the tensor whose numbers it has
         self.sizes: dict[Hashable, int] = {x: self._size(x) for x in self.inputs}
-        dotted = any("." in tensor.name for tensor in graph.initializer)
+        dotted = any("." in name for name in self.learned)
         self.place = "input" if dotted else ""  # the module whose weight was read last
         self.layers: list[Layer] = []
         self.steps: list[Step] = []
@@ -67,9 +71,8 @@ class _Reader:
         params = sum(self.unread.values())
         for node in self.graph.node:
             if node.op_type == "Constant":
-                (value,) = (self.attribute(a) for a in node.attribute)
-                self._constant(node.output[0], tuple(getattr(value, "dims", ())))
-            elif self._is_weight(node):
+                continue
+            if self._is_weight(node):
                 self.sources[node.output[0]] = self.sources[node.input[0]]
             else:
                 self._read(node)
@@ -149,8 +152,8 @@ class _Reader:
         return f"{self.place}.{own}" if self.place else own
 
 
-def _learned(graph: Any) -> set[str]:
-    """The initializers that hold weights: not single numbers, indices, statistics or scales."""
+def _learned(graph: Any, constants: Mapping[str, Any]) -> set[str]:
+    """The constants that hold weights: not single numbers, indices, statistics or scales."""
     import onnx
 
     whole = (onnx.TensorProto.INT32, onnx.TensorProto.INT64, onnx.TensorProto.BOOL)
@@ -159,10 +162,11 @@ def _learned(graph: Any) -> set[str]:
         wanted = weight_inputs(node.op_type)
         names = [n for i, n in enumerate(node.input) if wanted is None or i in wanted]
         (any_type if node.op_type in QUANTISED else exact).update(names)
+    tensors = {k: x for k, x in constants.items() if isinstance(x, onnx.TensorProto) and x.dims}
     return {
-        x.name
-        for x in graph.initializer
-        if x.dims and (x.name in any_type or (x.name in exact and x.data_type not in whole))
+        name
+        for name, x in tensors.items()
+        if name in any_type or (name in exact and x.data_type not in whole)
     }
 
 

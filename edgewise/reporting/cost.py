@@ -6,7 +6,8 @@ from dataclasses import asdict
 
 import numpy as np
 
-from edgewise.deploy.artifact import MAIN, Artifact
+from edgewise.deploy.artifact import Artifact
+from edgewise.deploy.predictor import main_artifact, open_predictor
 from edgewise.files import read_json, sha256_file, write_json
 from edgewise.reporting.record import Json
 from edgewise.run_folder import Run
@@ -16,7 +17,8 @@ def cost(run: Run) -> Json:
     """The content of cost.json, measured and written if it isn't there or is of another artefact.
 
     Latency is that of one image, batch size 1, from uint8 pixels to probabilities, in ONNX Runtime
-    if the run was exported and in PyTorch if not. Reading and resizing a file aren't in it.
+    if the run's `main_artifact` was exported and in PyTorch if not. Reading and resizing a file
+    aren't in it.
 
     Returns:
         params; macs of one image; input_size in pixels; weights_bytes; artifact_bytes and
@@ -26,7 +28,7 @@ def cost(run: Run) -> Json:
     Raises:
         UsageError: the run has no trained model yet, or its model or artefact can't be read.
     """
-    main = run.exports / MAIN
+    main = main_artifact(run)
     artifact = Artifact.read(main).path if Artifact.is_artifact(main) else None
     sha256 = sha256_file(artifact) if artifact else None
     if run.cost.is_file():
@@ -34,7 +36,6 @@ def cost(run: Run) -> Json:
         if known.get("artifact_sha256", "") == sha256:
             return known
 
-    from edgewise.deploy.predictor import open_predictor
     from edgewise.measure.count import count
     from edgewise.measure.latency import benchmark, machine
     from edgewise.spec import Spec

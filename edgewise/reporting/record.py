@@ -13,6 +13,7 @@ from edgewise.files import read_json, sha256_file
 from edgewise.run_folder import Run
 from edgewise.training.history import EpochMetrics, read_history
 from edgewise.training.recipe import Recipe
+from edgewise.weights.folder import learned_int8
 
 Json = dict[str, Any]
 Rows = tuple[dict[str, str], ...]
@@ -37,6 +38,7 @@ class Record:
         predictions: the rows of the CSV beside it.
         verification: verify.json, or None.
         verification_outdated: whether the exported file or the weights are other ones by now.
+        learned_int8: whether the network learned to compute in int8.
         preprocess: model/preprocess.json, or None before the first epoch's end.
         spec: model/spec.json, or None before the first epoch's end.
     """
@@ -52,6 +54,7 @@ class Record:
     predictions: Rows
     verification: Json | None
     verification_outdated: bool
+    learned_int8: bool
     preprocess: Json | None
     spec: Json | None
 
@@ -75,7 +78,8 @@ class Record:
 
     def command(self, verb: str) -> str:
         """The command line that runs `verb` on this run."""
-        return f"edgewise {verb} {self.folder}"
+        precision = " --precision int8" if verb == "export" and self.learned_int8 else ""
+        return f"edgewise {verb} {self.folder}{precision}"
 
     def picture(self, path: str) -> Path:
         """Where the image is that split.csv calls `path`."""
@@ -106,6 +110,7 @@ def read_record(run: Run) -> Record:
         verification=verification,
         verification_outdated=verification is not None
         and (verification["model_sha256"] != weights or _changed(run, verification)),
+        learned_int8=learned_int8(run.model),
         preprocess=_json(run.model / "preprocess.json", "size crop interpolation mean std"),
         spec=_json(run.model / "spec.json", "name"),
     )

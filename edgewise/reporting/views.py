@@ -125,6 +125,25 @@ def accuracy(evaluation: Json) -> Accuracy:
     return Accuracy(correct, evaluation["images"])
 
 
+def held_to(record: Record) -> Json | None:
+    """The verified artefact that tells how good the PyTorch model is: one that was run on images.
+
+    An int8 one where the network learned int8, for the others are held to it without the rounding.
+    None if there is none, as when all were converted for other machines.
+    """
+    artifacts = record.verification["artifacts"] if record.verification else ()
+    measured = [item for item in artifacts if item["accuracy_model"] is not None]
+    int8 = [item for item in measured if item["precision"] == "int8" and record.learned_int8]
+    return next(iter(int8 or measured), None)
+
+
+def arithmetic(record: Record, held_to: Json | None) -> str:
+    """In what the model computes that `held_to` is held to; "" where there is but one way."""
+    if not record.learned_int8 or not held_to:
+        return ""
+    return " in int8" if held_to["precision"] == "int8" else " in float"
+
+
 def class_counts(data: Json) -> list[ClassCount]:
     """The smallest class first: that is the one to worry about."""
     counts = data["counts"]

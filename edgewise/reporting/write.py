@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgewise import __version__
+from edgewise.deploy.predictor import main_artifact
 from edgewise.files import write_text
 from edgewise.reporting import card, charts, views
 from edgewise.reporting.cost import cost
@@ -45,7 +46,7 @@ def report(run: Run) -> Path:
 
 def _facts(record: Record, measured: Json | None) -> Json:
     """What both templates use."""
-    evaluation = record.evaluation
+    evaluation, held_to = record.evaluation, views.held_to(record)
     data = shlex.quote(record.recipe.data)
     train_command = record.environment.get("command", f"edgewise train {data}")
     return {
@@ -56,6 +57,9 @@ def _facts(record: Record, measured: Json | None) -> Json:
         "score": views.accuracy(evaluation) if evaluation else None,
         "seen": "unseen test" if evaluation and evaluation["split"] == "test" else "validation",
         "cost": measured,
+        "held_to": held_to,
+        "arithmetic": views.arithmetic(record, held_to),
+        "main": main_artifact(record.run).name,
         "train_command": train_command,
         "commands": [
             train_command,

@@ -119,6 +119,15 @@ def load_model(folder: Path) -> Model:
     return Model(network.eval(), preprocess, labels, _int8_ranges(network, folder / TENSORS))
 
 
+def learned_int8(folder: Path) -> bool:
+    """Whether a folder's network learned to compute in int8; not if that can't be read."""
+    try:
+        with safe_open(folder / TENSORS, framework="pt") as file:
+            return INT8 in (file.metadata() or {})
+    except (OSError, SafetensorError):
+        return False
+
+
 def check_labels(labels: Sequence[str], classes: int) -> None:
     """Checks that there is one label, of one line, for each class.
 

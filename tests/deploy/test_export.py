@@ -19,19 +19,20 @@ from edgewise.data.dataset import read_dataset
 from edgewise.data.decode import decode
 from edgewise.deploy import artifact as artifact_module
 from edgewise.deploy import formats, onnx
-from edgewise.deploy.artifact import INFO, MAIN, Artifact, Info, making
+from edgewise.deploy.artifact import GOLDEN, INFO, MAIN, Artifact, Info, making
 from edgewise.deploy.calibration import IMAGES, calibration_pixels
 from edgewise.deploy.engine import EnginePredictor, normalised, softmax
 from edgewise.deploy.export import export
 from edgewise.deploy.formats import FORMATS, Job, format_named, format_of
 from edgewise.deploy.isolated import Apart, isolated
 from edgewise.deploy.predictor import open_predictor
+from edgewise.deploy.verification import Seen
 from edgewise.deploy.verify import verify, verify_alone
 from edgewise.errors import EdgewiseError, UsageError
-from edgewise.files import changed_files
+from edgewise.files import MANIFEST, changed_files
 from edgewise.preprocess import Preprocess
 from edgewise.run_folder import Run
-from edgewise.weights.folder import save_model
+from edgewise.weights.folder import load_model, save_model
 
 pytest.importorskip("openvino")
 
@@ -86,6 +87,40 @@ def test_one_artefact_of_a_run_and_one_that_was_copied_out(run: Run, tmp_path: P
     assert said.status == 1 and "model.bin was changed after it was written" in said.output
 
 
+def test_the_folder_that_is_named_is_the_one_that_is_verified(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = shutil.copytree(run.exports, run.root / "second") / MAIN
+    (second / "model.onnx").write_bytes(b"another file")
+    said = edgewise("verify", second)  # has the name of a good one in the run
+    assert said.status == 1 and "model.onnx was changed" in said.output, said.output
+    monkeypatch.chdir(run.exports / MAIN)
+    said = edgewise("verify", ".", "--json")
+    assert [item["name"] for item in json.loads(said.output)["artifacts"]] == [MAIN]
+    Path(INFO).unlink()
+    said = edgewise("verify", ".")  # what is left of an artefact
+    assert said.status == 1 and f"has no {INFO}" in said.output, said
+    monkeypatch.chdir(second)
+    assert f"failure: {MAIN}: " in edgewise("verify", ".").output
+
+
+def test_files_that_go_elsewhere_are_held_to_the_run_too(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verify(run)
+    told = run.verification.read_text()
+    for output in (tmp_path / "board", run.root / "second"):
+        said = edgewise("export", run.root, "--output", output)
+        assert said.status == 0, said.errors
+        assert said.output.splitlines()[1].split()[-1] == "passed"
+        assert Artifact.is_artifact(output / MAIN)
+    wrong = Seen(MAIN, "").failed("it was changed")
+    monkeypatch.setattr("edgewise.deploy.verify._check", lambda *_: wrong)
+    said = edgewise("export", run.root, "--output", tmp_path / "board")
+    assert said.status == 1 and f"failed: {MAIN}: it was changed" in said.errors
+    assert run.verification.read_text() == told  # that of the run's own files
+
+
 def test_a_format_whose_package_is_missing_lets_the_others_go_on(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,6 +151,13 @@ def test_a_file_that_answers_otherwise_is_not_kept(
     assert said.status == 1 and "onnx-fp32 does not give the model's answers" in said.errors
     monkeypatch.undo()
     assert changed_files(run.exports / MAIN) == []  # the one that was there
+
+
+@pytest.mark.parametrize("option", ["--calibrate", "--keep-float"])
+def test_what_is_for_int8_is_not_passed_over_without_it(option: str, run: Run) -> None:
+    for precision in ("fp32", "fp32,fp16"):
+        said = edgewise("export", run.root, "--precision", precision, option, "auto")
+        assert said.status == 2 and f"{option} is for int8 files" in said.errors
 
 
 def no_space(*args: object) -> None:
@@ -152,6 +194,25 @@ def test_somebody_elses_folder_is_not_touched(tmp_path: Path) -> None:
     assert (tmp_path / MAIN / "letter.txt").read_text() == "dear"
     said = edgewise("export", tmp_path / "model", "--output", tmp_path / "new")
     assert said.status == 0 and str(tmp_path / "new" / MAIN) in said.output
+
+
+def test_what_lost_a_file_is_made_anew(tmp_path: Path) -> None:
+    for lost in (INFO, GOLDEN, MANIFEST):
+        for content in (b"old", b"new"):
+            with making(tmp_path / lost) as folder:
+                for name in (INFO, GOLDEN):
+                    (folder / name).write_bytes(content)
+            if content == b"old":
+                (tmp_path / lost / lost).unlink()
+        assert (tmp_path / lost / INFO).read_bytes() == b"new"
+    model = small_model("mobilenet_v2", ("a", "b"), size=33)
+    save_model(model, tmp_path / "model")  # it has a manifest of its own
+    (tmp_path / MAIN).write_text("dear")
+    for name, words in (("model", "model holds something else"), (MAIN, f"{MAIN} is a file")):
+        with pytest.raises(UsageError, match=words), making(tmp_path / name):
+            pass
+    assert load_model(tmp_path / "model").labels == model.labels
+    assert (tmp_path / MAIN).read_text() == "dear"
 
 
 def crash() -> None:

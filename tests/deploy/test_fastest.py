@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +13,16 @@ from commandline import edgewise
 from numpy.typing import NDArray
 
 from edgewise.deploy import fastest
-from edgewise.deploy.artifact import MAIN
+from edgewise.deploy.artifact import MAIN, MAIN_INT8, Info, making
 from edgewise.deploy.fastest import open_fastest
-from edgewise.deploy.predictor import Way, open_predictor, ways
+from edgewise.deploy.predictor import Way, open_predictor, verified_artifact, ways
 from edgewise.deploy.verify import verify
 from edgewise.errors import UsageError
+from edgewise.files import sha256_file, write_json
 from edgewise.measure.store import OK, WRONG, Store
 from edgewise.preprocess import Preprocess
 from edgewise.run_folder import Run
+from edgewise.weights.folder import load_model, save_model
 
 PIXELS = np.random.default_rng(1).integers(0, 256, (3, 33, 33, 3), dtype=np.uint8)
 
@@ -102,6 +106,24 @@ def test_it_is_measured_again_when_something_changed(
     assert open_fastest(file, store).runtime == expected
 
 
+def test_int8_is_called_so_and_kernels_may_round_it_otherwise(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fastest, "SECONDS", 0.05)
+    made.ways["far"] = made.way(Sleeper("far 1", 0.0, off=0.1))
+    folder, store = tmp_path / "onnx-int8", Store(tmp_path / "bench.sqlite")
+    with making(folder) as staging:
+        Info("model.onnx", "onnx", "int8", ("a", "b"), Sleeper.preprocess).write(staging)
+        (staging / "model.onnx").write_bytes(b"a graph")
+    open_fastest(folder, store)
+    rows = {row.runtime: row for row in store.rows()}
+    assert {row.precision for row in rows.values()} == {"int8"}
+    assert rows["wrong"].status == OK  # off by 0.01: only in float32 is that too much
+    assert rows["far"].status == WRONG
+    open_fastest(folder / "model.onnx", store)
+    assert {row.precision for row in store.rows()} == {"int8"}
+
+
 @pytest.mark.parametrize("broken", ["not a store", "no folder"])
 def test_it_answers_where_nothing_can_be_kept(
     broken: str, made: Made, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -152,6 +174,28 @@ def test_a_run_is_answered_by_its_file_only_while_that_is_verified(run: Run) -> 
     weights[-1] ^= 1
     run.weights.write_bytes(bytes(weights))
     assert list(ways(run.root)) == ["torch"]
+
+
+def test_a_run_that_learned_int8_is_answered_by_its_int8_file(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_model(run.model)
+    save_model(replace(model, int8_ranges={"stem.conv": (0.0, 1.0)}), run.model)
+    int8 = shutil.copytree(run.exports / MAIN, run.exports / MAIN_INT8) / "model.onnx"
+    seen = {"sha256": sha256_file(int8), "status": "passed"}
+    both = [
+        {"name": name, "file": f"export/{name}/model.onnx", **seen} for name in (MAIN, MAIN_INT8)
+    ]
+    for artifacts, file in ((both[:1], None), (both, int8)):
+        write_json(
+            run.verification, {"model_sha256": sha256_file(run.weights), "artifacts": artifacts}
+        )
+        assert verified_artifact(run) == file
+    info = Info.read(int8.parent)
+    replace(info, precision="int8").write(int8.parent)
+    monkeypatch.setattr(fastest, "SECONDS", 0.01)
+    open_fastest(run.root, store := Store(tmp_path / "bench.sqlite"))
+    assert {row.precision for row in store.rows()} == {"int8"}
 
 
 def test_a_runtime_that_is_not_for_it(exported: Run) -> None:

@@ -12,7 +12,7 @@ from commandline import edgewise
 from photos import picture, write_photos
 from PIL import Image
 
-from edgewise.data.decode import decode
+from edgewise.data.decode import ImageError, decode
 from edgewise.deploy.artifact import MAIN
 from edgewise.deploy.decoded import decode_batches
 from edgewise.deploy.predict import find_images, predict
@@ -143,6 +143,25 @@ def test_a_loaded_model_answers_for_files_images_and_arrays(photos: Path, export
     assert runner.probabilities([]).shape == (0, 3)
     with pytest.raises(UsageError, match=r"not float64 of \(2, 2\)"):
         runner.predict([np.zeros((2, 2))])
+
+
+def test_a_picture_has_one_answer_as_a_file_and_as_an_image(exported: Run, tmp_path: Path) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    clear = picture(6).convert("RGBA")
+    clear.putalpha(Image.linear_gradient("L").resize(clear.size))
+    clear.save(tmp_path / "clear.png")
+    clear.convert("LA").save(tmp_path / "grey.png", exif=turned)
+    clear.quantize(16).save(tmp_path / "palette.png", transparency=3)
+    deep = np.asarray(picture(7).convert("L")).astype(np.uint16) * 257
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    picture(8).save(tmp_path / "photo.jpg", exif=turned)
+    runner = load(exported.root, "torch")
+    for path in tmp_path.iterdir():
+        of_file, of_image = runner.probabilities([path, Image.open(path)])
+        assert np.array_equal(of_file, of_image), path.name
+    with pytest.raises(ImageError, match="save it with 8 or 16 bits"):
+        runner.predict([Image.new("F", (40, 40))])
 
 
 def test_people_get_aligned_lines(photos: Path, exported: Run) -> None:

@@ -24,7 +24,7 @@ from edgewise.training.rounding import (
     rounded_weight,
     unrounded,
 )
-from edgewise.weights.folder import load_model, save_model
+from edgewise.weights.folder import learned_int8, load_model, save_model
 
 EARLY = 4  # layers: behind more of them, a network with random weights makes much of one step
 NETWORKS = ["efficientnet_lite0", "mobilenet_v3_small", "convnext_atto"]
@@ -98,6 +98,8 @@ def test_a_model_folder_keeps_the_ranges(tmp_path: Path) -> None:
     assert again.int8_ranges == model.int8_ranges
     save_model(small_model("efficientnet_lite0", LABELS, SIZE), tmp_path / "plain")
     assert not load_model(tmp_path / "plain").int8_ranges
+    told = {name: learned_int8(tmp_path / name) for name in ("model", "plain", "nowhere")}
+    assert told == {"model": True, "plain": False, "nowhere": False}
     save_model(
         Model(model.network, model.preprocess, model.labels, {"stems": (0, 1)}),
         tmp_path / "strange",

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 from small import pictures, small_model
 
-from edgewise.deploy.artifact import Artifact
+from edgewise.deploy.artifact import Artifact, changes
 from edgewise.deploy.export import export
 from edgewise.deploy.formats import FORMATS, Job, format_of
 from edgewise.deploy.golden import read_golden
@@ -198,6 +198,7 @@ def test_the_script_builds_and_checks(artifact: Artifact, tmp_path: Path) -> Non
     ]
     assert ran[:2] == [f"--loadEngine={engine}", "--shapes=pixels:8x33x33x3"]
     assert engine.is_file()
+    assert changes(artifact.folder) == []  # it is no stranger there
 
 
 def test_float32_is_not_tf32(run: Run, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,15 @@ from onnx import helper, numpy_helper
 from scipy.stats import binomtest
 from small import small_model
 
+from edgewise.cli.artifacts import verified_table
 from edgewise.data.dataset import read_dataset
 from edgewise.data.decode import decode
 from edgewise.deploy.artifact import MAIN
-from edgewise.deploy.predictor import open_predictor
+from edgewise.deploy.predictor import open_predictor, ways
+from edgewise.deploy.verification import Seen, Verification
 from edgewise.deploy.verify import TOLERANCE, verify
 from edgewise.errors import UsageError
-from edgewise.files import MANIFEST, write_manifest
+from edgewise.files import MANIFEST, sha256_file, write_manifest
 from edgewise.run_folder import Run
 from edgewise.weights.folder import load_model, save_model
 
@@ -95,6 +98,17 @@ def drop(name: str) -> Callable[[Run], None]:
     return lambda run: (run.exports / MAIN / name).unlink()
 
 
+def cut_manifest(lines: int, more: int = 0) -> Callable[[Run], None]:
+    """Keeps so many lines, and so many bytes of the next."""
+
+    def harm(run: Run) -> None:
+        path = run.exports / MAIN / MANIFEST
+        whole = path.read_bytes().splitlines(keepends=True)
+        path.write_bytes(b"".join(whole[:lines]) + whole[lines][:more])
+
+    return harm
+
+
 def drop_label_of_the_model(run: Run) -> None:
     path = run.model / "labels.txt"
     path.write_text("".join(path.read_text(encoding="utf-8").splitlines(True)[:-1]), "utf-8")
@@ -147,6 +161,9 @@ def other_labels_and_fewer(run: Run) -> None:
             lambda run: (run.exports / MAIN / "golden.npz").unlink(),
             ["export/onnx-fp32/golden.npz is missing"],
         ),
+        (cut_manifest(0), ["MANIFEST.sha256 is empty", "golden.npz is not in MANIFEST.sha256"]),
+        (cut_manifest(2), ["onnx-fp32/model.onnx is not in MANIFEST.sha256"]),
+        (cut_manifest(1, 40), ["MANIFEST.sha256 is damaged in line 2"]),
         (lambda run: (run.model / "spec.json").unlink(), ["model folder: it has no spec.json"]),
         (drop_label_of_the_model, ["labels.txt", "2 labels for the 3 classes"]),
         (drop_label_of_the_file, ["model.onnx", "2 labels", "don't fit its graph"]),
@@ -169,6 +186,54 @@ def test_what_is_wrong_is_named(harm: Callable[[Run], None], words: list[str], r
     seen = json.loads(run.verification.read_text())  # what failed is on record
     assert not seen["passed"] and seen["artifacts"][0]["failures"]
     assert "NaN" not in run.verification.read_text()
+
+
+def test_verifying_one_file_keeps_the_record_of_the_others(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgewise.deploy.verify.SECONDS", 0.01)
+    others = [run.exports / name for name in ("again", "gone", "other")]
+    for folder in others:
+        shutil.copytree(run.exports / MAIN, folder)
+    verify(run)
+    assert [seen.name for seen in verify(run, ["again"]).artifacts] == ["again"]
+    assert recorded(run) == ["again", "gone", MAIN, "other"]
+    assert list(ways(run.root)) == ["torch", *ways(run.exports / MAIN)]  # `predict` has it still
+    shutil.rmtree(run.exports / "gone")
+    (run.exports / "other" / "model.onnx").write_bytes(b"another file")
+    verify(run, ["again"])
+    assert recorded(run) == ["again", MAIN]
+    train_on(run)  # what was seen before is of another model
+    assert not verify(run, ["again"]).passed
+    assert recorded(run) == ["again"]
+    edited = json.dumps({"model_sha256": sha256_file(run.weights), "artifacts": [{}]})
+    for damaged in ("not JSON", "[]", edited):
+        run.verification.write_text(damaged)
+        verify(run, ["again"])
+        assert recorded(run) == ["again"]
+
+
+def test_the_table_tells_how_good_the_model_is_in_each_arithmetic() -> None:
+    def told(**accuracies: float) -> list[str]:
+        seen = tuple(
+            replace(Seen(name, "", precision=name), images=200, accuracy_model=accuracy)
+            for name, accuracy in accuracies.items()
+        )
+        lines = verified_table(Verification("", "val", (), 1e-4, 0.01, seen)).splitlines()
+        return lines[1 + len(seen) :]
+
+    float_only, int8_only = told(fp16=0.9, fp32=0.9), told(int8=0.9)
+    assert float_only == int8_only == told(fp32=0.9, int8=0.9) == [
+        "the model in PyTorch: 90.0% of 200 val images"
+    ]  # fmt: skip
+    assert told(int8=0.95, fp32=0.9) == [  # it learned int8
+        "the model in PyTorch in float: 90.0% of 200 val images",
+        "the model in PyTorch in int8: 95.0% of 200 val images",
+    ]
+
+
+def recorded(run: Run) -> list[str]:
+    return [item["name"] for item in json.loads(run.verification.read_text())["artifacts"]]
 
 
 def test_a_tie_is_no_disagreement(run: Run) -> None:

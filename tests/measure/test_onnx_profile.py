@@ -118,6 +118,33 @@ def test_a_gemm_of_any_transposition(tmp_path: Path) -> None:
     assert (profile.params, profile.weight_bytes["int8"]) == (165, 160 + 4 * 5)
 
 
+def test_weights_in_constant_nodes_are_those_of_initializers(tmp_path: Path) -> None:
+    nodes = [
+        node("Relu", "x", "r"),
+        node("Conv", "r stem.k stem.b", "c", pads=[1, 1, 1, 1]),
+        node("Mul", "c two", "d"),
+        node("Reshape", "d s", "flat"),
+        node("DequantizeLinear", "w scale", "real"),
+        node("MatMul", "flat real"),
+    ]
+    weights = {
+        "stem.k": array(6, 4, 3, 3),
+        "stem.b": array(6),
+        "two": np.float32(2),
+        "s": np.array([1, 384]),
+        "w": array(384, 5, dtype=np.int8),
+        "scale": np.float32(0.1),
+    }
+    constants = [
+        node("Constant", "", name, value=numpy_helper.from_array(np.asarray(value)))
+        for name, value in weights.items()
+    ]
+    profile = edgewise.profile(write(tmp_path / "net.onnx", nodes, weights))
+    same = edgewise.profile(write(tmp_path / "net.onnx", constants + nodes))
+    assert profile.params == 216 + 6 + 384 * 5
+    assert same == profile
+
+
 def test_a_product_of_two_activations_is_attention(tmp_path: Path) -> None:
     nodes = [
         node("Transpose", "x", "t", perm=[0, 1, 3, 2]),

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 from tiny_onnx import write_tiny_onnx
 
-from edgewise.deploy.artifact import MAIN, Info, making
+from edgewise.deploy.artifact import MAIN, MAIN_INT8, Info, making
 from edgewise.families import variant
 from edgewise.measure import latency
 from edgewise.model import Model
@@ -27,7 +29,8 @@ def test_cost_is_measured_once_for_each_artefact(
     run.recipe.write_text("{}")
     preprocess = Preprocess(32, 1.0, "bilinear", (127.0,) * 3, (128.0,) * 3)
     network = build(variant("mobilenet_v3_small").spec(width=0.25, classes=3))
-    save_model(Model(network.eval(), preprocess, ("a", "b", "c")), run.model)
+    model = Model(network.eval(), preprocess, ("a", "b", "c"))
+    save_model(model, run.model)
 
     first = cost(run)
     assert first["params"] == sum(p.numel() for p in network.parameters())
@@ -43,3 +46,9 @@ def test_cost_is_measured_once_for_each_artefact(
     assert second["runtime"].startswith("onnxruntime ")
     assert second["artifact_bytes"] == (run.exports / MAIN / "model.onnx").stat().st_size
     assert second["params"] == first["params"]
+
+    save_model(replace(model, int8_ranges={"stem.conv": (0.0, 1.0)}), run.model)
+    third = cost(run)  # the float file is not what it learned
+    assert third["artifact_bytes"] is None and third["runtime"].startswith("torch ")
+    shutil.copytree(run.exports / MAIN, run.exports / MAIN_INT8)
+    assert cost(run)["artifact_bytes"] == second["artifact_bytes"]

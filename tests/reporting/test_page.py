@@ -3,9 +3,12 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +16,14 @@ from html_page import Page
 from made_run import NAMES, Made, make_run, write, write_photos
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
+from edgewise.deploy.artifact import MAIN, MAIN_INT8
+from edgewise.deploy.verification import NOT_RUN
 from edgewise.errors import UsageError
+from edgewise.files import sha256_file
 from edgewise.reporting.numbers import percent
 from edgewise.reporting.write import report
 from edgewise.run_folder import Run
+from edgewise.weights.folder import load_model, save_model
 
 NASTY = (
     "<script>alert(1)</script>", 'a"b\'c', "قطة", "猫", "🐈 cat", "{{ 7*7 }}",
@@ -206,6 +213,67 @@ def test_a_failed_verification_says_why(made: Made) -> None:
     assert "✗ failed" in words
     assert "golden input 3" in made.run.model_card.read_text(encoding="utf-8")
     assert "✓" not in words
+
+
+def converted_only(verification: dict[str, Any]) -> dict[str, Any]:
+    """An artefact that nothing here can run, beside the one of `verification`."""
+    first = verification["artifacts"][0]
+    unknown = dict.fromkeys(key for key, value in first.items() if isinstance(value, float))
+    words = {"name": "coreml-fp16", "status": NOT_RUN, "runtime": "", "images": 0}
+    return {**first, **unknown, **words}
+
+
+def test_a_file_that_can_not_run_here_is_not_said_to_have_passed(made: Made) -> None:
+    verification = json.loads(made.run.verification.read_text())
+    only = converted_only(verification)
+    write(made.run.verification, {**verification, "artifacts": [only]})
+    words = page_of(made.run).words
+    assert "No exported file could be run here" in words and "passed" not in words
+    assert "✓" not in words and "of 0 val images" not in words
+    assert "Converted, not run" in made.run.model_card.read_text(encoding="utf-8")
+
+
+def test_the_model_is_as_good_as_the_first_file_that_was_run_tells(made: Made) -> None:
+    verification = json.loads(made.run.verification.read_text())
+    both = [converted_only(verification), *verification["artifacts"]]
+    write(made.run.verification, {**verification, "artifacts": both})
+    assert "The model in PyTorch is right on 97.1% of 320 val images" in page_of(made.run).words
+    card = made.run.model_card.read_text(encoding="utf-8")
+    assert "Passed, on 320 val images (the model in PyTorch: 97.1%)" in card
+
+
+def learn_int8(made: Made) -> None:
+    """The run's network learned to compute in int8; it was exported so as well, and verified."""
+    run, before = made.run, sha256_file(made.run.weights)
+    model = load_model(run.model)
+    save_model(replace(model, int8_ranges={"stem.conv": (0.0, 1.0)}), run.model)
+    folder = shutil.copytree(run.exports / MAIN, run.exports / MAIN_INT8)
+    (folder / "model.onnx").write_bytes(b"in int8")
+    digest = sha256_file(folder / "model.onnx")
+    for path in (run.verification, run.evaluation / "test.json"):
+        path.write_text(path.read_text("utf-8").replace(before, sha256_file(run.weights)), "utf-8")
+    verification = json.loads(run.verification.read_text())
+    places = {"folder": f"export/{MAIN_INT8}", "file": f"export/{MAIN_INT8}/model.onnx"}
+    int8 = {"name": MAIN_INT8, "precision": "int8", "sha256": digest, "accuracy_model": 0.953}
+    both = [*verification["artifacts"], verification["artifacts"][0] | places | int8]
+    write(run.verification, verification | {"artifacts": both})
+    cost = json.loads(run.cost.read_text())
+    write(run.cost, cost | {"artifact_bytes": 3_520_000, "artifact_sha256": digest})
+
+
+def test_a_network_that_learned_int8_is_reported_in_int8(made: Made) -> None:
+    learn_int8(made)
+    words = page_of(made.run).words
+    assert "The model in PyTorch in int8 is right on 95.3% of 320 val images" in words
+    assert "3.52 MB int8 ONNX file, 3.38 M parameters" in words
+    assert f"edgewise export {made.run.root} --precision int8" in words
+    card = made.run.model_card.read_text(encoding="utf-8")
+    assert "(the model in PyTorch in int8: 95.3%)" in card
+    assert "3.52 MB in int8. Latency" in card.replace("\u00a0", " ")
+    assert 'InferenceSession("export/onnx-int8/model.onnx")' in card
+    verification = json.loads(made.run.verification.read_text())
+    write(made.run.verification, verification | {"artifacts": verification["artifacts"][:1]})
+    assert "The model in PyTorch in float is right on 97.1%" in page_of(made.run).words
 
 
 def test_skipped_files_are_listed(made: Made) -> None:

@@ -20,7 +20,7 @@ from edgewise.search.decisions import Numbers
 from edgewise.search.device import TimedFile
 from edgewise.search.entrants import SIZES
 from edgewise.search.pace import LOWERING, NARROWING
-from edgewise.search.shipping import SECONDS, accuracy_on, best_file, costs, ship
+from edgewise.search.shipping import SECONDS, accuracy_on, best_file, best_first, costs, ship
 from edgewise.search.state import State
 from edgewise.search.trials import outcome
 from edgewise.search.ways import Way
@@ -113,21 +113,51 @@ def _narrowed(search: State, dearer: Trial, original: Run) -> Numbers:
 
 
 def tested(search: State, files: Sequence[Numbers]) -> Numbers:
-    """The best file that fits, or else the nearest: timed afresh, and on images not seen before."""
-    chosen = best_file(files) or nearest(files)
+    """The best file that fits when it is timed afresh, or else the nearest: on images not seen yet.
+
+    Returns:
+        What it is, costs now and gets right; "over": other files that were to be tested, and did
+        not fit any more.
+
+    Raises:
+        EdgewiseError: no file can be run any more.
+    """
+    *over, (chosen, now) = _timed_afresh(search, files)
     folder, way = Path(chosen["folder"]), Way.of(chosen)
-    artifact = Artifact.read(folder)
-    timed = TimedFile.of(artifact, "chosen", way.runtime)
-    seen = search.device.measure([timed], TESTED_LONGER * SECONDS)["chosen"]
     samples, workers = search.dataset.splits["test"], search.request.workers or 0
     answer = partial(accuracy_on, folder, way.runtime, samples, workers)
     return {
         "folder": str(folder),
         **asdict(way),
         "selected_by": {name: chosen[name] for name in ("accuracy", "low", "high", "images")},
-        **costs(seen, artifact, search.budget),
+        "over": [{**file, **now} for file, now in over],
+        **now,
         **(answer() if way.format in TRUSTED else isolated(answer)),
     }
+
+
+def _timed_afresh(search: State, files: Sequence[Numbers]) -> list[tuple[Numbers, Numbers]]:
+    """Files with what they cost now: the best first, until one fits; or at last the nearest."""
+    tried = []
+    for file in best_first(files):
+        tried.append((file, _costs_now(search, file)))
+        if tried[-1][1]["fits"]:
+            return tried
+    as_now = [{**file, **now} for file, now in tried]
+    file = nearest([*as_now, *(file for file in files if not file["fits"])])
+    if file in as_now:
+        tried.append(tried.pop(as_now.index(file)))
+    else:
+        tried.append((file, _costs_now(search, file)))
+    return tried
+
+
+def _costs_now(search: State, file: Numbers) -> Numbers:
+    """See `costs`."""
+    artifact = Artifact.read(Path(file["folder"]))
+    timed = TimedFile.of(artifact, "chosen", Way.of(file).runtime)
+    seen = search.device.measure([timed], TESTED_LONGER * SECONDS)["chosen"]
+    return costs(seen, artifact, search.budget)
 
 
 def needs_qat(files: Sequence[Numbers]) -> bool:

@@ -153,6 +153,12 @@ class SearchRecord:
         test = self.made.get("test", {})
         return next((file for file in self.files if _same(file.numbers, test)), None)
 
+    def again(self, file: MadeFile) -> Numbers | None:
+        """What a file cost when it was timed once more before the test; None if it was not."""
+        test = self.made.get("test", {})
+        timed = [*test.get("over", ()), test]
+        return next((numbers for numbers in timed if _same(file.numbers, numbers)), None)
+
     @property
     def percentile(self) -> str:
         """Of the calls' times, in words."""
@@ -204,14 +210,21 @@ class SearchRecord:
         return found
 
     def nearest(self) -> list[NearPoint]:
-        """What exceeds the budget by least: first of the files, then of what was only measured."""
-        files = []
+        """What exceeds the budget by least: first of the files, then of what was only measured.
+
+        The very first is the one that was tested. Files count by what they cost last.
+        """
+        tested: list[NearPoint] = []
+        others: list[NearPoint] = []
         for file in self.files:
-            if file.able:
-                own = file.numbers
-                name = f"{file.model} at {file.imgsz} px, {Way.of(own)}"
-                files.append(self._near(f"{name}, {file.how}" if file.how else name, own))
-        files = sorted(files, key=lambda point: max(point.used.values()))[:NEAREST_FILES]
+            again = self.again(file) or file.numbers
+            if file.able and "spent" in again:
+                name = f"{file.model} at {file.imgsz} px, {Way.of(file.numbers)}"
+                name = f"{name}, {file.how}" if file.how else name
+                point = self._near(name, {**file.numbers, "spent": again["spent"]})
+                (tested if file == self.chosen else others).append(point)
+        others.sort(key=lambda point: max(point.used.values()))
+        files = [*tested, *others][:NEAREST_FILES]
         names = {point.name for point in files}
         measured = [
             self._near(str(Candidate(**cost["candidate"])), cost)

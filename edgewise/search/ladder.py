@@ -26,6 +26,7 @@ from pathlib import Path
 
 from edgewise.data.doctor import examine
 from edgewise.errors import EdgewiseError, UsageError
+from edgewise.files import LOCK, claimed
 from edgewise.run_folder import Run
 from edgewise.search.budget import Budget, Spent
 from edgewise.search.choice import Trial, choose_trials, sizes_between
@@ -74,7 +75,8 @@ def run(request: Request, root: Path, watch: Watch | None = None) -> SearchFolde
         The folder; the last decision, "test", names the chosen file and says whether it fits.
 
     Raises:
-        UsageError: the request, the data or the folder is no good.
+        UsageError: the request, the data or the folder is no good, or another process is at work
+            in it.
         NothingFits: no network is anywhere near the budget. (That the best file misses it is no
             error, but said in "test".)
         Stopped: a signal came; everything is saved.
@@ -82,22 +84,33 @@ def run(request: Request, root: Path, watch: Watch | None = None) -> SearchFolde
             full ... What was decided before is kept.
     """
     folder = SearchFolder(root)
+    _check(folder, request)
+    device = open_device(request.device, request.threads)
+    search = State(request, folder, device, watch or Watch())
+    root.mkdir(parents=True, exist_ok=True)
+    try:
+        with claimed(root):
+            _check(folder, request)  # another process may have begun in it by now
+            search.begin()
+            climb(search)
+    except Stopped as stop:
+        raise Stopped(
+            f"stopped; go on with: edgewise run --resume {root}", stop.exit_status - 128
+        ) from stop
+    return folder
+
+
+def _check(folder: SearchFolder, request: Request) -> None:
+    """Whether the request can be searched for in the folder; see `run`."""
+    root = folder.root
     if SearchFolder.is_search(root):
         if Request.read(folder.request) != request:
             raise UsageError(
                 f"{root} is a search for something else. Go on with it as it was asked for: "
                 f"edgewise run --resume {root}. Or choose another --name."
             )
-    elif root.exists() and (not root.is_dir() or any(root.iterdir())):
+    elif root.exists() and (not root.is_dir() or any(p.name != LOCK for p in root.iterdir())):
         raise UsageError(f"{root} holds something else already. Choose another --name.")
-    device = open_device(request.device, request.threads)
-    try:
-        climb(State(request, folder, device, watch or Watch()))
-    except Stopped as stop:
-        raise Stopped(
-            f"stopped; go on with: edgewise run --resume {root}", stop.exit_status - 128
-        ) from stop
-    return folder
 
 
 def climb(search: State) -> None:

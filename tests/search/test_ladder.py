@@ -14,6 +14,7 @@ from search_device import FormulaDevice, write_photos
 
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.families import VARIANTS
+from edgewise.files import claimed
 from edgewise.run_folder import Run
 from edgewise.search import ladder
 from edgewise.search.decisions import Decisions
@@ -241,6 +242,36 @@ def test_unsound_data_stops_before_anything_is_measured(
     with pytest.raises(EdgewiseError, match="doctor"):
         run(request_for(data, "latency=6ms"), tmp_path / "search")
     assert device.asked == []
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_another_process_stays_out(
+    photos: Path,
+    device: FormulaDevice,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    new: bool,
+) -> None:
+    """Whether it wants to begin just now or to go on; the lock that stays is nothing."""
+
+    class Enough(BaseException):
+        pass
+
+    def look(step: str, decided: dict[str, Any]) -> None:
+        raise Enough
+
+    monkeypatch.setattr("edgewise.files.PATIENCE", 0.1)
+    root, asked = tmp_path / "search", request_for(photos, "latency=6ms")
+    root.mkdir()
+    if not new:
+        asked.write(SearchFolder(root).request)
+    with claimed(root), pytest.raises(UsageError, match="another process is at work in"):
+        run(asked, root)
+    assert SearchFolder(root).request.exists() != new
+    assert not SearchFolder(root).decisions.exists()
+    with pytest.raises(Enough):
+        run(asked, root, Watch(decided=look))
+    assert list(Decisions(SearchFolder(root).decisions).made) == ["device"]
 
 
 def test_another_request_in_the_same_folder(

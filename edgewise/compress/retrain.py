@@ -8,14 +8,14 @@ from typing import Any
 
 from edgewise.data.dataset import read_dataset, write_dataset
 from edgewise.errors import UsageError
-from edgewise.files import write_json
+from edgewise.files import LOCK, remove_halves, write_json
 from edgewise.model import Model
 from edgewise.run_folder import Run
 from edgewise.training.defaults import fit
 from edgewise.training.loop import train
 from edgewise.training.recipe import Recipe
 from edgewise.training.start import environment, resolve, weights_licence
-from edgewise.weights.folder import save_model
+from edgewise.weights.folder import incoming_of, save_model
 
 QAT_RATE = 0.1  # of the original run's: it has only to get used to the rounding
 
@@ -75,10 +75,19 @@ def retrain(
 
 
 def check_unused(root: Path) -> None:
-    """Whether a run can be made in `root`: it is no file, and nothing is in it.
+    """Whether a run can be made in `root`: it is no file, and holds no more than what is left of a
+    start that was killed before `retrain` wrote the recipe.
 
     Raises:
         UsageError: it can't.
     """
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+    if root.exists() and (not root.is_dir() or _holds_something(Run(root))):
         raise UsageError(f"{root} holds something already. Choose another --name.")
+
+
+def _holds_something(run: Run) -> bool:
+    files = (run.data, run.split, run.quarantine, run.compression, run.environment)
+    for path in (*files, run.recipe):
+        remove_halves(path)
+    ours = {path.name for path in (*files, run.start, incoming_of(run.start), run.root / LOCK)}
+    return any(path.name not in ours for path in run.root.iterdir())

@@ -25,11 +25,16 @@ STORE = "devices.sqlite"  # in the cache: as `edgewise bench`'s, but of files on
 SECONDS = 1.0  # of timed calls of each file
 HOPELESS = 4.0  # times the budget: a network that takes more at its smallest size is left alone
 ROOM = 1.3  # times the budget: what compression may still bring down
+# What crashed is tried again in the next search: most often memory was short just then, and a try
+# takes a second. What a runtime refuses it refuses each time, and what hangs takes minutes.
+CRASHED = "crashed ("  # as device_runner.py says it
 
 
 @dataclass
 class Survey:
     """Measures candidates on a device, each once: what was measured there before is looked up.
+
+    What crashed before is not: it is tried again.
 
     Attributes:
         device: where.
@@ -99,7 +104,9 @@ class Survey:
         return [
             row
             for row in self.store.rows()
-            if row.machine == self.facts.fingerprint and row.threads == self.device.threads
+            if row.machine == self.facts.fingerprint
+            and row.threads == self.device.threads
+            and not row.reason.startswith(CRASHED)
         ]
 
     def _key(self, candidate: Candidate, file: TimedFile) -> tuple[str, str, str, str]:

@@ -10,6 +10,7 @@ from search_device import FormulaDevice
 from edgewise.measure.store import Store
 from edgewise.search.budget import Budget
 from edgewise.search.costs import Candidate, Cost
+from edgewise.search.device import Measured, TimedFile
 from edgewise.search.entrants import entrants
 from edgewise.search.survey import Survey, survey
 from edgewise.search.ways import Way
@@ -78,8 +79,32 @@ def test_a_file_that_crashes_has_its_reason(tmp_path: Path) -> None:
     device = FormulaDevice(broken="int8")
     surveyor = Survey(device, device.facts(), 2, Store(tmp_path / "devices.sqlite"))
     wanted = [Candidate("tiny", 64, precision, "onnxruntime") for precision in ("int8", "fp32")]
-    for _ in range(2):  # measured, then looked up
-        crashed, fine = surveyor.costs(wanted)
-        assert crashed.spent is None
-        assert "SIGSEGV" in crashed.failure
-        assert fine.spent is not None
+    crashed, fine = surveyor.costs(wanted)
+    assert crashed.spent is None
+    assert "SIGSEGV" in crashed.failure
+    assert fine.spent is not None
+
+
+def test_what_crashed_is_tried_again_and_what_was_refused_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = FormulaDevice()
+    surveyor = Survey(device, device.facts(), 2, Store(tmp_path / "devices.sqlite"))
+    wanted = [Candidate("tiny", 64, precision, "onnxruntime") for precision in ("int8", "fp32")]
+    reasons = {
+        "int8": "crashed (SIGKILL), most likely for want of memory",
+        "fp32": "NotImplemented: no such operator",
+    }
+
+    def refuse(file: TimedFile) -> Measured:
+        return Measured(None, failure=reasons[file.path.stem.partition("-")[0]])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(device, "_measured", refuse)
+        assert [cost.failure for cost in surveyor.costs(wanted)] == list(reasons.values())
+    crashed, refused = surveyor.costs(wanted)  # other processes were ended meanwhile
+    assert crashed.spent and not crashed.failure
+    assert refused.failure == reasons["fp32"]
+    assert len(device.asked) == 3
+    assert surveyor.costs(wanted) == [crashed, refused]
+    assert len(device.asked) == 3

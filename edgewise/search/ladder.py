@@ -50,6 +50,7 @@ from edgewise.search.request import Request, SearchFolder
 from edgewise.search.state import State, Watch
 from edgewise.search.survey import Survey, open_store, survey
 from edgewise.search.trials import outcome
+from edgewise.training.divergence import Diverged
 from edgewise.training.interrupt import Stopped
 from edgewise.training.trial import TooLittleTime
 
@@ -234,14 +235,14 @@ def _round(
 ) -> list[Trial]:
     """Trains each trial for its part of the time; returns the best, the best first.
 
-    Where there is little time, only the most promising are tried, or none: a training of a few
-    seconds tells nothing.
+    One whose training diverges is out, unless all do. Where there is little time, only the most
+    promising are tried, or none: a training of a few seconds tells nothing.
     """
     fewer = trials[: trials_in(search.left, share)]
     if len(fewer) < 2:
         return list(trials[:survivors])
     minutes = search.left * share / len(fewer)
-    scores = {}
+    tried = {}
     for trial in fewer:
         root = search.folder.trials / f"{number}-{trial.name}"
 
@@ -250,9 +251,13 @@ def _round(
                 return outcome(_trained(search, trial, minutes, root))
             except TooLittleTime as error:
                 return {"score": 0.0, "failure": str(error)}
+            except Diverged as error:
+                return {"score": 0.0, "failure": f"training diverged: {error.what}", "out": True}
 
-        scores[trial.name] = search.decide(f"round {number}: {trial.name}", work)["score"]
-    ranked = sorted(fewer, key=lambda trial: (-scores[trial.name], -trial.prior, trial.name))
+        tried[trial.name] = search.decide(f"round {number}: {trial.name}", work)
+    scores = {name: own["score"] for name, own in tried.items()}
+    able = [trial for trial in fewer if "out" not in tried[trial.name]] or fewer
+    ranked = sorted(able, key=lambda trial: (-scores[trial.name], -trial.prior, trial.name))
     kept = ranked[:survivors]
     fitting = [trial for trial in ranked if not trial.above]
     if fitting and fitting[0] not in kept:  # one at least must fit without compression

@@ -6,23 +6,32 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from commandline import edgewise
 from search_device import FormulaDevice, write_photos
 
+from edgewise.cli.run_text import told
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.families import VARIANTS
 from edgewise.files import claimed
 from edgewise.run_folder import Run
 from edgewise.search import ladder
+from edgewise.search.budget import Spent
+from edgewise.search.choice import Trial
+from edgewise.search.costs import Candidate, Cost
 from edgewise.search.decisions import Decisions
+from edgewise.search.entrants import entrants
 from edgewise.search.ladder import NothingFits, run
 from edgewise.search.request import Request, SearchFolder
 from edgewise.search.state import Watch
+from edgewise.search.trials import RETRIES
+from edgewise.training.divergence import Diverged
 from edgewise.training.evaluate import evaluate
 from edgewise.training.history import read_history
+from edgewise.training.recipe import Recipe
 
 pytest.importorskip("onnxruntime")
 pytestmark = pytest.mark.usefixtures("two_epochs")
@@ -188,6 +197,36 @@ def test_trials_thin_out(
         f"round 2: {name}" for name in kept
     ]
     assert made["train"]["trial"] == made["round 2"]["kept"][0]
+
+
+def test_a_trial_that_diverges_is_out(tmp_path: Path) -> None:
+    """And the search goes on with the others; where all diverge it says so at last."""
+
+    def train(model: str, imgsz: int, minutes: float, root: Path, **settings: Any) -> Run:
+        if model in diverging:
+            raise Diverged("the loss is not finite", "stages.0")
+        return Run(Path(model))
+
+    entrant = entrants((NAME,))[0]
+    least = Cost(Candidate(NAME, 96, "fp32", "onnxruntime"), Spent(1.0, 1.0, 1.0, 1))
+    trials = [
+        Trial(replace(entrant, model=name), 96, prior, 0.5, False, least)
+        for name, prior in (("a", 80.0), ("b", 70.0), ("c", 60.0))
+    ]
+    for diverging, kept in (("a", ["c-96", "b-96"]), ("abc", ["a-96", "b-96", "c-96"])):
+        log = Decisions(tmp_path / diverging)
+        search: Any = SimpleNamespace(left=60.0, decide=log.decide, folder=SearchFolder(tmp_path))
+        search.trainer = SimpleNamespace(train=train)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ladder, "outcome", lambda run: {"score": ord(run.root.name)})
+            found = ladder._round(search, 1, trials, 0.12, 3)
+        assert [trial.name for trial in found] == log.made["round 1"]["kept"] == kept
+        said = told("round 1: a-96", log.made["round 1: a-96"])
+        assert said == "round 1: a-96: training diverged: the loss is not finite"
+
+
+def test_its_trainings_recover_from_divergence_by_themselves(found: Found) -> None:
+    assert Recipe.read(Run(found[0].final).recipe).retries == RETRIES > 0
 
 
 def test_nothing_fits(photos: Path, device: FormulaDevice, tmp_path: Path) -> None:

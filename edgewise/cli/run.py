@@ -129,6 +129,7 @@ def command(
         from edgewise.training.start import default_root
 
         names = tuple(part.strip() for part in models.split(",")) if models else ()
+        data = str(Path(data).absolute())  # a search may be gone on with from another directory
         request = Request(data, budget, minutes, device, threads, precisions, names)
         request = replace(
             request,
@@ -163,6 +164,8 @@ def _search(request: Request, root: Path) -> None:
 
     def decided(step: str, numbers: Numbers) -> None:
         table.decided(step, numbers)
+        if "folder" in numbers:  # in the search's
+            numbers = {**numbers, "folder": str(SearchFolder(root).at(numbers["folder"]))}
         if text := told(step, numbers):
             click.echo(text)
 

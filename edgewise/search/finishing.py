@@ -67,8 +67,8 @@ def _rounded(search: State, run: Run) -> Run:
 
     def round_it() -> Numbers:
         if Run.is_run(root):
-            return outcome(train(Recipe.read(Run(root).recipe), root, resume=True))
-        return outcome(round_run(run, root, QAT_EPOCHS))
+            return search.outcome(train(Recipe.read(Run(root).recipe), root, resume=True))
+        return search.outcome(round_run(run, root, QAT_EPOCHS))
 
     search.decide("qat", round_it)
     return Run(root)
@@ -82,7 +82,7 @@ def narrowed_files(search: State, trials: Sequence[Trial], final: Run) -> list[N
         return []
     if known["score"] <= outcome(final)["score"]:
         return []
-    original, root = Run(Path(known["run"])), search.folder.shrunk / "narrowed"
+    original, root = Run(search.folder.at(known["run"])), search.folder.shrunk / "narrowed"
 
     def work() -> Numbers:
         return _narrowed(search, dearer, original)
@@ -90,7 +90,12 @@ def narrowed_files(search: State, trials: Sequence[Trial], final: Run) -> list[N
     steps = search.decide("narrow", work)
     if not steps["fits"]:
         return []
-    search.decide("narrowed", lambda: outcome(train_narrowed(steps, original, root)))
+
+    def train_on() -> Numbers:
+        model = search.folder.at(steps["model"])
+        return search.outcome(train_narrowed(model, steps["steps"], original, root))
+
+    search.decide("narrowed", train_on)
     return _ship(search, "files: narrowed", Run(root))
 
 
@@ -107,6 +112,8 @@ def _narrowed(search: State, dearer: Trial, original: Run) -> Numbers:
     budget = replace(search.budget, latency_ms=factor * (search.budget.latency_ms or 0.0))
     folder = search.folder.shrunk / "netadapt"
     numbers = narrow(original, clock, budget, folder, search.left * NARROWING)
+    if "model" in numbers:
+        numbers["model"] = search.folder.place(Path(numbers["model"]))
     if timed != least:
         numbers["timed_as"], numbers["instead_of"] = str(timed.way), str(least.way)
     return numbers
@@ -123,11 +130,11 @@ def tested(search: State, files: Sequence[Numbers]) -> Numbers:
         EdgewiseError: no file can be run any more.
     """
     *over, (chosen, now) = _timed_afresh(search, files)
-    folder, way = Path(chosen["folder"]), Way.of(chosen)
+    folder, way = search.folder.at(chosen["folder"]), Way.of(chosen)
     samples, workers = search.dataset.splits["test"], search.request.workers or 0
     answer = partial(accuracy_on, folder, way.runtime, samples, workers)
     return {
-        "folder": str(folder),
+        "folder": chosen["folder"],
         **asdict(way),
         "selected_by": {name: chosen[name] for name in ("accuracy", "low", "high", "images")},
         "over": [{**file, **now} for file, now in over],
@@ -154,7 +161,7 @@ def _timed_afresh(search: State, files: Sequence[Numbers]) -> list[tuple[Numbers
 
 def _costs_now(search: State, file: Numbers) -> Numbers:
     """See `costs`."""
-    artifact = Artifact.read(Path(file["folder"]))
+    artifact = Artifact.read(search.folder.at(file["folder"]))
     timed = TimedFile.of(artifact, "chosen", Way.of(file).runtime)
     seen = search.device.measure([timed], TESTED_LONGER * SECONDS)["chosen"]
     return costs(seen, artifact, search.budget)
@@ -190,7 +197,11 @@ def nearest(files: Sequence[Numbers]) -> Numbers:
 
 def _ship(search: State, step: str, made: Run, ways: Sequence[Way] | None = None) -> list[Numbers]:
     def work() -> Numbers:
-        return {"files": ship(made, ways or search.ways, search.device, search.budget)}
+        files = ship(made, ways or search.ways, search.device, search.budget)
+        for file in files:
+            if file["folder"]:
+                file["folder"] = search.folder.place(Path(file["folder"]))
+        return {"files": files}
 
     files: list[Numbers] = search.decide(step, work)["files"]
     return files

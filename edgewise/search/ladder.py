@@ -49,7 +49,6 @@ from edgewise.search.pace import (
 from edgewise.search.request import Request, SearchFolder
 from edgewise.search.state import State, Watch
 from edgewise.search.survey import Survey, open_store, survey
-from edgewise.search.trials import outcome
 from edgewise.training.divergence import Diverged
 from edgewise.training.interrupt import Stopped
 from edgewise.training.trial import TooLittleTime
@@ -248,7 +247,7 @@ def _round(
 
         def work(trial: Trial = trial, root: Path = root) -> Numbers:
             try:
-                return outcome(_trained(search, trial, minutes, root))
+                return search.outcome(_trained(search, trial, minutes, root))
             except TooLittleTime as error:
                 return {"score": 0.0, "failure": str(error)}
             except Diverged as error:
@@ -275,13 +274,13 @@ def _trained(search: State, trial: Trial, minutes: float, root: Path) -> Run:
 def _train(search: State, trials: Sequence[Trial]) -> Run:
     """The best that fits, trained for long, and again with a better one as its teacher."""
     best = _likely(trials)
-    root, second = search.folder.final, search.folder.root / "distilled"
+    root, second = search.folder.final, search.folder.distilled
 
     def work() -> Numbers:
         # Ranked before it are only those that did better and do not fit.
         share = long_share(search.left, better=best is not trials[0], tight=best.used > TIGHT)
         made = _trained(search, best, search.left * share, root)
-        return {"trial": best.name, **outcome(made)}
+        return {"trial": best.name, **search.outcome(made)}
 
     first = search.decide("train", work)
     taught = [(search.log.made.get(f"round 2: {t.name}"), t) for t in trials if t is not best]
@@ -291,8 +290,8 @@ def _train(search: State, trials: Sequence[Trial]) -> Run:
     known, teacher = max(better, key=lambda pair: pair[0]["score"])
 
     def distil() -> Numbers:
-        minutes = search.left * DISTILLING
-        made = search.go_on(Run(root), best.imgsz, minutes, second, teacher=known["run"])
+        minutes, better = search.left * DISTILLING, str(search.folder.at(known["run"]))
+        made = search.go_on(Run(root), best.imgsz, minutes, second, teacher=better)
         return {"teacher": teacher.name, **made}
 
     again = search.decide("distil", distil)

@@ -107,9 +107,14 @@ class State:
             )
         return left
 
+    def outcome(self, made: Run) -> Numbers:
+        """What a run reached, see `edgewise.search.trials.outcome`; and where it is."""
+        return {"run": self.folder.place(made.root), **outcome(made)}
+
     def go_on(
         self, made: Run, imgsz: int, minutes: float, root: Path, **settings: object
     ) -> Numbers:
         """Trains a run's model on in the run `root`, all of it from the first epoch."""
         model = str(made.model)
-        return outcome(self.trainer.train(model, imgsz, minutes, root, head_epochs=0, **settings))
+        on = self.trainer.train(model, imgsz, minutes, root, head_epochs=0, **settings)
+        return self.outcome(on)

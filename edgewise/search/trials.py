@@ -99,7 +99,6 @@ def outcome(run: Run) -> Numbers:
     images = len(read_dataset(run).splits["val"])
     low, high = wilson(round(best.val_accuracy * images), images)
     return {
-        "run": str(run.root),
         "epochs": Recipe.read(run.recipe).epochs,
         "score": best.score,
         "accuracy": best.val_accuracy,

@@ -47,9 +47,8 @@ def test_the_verdict_is_that_of_the_test(tmp_path: Path) -> None:
     assert "1.1 ms of 2 ms: 55%" in page.words
     assert "88.4% 95% interval 80.4% to 93.4%, 95 images" in page.words  # Wilson, by scipy
     assert "2.5 MB 7.5 MB of memory" in page.words
-    assert 'edgewise.load("runs/photos-search-1/final/export/onnx-int8", "onnxruntime")' in (
-        page.words
-    )
+    shipped = tmp_path / "search" / "final" / "export" / "onnx-int8"
+    assert f'edgewise.load("{shipped}", "onnxruntime")' in page.words
     assert "What it would take" not in page.words
     (bar,) = [attrs["style"] for attrs in page.named("i") if attrs.get("class") == "within"]
     assert bar == "width:55.1%"
@@ -187,7 +186,8 @@ def test_over_the_budget_it_says_what_it_would_take(tmp_path: Path) -> None:
     # 0.245 x 1.2 ms, and 5 MB / 4: it would fit, but nobody trained it.
     assert lines[3][0] == "mobilenet_v2_050 at 64 px, int8 in onnxruntime"
     assert lines[3][-2:] == ["not trained", "this budget, as it was measured"]
-    assert "scp -r -P 2222 runs/photos-search-1/final/export/onnx-int8 pi@board:" in page.words
+    shipped = tmp_path / "search" / "final" / "export" / "onnx-int8"
+    assert f"scp -r -P 2222 {shipped} pi@board:" in page.words
     assert 'edgewise.load("onnx-int8", "onnxruntime")' in page.words
 
 

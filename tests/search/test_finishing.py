@@ -80,6 +80,7 @@ def timed_afresh(
     search: Any = SimpleNamespace(
         budget=Budget.parse("latency=5ms"),
         device=SimpleNamespace(measure=measure),
+        folder=SearchFolder(Path()),
         dataset=SimpleNamespace(splits={"test": ()}),
         request=SimpleNamespace(workers=0),
     )

@@ -79,7 +79,7 @@ def test_from_photos_to_a_tested_file(found: Found) -> None:
     assert (test["precision"], test["fits"]) == ("int8", True)
     assert test["spent"]["median_ms"] == 96**2 / 2000
     assert test["used"]["latency"] == pytest.approx(96**2 / 2000 / 6)
-    assert device.asked[-1].path == Path(test["folder"]) / "model.onnx"
+    assert device.asked[-1].path == found[1] / test["folder"] / "model.onnx"
 
 
 def test_a_device_that_is_slower_now_gets_less(
@@ -171,12 +171,29 @@ def test_a_killed_search_goes_on(found: Found, device: FormulaDevice, tmp_path: 
             raise Killed
 
     photos = Path(Request.read(found[0].request).data)
-    root = tmp_path / "killed"
+    before, root = tmp_path / "before", tmp_path / "moved"
     with pytest.raises(Killed):
-        run(request_for(photos, "latency=6ms"), root, Watch(decided=kill))
+        run(request_for(photos, "latency=6ms"), before, Watch(decided=kill))
+    before.rename(root)
     called = edgewise("run", "--resume", root)
     assert called.status == 0, called.errors
+    assert f"{root}/final/export/onnx-int8: int8 in onnxruntime, fits" in called.output
     assert numbers(SearchFolder(root), root) == numbers(*found[:2])
+
+
+def test_an_older_log_names_its_folders_from_elsewhere(
+    found: Found, device: FormulaDevice, tmp_path: Path
+) -> None:
+    """As they were from the directory in which the search began."""
+    root = tmp_path / "moved"
+    shutil.copytree(found[1], root)
+    log = SearchFolder(root).decisions
+    lines = log.read_text().replace('": "final', '": "runs/photos-search-1/final').splitlines()
+    assert sum("runs/photos-search-1/final" in line for line in lines) == 3
+    log.write_text("".join(f"{line}\n" for line in lines[:-1]))
+    made = Decisions(run(Request.read(found[0].request), root).decisions).made
+    assert made["test"]["fits"]
+    assert device.asked[-1].path == root / "final" / "export" / "onnx-int8" / "model.onnx"
 
 
 @pytest.mark.slow
@@ -217,9 +234,8 @@ def test_a_trial_that_diverges_is_out(tmp_path: Path) -> None:
         log = Decisions(tmp_path / diverging)
         search: Any = SimpleNamespace(left=60.0, decide=log.decide, folder=SearchFolder(tmp_path))
         search.trainer = SimpleNamespace(train=train)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(ladder, "outcome", lambda run: {"score": ord(run.root.name)})
-            found = ladder._round(search, 1, trials, 0.12, 3)
+        search.outcome = lambda run: {"score": ord(run.root.name)}
+        found = ladder._round(search, 1, trials, 0.12, 3)
         assert [trial.name for trial in found] == log.made["round 1"]["kept"] == kept
         said = told("round 1: a-96", log.made["round 1: a-96"])
         assert said == "round 1: a-96: training diverged: the loss is not finite"
@@ -311,6 +327,21 @@ def test_another_process_stays_out(
     with pytest.raises(Enough):
         run(asked, root, Watch(decided=look))
     assert list(Decisions(SearchFolder(root).decisions).made) == ["device"]
+
+
+def test_the_photos_are_found_from_any_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Request] = []
+
+    def note(request: Request, *rest: object) -> None:
+        asked.append(request)
+        raise UsageError("that will do")
+
+    monkeypatch.setattr(ladder, "run", note)
+    monkeypatch.chdir(tmp_path)
+    assert "that will do" in edgewise("run", "photos", "--budget", "latency=5ms").errors
+    assert asked[0].data == str(tmp_path / "photos")
 
 
 def test_another_request_in_the_same_folder(

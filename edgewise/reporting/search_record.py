@@ -10,7 +10,7 @@ from math import ceil, floor, log10
 from edgewise.errors import UsageError
 from edgewise.reporting.numbers import filesize, milliseconds
 from edgewise.search.budget import MEDIAN, Budget, Spent
-from edgewise.search.costs import Candidate, Cost, drifted
+from edgewise.search.costs import UNDRIFTED, Candidate, Cost, as_of_now
 from edgewise.search.decisions import Decisions, Numbers
 from edgewise.search.request import Request, SearchFolder
 from edgewise.search.survey import ROOM
@@ -126,10 +126,12 @@ class SearchRecord:
     @cached_property
     def costs(self) -> list[Numbers]:
         """What each candidate costs, as the choice saw it: at the device's speed of today."""
-        factor = self.made.get("drift", {}).get("factor", 1.0)
-        steps = (self.made.get(step, {}) for step in ("survey", "sizes"))
-        costs = [cost for numbers in steps for cost in numbers.get("costs", [])]
-        return [asdict(drifted(Cost.read(cost), factor)) for cost in costs]
+        surveyed, later = (
+            [Cost.read(cost) for cost in self.made.get(step, {}).get("costs", ())]
+            for step in ("survey", "sizes")
+        )
+        drift = self.made.get("drift", UNDRIFTED)
+        return [asdict(cost) for cost in as_of_now(surveyed, later, drift)]
 
     @property
     def trials(self) -> dict[str, Numbers]:

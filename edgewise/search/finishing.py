@@ -15,7 +15,7 @@ from edgewise.errors import EdgewiseError
 from edgewise.run_folder import Run
 from edgewise.search.adapted import Clock, narrow, stand_in, train_narrowed
 from edgewise.search.choice import Trial
-from edgewise.search.costs import Cost
+from edgewise.search.costs import UNDRIFTED, Cost, as_of_now
 from edgewise.search.decisions import Numbers
 from edgewise.search.device import TimedFile
 from edgewise.search.entrants import SIZES
@@ -102,7 +102,9 @@ def narrowed_files(search: State, trials: Sequence[Trial], final: Run) -> list[N
 def _narrowed(search: State, dearer: Trial, original: Run) -> Numbers:
     """What `narrow` says. Where an ONNX file stands in, it has to become as much faster."""
     least = dearer.least.candidate
-    found = [Cost.read(cost) for cost in search.log.made["survey"]["costs"]]
+    made = search.log.made
+    surveyed = [Cost.read(cost) for cost in made["survey"]["costs"]]
+    found = as_of_now(surveyed, (), made.get("drift", UNDRIFTED))
     stands_in = stand_in(least, found, search.budget)
     if not stands_in:
         failure = f"narrowing goes by the times of ONNX files, and none of {dearer.name} was timed"

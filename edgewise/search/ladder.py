@@ -30,7 +30,7 @@ from edgewise.files import LOCK, claimed
 from edgewise.run_folder import Run
 from edgewise.search.budget import Budget, Spent
 from edgewise.search.choice import Trial, choose_trials, sizes_between
-from edgewise.search.costs import Candidate, Cost, drifted
+from edgewise.search.costs import Candidate, Cost, as_of_now
 from edgewise.search.decisions import Numbers
 from edgewise.search.device import open_device
 from edgewise.search.entrants import Entrant, entrants
@@ -169,8 +169,8 @@ def _choose(search: State, known: Sequence[Entrant], found: Sequence[Cost]) -> l
     if trials:
         work = Survey(search.device, search.facts, len(search.dataset.classes), open_store())
         again = [trial.least for trial in trials[:TIMED_AGAIN]]
-        now = search.decide("drift", lambda: {"factor": work.drift(again)})
-        found = [drifted(cost, now["factor"]) for cost in found]
+        drift = search.decide("drift", lambda: work.drift(again))
+        surveyed, found = found, as_of_now(found, (), drift)
         trials = choose_trials(known, found, search.budget, images)
     if not trials:
         raise NothingFits(nothing_fits(found, search.budget))
@@ -178,7 +178,7 @@ def _choose(search: State, known: Sequence[Entrant], found: Sequence[Cost]) -> l
     between = sizes_between(trials[:TIMED_AGAIN], found, images, pace)
     if between or "sizes" in search.log.made:
         timed = [Cost.read(cost) for cost in _between(search, work, between)["costs"]]
-        found = [*found, *(drifted(cost, now["factor"]) for cost in timed)]
+        found = as_of_now(surveyed, timed, drift)
         pace = Pace.read(search.log.made, search.request.minutes)  # with less time left
     trials = choose_trials(known, found, search.budget, images, pace)
     likely = _likely(trials)

@@ -13,6 +13,7 @@ from edgewise.measure.store import FAILED, OK, Row, Store, fingerprint, now
 from edgewise.progress import bar
 from edgewise.search.budget import Budget, Spent
 from edgewise.search.costs import Candidate, Cost
+from edgewise.search.decisions import Numbers
 from edgewise.search.device import Device, DeviceFacts, Measured, TimedFile
 from edgewise.search.device_client import TOGETHER, parts
 from edgewise.search.entrants import SIZES, Entrant
@@ -75,16 +76,20 @@ class Survey:
                     list(new.values()), seconds, lambda what: steps.advance(note=what), keep
                 )
         return [
-            _cost(c, known[self._key(c, files[c])], files[c])
+            replace(_cost(c, known[self._key(c, files[c])], files[c]), stored=c not in new)
             if c in files
             else Cost(c, None, failure=failures[c])
             for c in wanted
         ]
 
-    def drift(self, some: Sequence[Cost]) -> float:
+    def drift(self, some: Sequence[Cost]) -> Numbers:
         """How many times as long these files take now as when they were measured: the median.
 
         A machine is slower in one hour than in another: when it is hot, or others use it.
+
+        Returns:
+            "factor" of those that were measured before this search, "since" of the others; see
+            `edgewise.search.costs.as_of_now`.
 
         Raises:
             EdgewiseError: the device went away.
@@ -92,13 +97,14 @@ class Survey:
         candidates = [cost.candidate for cost in some]
         files, _ = timed_files(candidates, self.classes)
         seen = self.device.measure(list(files.values()), SECONDS)
-        then = {str(cost.candidate): cost.spent for cost in some}
-        ratios = [
-            measured.timing.latency.median_ms / before.median_ms
-            for key, measured in seen.items()
-            if measured.timing and (before := then[key])
-        ]
-        return median(ratios) if ratios else 1.0
+        ratios: dict[bool, list[float]] = {True: [], False: []}
+        for cost in some:
+            measured = seen.get(str(cost.candidate))
+            if cost.spent and measured and measured.timing:
+                ratio = measured.timing.latency.median_ms / cost.spent.median_ms
+                ratios[cost.stored].append(ratio)
+        since = median(ratios[False] or [1.0])
+        return {"factor": median(ratios[True] or [since]), "since": since}
 
     def _rows(self) -> list[Row]:
         return [

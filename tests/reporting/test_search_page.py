@@ -92,6 +92,8 @@ def test_costs_are_those_that_were_chosen_by(tmp_path: Path) -> None:
     )
     assert was > 10
     assert now == pytest.approx(2 * was, abs=1)
+    made["drift"]["since"] = 1.0  # all of it was measured in this search
+    assert rows(page_of(tmp_path / "since", made))[name] == before[name]
 
 
 def test_sizes_that_were_looked_at_later_are_candidates_too(tmp_path: Path) -> None:

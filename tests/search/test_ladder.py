@@ -107,13 +107,17 @@ def test_a_device_that_is_slower_now_gets_less(
 def test_with_little_time_smaller_images_are_measured(
     photos: Path, device: FormulaDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All sizes fit, and an epoch at 224 px takes six minutes of the hour."""
+    """All sizes fit, and an epoch at 224 px takes six minutes of the hour. The device becomes
+    slower before they are measured, which is in their times.
+    """
 
     class Enough(BaseException):
         pass
 
     def until(last: str) -> Watch:
         def look(step: str, decided: dict[str, Any]) -> None:
+            if step == "survey":
+                device.slower = 1.5
             if step == last:
                 raise Enough
 
@@ -132,6 +136,7 @@ def test_with_little_time_smaller_images_are_measured(
     (size,) = {cost["candidate"]["imgsz"] for cost in made["sizes"]["costs"]}
     (trial,) = made["choose"]["trials"]
     assert 64 < trial["imgsz"] == size < 224
+    assert trial["used"] == pytest.approx(1.5 * size**2 / 2000 / 60)
     assert made["choose"]["with_time"]["name"] == f"{NAME}-224"
     with pytest.raises(Enough):  # a search that goes on has the same choice
         run(request_for(photos, "latency=60ms"), root, until("train"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,8 +53,24 @@ def test_what_was_measured_is_looked_up(work: tuple[Survey, FormulaDevice]) -> N
     first = survey(entrants(("tiny",)), WAYS[:1], budget, surveyor)
     asked = len(device.asked)
     assert asked == len(first) == 4
-    assert survey(entrants(("tiny",)), WAYS[:1], budget, surveyor) == first
+    again = survey(entrants(("tiny",)), WAYS[:1], budget, surveyor)
+    assert again == [replace(cost, stored=True) for cost in first]
+    assert not any(cost.stored for cost in first)
     assert len(device.asked) == asked
+
+
+def test_a_slower_device_is_told_of_what_was_measured_before_and_of_what_is_new(
+    work: tuple[Survey, FormulaDevice],
+) -> None:
+    surveyor, device = work
+    old, new = (Candidate("tiny", imgsz, "fp32", "onnxruntime") for imgsz in (64, 96))
+    surveyor.costs([old])
+    device.slower = 2.0
+    found = surveyor.costs([old, new])
+    assert surveyor.drift(found) == {"factor": 2.0, "since": 1.0}
+    device.slower = 3.0
+    assert surveyor.drift(found) == {"factor": 3.0, "since": 1.5}
+    assert surveyor.drift(found[1:]) == {"factor": 1.5, "since": 1.5}
 
 
 def test_another_device_or_number_of_threads_is_measured(
@@ -106,5 +123,5 @@ def test_what_crashed_is_tried_again_and_what_was_refused_is_not(
     assert crashed.spent and not crashed.failure
     assert refused.failure == reasons["fp32"]
     assert len(device.asked) == 3
-    assert surveyor.costs(wanted) == [crashed, refused]
+    assert [cost.spent for cost in surveyor.costs(wanted)] == [crashed.spent, None]
     assert len(device.asked) == 3

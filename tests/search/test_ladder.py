@@ -362,6 +362,8 @@ def test_calls_that_are_wrong(photos: Path, tmp_path: Path) -> None:
         (["run", photos], "--budget"),
         (["run", photos, "--budget", "latency=5"], "us, ms, s"),
         (["run", "--resume", tmp_path], "not a search"),
+        (["run", "--resume", tmp_path, "--time", "2h"], "leave --time out"),
+        (["run", photos, "--resume", tmp_path, "--seed", 0, "--no-flip"], "leave DATA, --no-flip"),
         (["run", photos, "--budget", "latency=5ms", "--name", "a/b"], "without a path"),
         (["run", photos, "--budget", "latency=5ms", "--precision", "int4"], "int8"),
     ):

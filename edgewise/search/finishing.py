@@ -78,7 +78,12 @@ def narrowed_files(search: State, trials: Sequence[Trial], final: Run) -> list[N
     """The files of a network that was too dear, and better than the one that was trained."""
     dearer = next((trial for trial in trials if trial.above), None)
     known = search.log.made.get(f"round 2: {dearer.name}") if dearer else None
-    if not dearer or not known or search.budget.latency_ms is None:
+    if not dearer or not known or not dearer.least.spent:
+        return []
+    used = search.budget.parts(dearer.least.spent)
+    # NetAdapt stops where the time fits, whatever size and memory are by then: where these exceed
+    # too, the long training after it would most often be for nothing.
+    if [part for part, taken in used.items() if taken > 1] != ["latency"]:
         return []
     if known["score"] <= outcome(final)["score"]:
         return []

@@ -144,7 +144,7 @@ def test_what_int8_loses_is_weighed_and_not_forbidden() -> None:
 
 def test_what_narrows_goes_by_an_onnx_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The cheapest takes 2 ms, its ONNX file 5: that has to come down by the same factor."""
-    least = Cost(Candidate("a", 96, "int8", "litert", "litert"), Spent(2.0, 2.0, 2.0, 1))
+    least = Cost(Candidate("a", 96, "int8", "litert", "litert"), Spent(2.0, 2.0, 2.0, 2, 1))
     onnx = Cost(Candidate("a", 96, "int8", "onnxruntime"), Spent(5.0, 5.0, 5.0, 1))
     trial = Trial(Entrant("a", 70.0, 224, 1, True), 96, 70.0, 1.25, True, least)
     asked: list[tuple[Clock, Budget]] = []
@@ -156,23 +156,26 @@ def test_what_narrows_goes_by_an_onnx_file(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(finishing, "narrow", narrow)
     monkeypatch.setattr(finishing, "outcome", lambda run: {"score": 0.5})
 
-    def narrowed(name: str, *costs: Cost) -> dict[str, Any]:
+    def narrowed(name: str, *costs: Cost, budget: str = "latency=1.6ms") -> dict[str, Any] | None:
         log = Decisions(tmp_path / name)
         log.decide("survey", lambda: {"costs": [asdict(cost) for cost in costs]})
         log.decide("round 2: a-96", lambda: {"run": "trials/2-a-96", "score": 0.9})
-        search: Any = SimpleNamespace(
-            budget=Budget.parse("latency=1.6ms"), device=None, left=10.0, log=log
-        )
+        search: Any = SimpleNamespace(budget=Budget.parse(budget), device=None, left=10.0, log=log)
         search.decide, search.folder = log.decide, SearchFolder(tmp_path)
         assert narrowed_files(search, [trial], Run(tmp_path)) == []
-        return log.made["narrow"]
+        return log.made.get("narrow")
 
     said = narrowed("both", least, onnx)
+    assert said
     ((clock, budget),) = asked
     assert (clock.precision, clock.runtime) == ("int8", "onnxruntime")
     assert budget.latency_ms == pytest.approx(1.6 * 5 / 2)
     assert said["instead_of"] == "int8 in litert"
     assert told("narrow", said) == "narrow (timed as int8 in onnxruntime): too few minutes"
     said = narrowed("one", least)
-    assert "by the times of ONNX files, and none of a-96 was timed" in said["failure"]
+    assert said and "by the times of ONNX files, and none of a-96 was timed" in said["failure"]
+    for number, text in enumerate(("size=1B", "latency=3ms,size=1B", "latency=1.6ms,size=1B")):
+        assert narrowed(f"{number}", least, onnx, budget=text) is None  # time is not all
     assert len(asked) == 1
+    assert narrowed("small", least, onnx, budget="latency=1.6ms,size=2B,memory=1B")
+    assert len(asked) == 2

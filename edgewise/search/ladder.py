@@ -290,8 +290,15 @@ def _train(search: State, trials: Sequence[Trial]) -> Run:
     known, teacher = max(better, key=lambda pair: pair[0]["score"])
 
     def distil() -> Numbers:
-        minutes, better = search.left * DISTILLING, str(search.folder.at(known["run"]))
-        made = search.go_on(Run(root), best.imgsz, minutes, second, teacher=better)
+        pace = Pace.read(search.log.made, search.request.minutes)
+        asked = teacher.entrant, teacher.imgsz
+        # Epochs are planned by steps without the teacher.
+        minutes = search.left * DISTILLING * pace.own_part(best.entrant, best.imgsz, *asked)
+        better = str(search.folder.at(known["run"]))
+        try:
+            made = search.go_on(Run(root), best.imgsz, minutes, second, teacher=better)
+        except (TooLittleTime, Diverged) as error:  # what is there already is kept
+            made = {"score": 0.0, "failure": str(error)}
         return {"teacher": teacher.name, **made}
 
     again = search.decide("distil", distil)

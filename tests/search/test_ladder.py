@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from commandline import edgewise
+from made_search import all_decisions, reached, write_search
 from search_device import FormulaDevice, write_photos
 
 from edgewise.cli.run_text import told
@@ -25,6 +26,7 @@ from edgewise.search.costs import Candidate, Cost
 from edgewise.search.decisions import Decisions
 from edgewise.search.entrants import entrants
 from edgewise.search.ladder import NothingFits, run
+from edgewise.search.pace import DISTILLING
 from edgewise.search.request import Request, SearchFolder
 from edgewise.search.state import Watch
 from edgewise.search.trials import RETRIES
@@ -32,6 +34,7 @@ from edgewise.training.divergence import Diverged
 from edgewise.training.evaluate import evaluate
 from edgewise.training.history import read_history
 from edgewise.training.recipe import Recipe
+from edgewise.training.trial import TooLittleTime
 
 pytest.importorskip("onnxruntime")
 pytestmark = pytest.mark.usefixtures("two_epochs")
@@ -244,6 +247,33 @@ def test_a_trial_that_diverges_is_out(tmp_path: Path) -> None:
         assert [trial.name for trial in found] == log.made["round 1"]["kept"] == kept
         said = told("round 1: a-96", log.made["round 1: a-96"])
         assert said == "round 1: a-96: training diverged: the loss is not finite"
+
+
+def test_a_teacher_that_there_is_no_time_to_ask_changes_nothing(tmp_path: Path) -> None:
+    """The first long training is kept; and its time would have been planned for the asking."""
+    made = all_decisions()
+    made["round 2: b-96"] = reached(0.9, "trials/2-b-96")
+    folder = write_search(tmp_path / "search", {s: n for s, n in made.items() if s != "train"})
+    log, entrant = Decisions(folder.decisions), entrants((NAME,))[0]
+    least = Cost(Candidate(NAME, 96, "fp32", "onnxruntime"), Spent(1.0, 1.0, 1.0, 1))
+    dear, fits = (
+        Trial(replace(entrant, model=name), 96, 70.0, used, used > 1, least)
+        for name, used in (("b", 1.2), ("a", 0.8))
+    )
+    asked: list[float] = []
+
+    def go_on(run: Run, imgsz: int, minutes: float, root: Path, teacher: str) -> dict[str, Any]:
+        assert teacher == str(folder.trials / "2-b-96")
+        asked.append(minutes)
+        raise TooLittleTime("one epoch takes too long")
+
+    search: Any = SimpleNamespace(left=10.0, decide=log.decide, log=log, folder=folder, go_on=go_on)
+    search.request = Request.read(folder.request)
+    search.trainer = SimpleNamespace(train=lambda *arguments, **settings: Run(folder.final))
+    search.outcome = lambda run: reached(0.8, "final")
+    assert ladder._train(search, [dear, fits]) == Run(folder.final)
+    assert 0 < asked[0] < 10.0 * DISTILLING
+    assert told("distil", log.made["distil"]) == "distil: one epoch takes too long"
 
 
 def test_its_trainings_recover_from_divergence_by_themselves(found: Found) -> None:

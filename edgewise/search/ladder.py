@@ -248,10 +248,8 @@ def _round(
         def work(trial: Trial = trial, root: Path = root) -> Numbers:
             try:
                 return search.outcome(_trained(search, trial, minutes, root))
-            except TooLittleTime as error:
-                return {"score": 0.0, "failure": str(error)}
-            except Diverged as error:
-                return {"score": 0.0, "failure": f"training diverged: {error.what}", "out": True}
+            except (TooLittleTime, Diverged) as error:
+                return _failed(error)
 
         tried[trial.name] = search.decide(f"round {number}: {trial.name}", work)
     scores = {name: own["score"] for name, own in tried.items()}
@@ -269,6 +267,13 @@ def _trained(search: State, trial: Trial, minutes: float, root: Path) -> Run:
     return search.trainer.train(
         trial.entrant.model, trial.imgsz, minutes, root, pretrained=trial.entrant.pretrained
     )
+
+
+def _failed(error: TooLittleTime | Diverged) -> Numbers:
+    """Instead of an outcome; "out" where more time would not help."""
+    if isinstance(error, Diverged):
+        return {"score": 0.0, "failure": f"training diverged: {error.what}", "out": True}
+    return {"score": 0.0, "failure": str(error)}
 
 
 def _train(search: State, trials: Sequence[Trial]) -> Run:
@@ -298,7 +303,7 @@ def _train(search: State, trials: Sequence[Trial]) -> Run:
         try:
             made = search.go_on(Run(root), best.imgsz, minutes, second, teacher=better)
         except (TooLittleTime, Diverged) as error:  # what is there already is kept
-            made = {"score": 0.0, "failure": str(error)}
+            made = _failed(error)
         return {"teacher": teacher.name, **made}
 
     again = search.decide("distil", distil)

@@ -32,6 +32,7 @@ from edgewise.measure.store import machine_fingerprint
 from edgewise.search.budget import Budget
 from edgewise.search.decisions import Decisions
 from edgewise.search.device import TimedFile, open_device
+from edgewise.search.request import SearchFolder
 
 RANGE = (0.4, 30.0)  # ms on this machine
 PERCENTILES = ("median", "p90")
@@ -61,7 +62,7 @@ def search(data: Path, budget: str, seconds: float, root: Path) -> dict[str, Any
 
 def again(found: dict[str, Any], budget: Budget, root: Path) -> dict[str, Any]:
     """The delivered file, timed afresh."""
-    path = Artifact.read(root / found["folder"]).path
+    path = Artifact.read(SearchFolder(root / "runs" / "it").at(found["folder"])).path
     file = TimedFile("it", path, found["runtime"], found["precision"])
     seen = open_device("local", 1).measure([file])["it"]
     if seen.timing is None:

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -114,6 +114,14 @@ def claimed(folder: Path) -> Iterator[None]:
 def halves(path: Path) -> list[Path]:
     """What is left of writing `path` in processes that were killed, or is being written now."""
     return list(path.parent.glob(f".{path.name}.*.tmp"))
+
+
+def holds_more_than(folder: Path, files: Collection[Path]) -> bool:
+    """Whether `folder` is a file, or holds more than these, halves of them and a claim."""
+    if not folder.is_dir():
+        return folder.exists()
+    left = {folder / LOCK, *files, *(half for path in files for half in halves(path))}
+    return not left.issuperset(folder.iterdir())
 
 
 def remove_halves(path: Path) -> None:

@@ -116,7 +116,7 @@ def trial(name: str, pretrained: bool, budget: Budget) -> Numbers:
 def all_decisions(text: str = "latency=2ms", classes: tuple[str, ...] = ("cat", "dog")) -> Numbers:
     """Every step of a finished search, by its name."""
     budget = Budget.parse(text)
-    folder = "runs/photos-search-1/final/export/onnx-"
+    folder = "final/export/onnx-"
     made: Numbers = {
         "device": {
             "device": "local",

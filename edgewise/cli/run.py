@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from edgewise.cli.train import RUNS
 from edgewise.cli.words import Duration, Names
@@ -86,7 +87,9 @@ OVER_BUDGET = 3  # the exit status where the best file that could be made does n
     metavar="SEARCH",
     help="Go on with a search that was stopped.",
 )
+@click.pass_context
 def command(
+    context: click.Context,
     data: str | None,
     budget: str | None,
     minutes: float,
@@ -113,8 +116,10 @@ def command(
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `edgewise train`
     if resumed:
-        if data or budget or name:
-            raise click.UsageError("--resume goes on as it was asked for: give nothing else.")
+        if others := _given(context):
+            raise click.UsageError(
+                f"--resume goes on as it was asked for: leave {', '.join(others)} out."
+            )
         request, root = _stored(resumed), resumed
     else:
         if not data or not budget:
@@ -129,6 +134,7 @@ def command(
         from edgewise.training.start import default_root
 
         names = tuple(part.strip() for part in models.split(",")) if models else ()
+        data = str(Path(data).absolute())  # a search may be gone on with from another directory
         request = Request(data, budget, minutes, device, threads, precisions, names)
         request = replace(
             request,
@@ -140,6 +146,17 @@ def command(
         )
         root = RUNS / name if name else default_root(f"{Path(data).resolve().stem}-search", RUNS)
     _search(request, root)
+
+
+def _given(context: click.Context) -> list[str]:
+    """What was given beside --resume."""
+    return [
+        param.human_readable_name if isinstance(param, click.Argument) else param.opts[0]
+        for param in context.command.params
+        if param.name
+        and param.name != "resumed"
+        and context.get_parameter_source(param.name) is ParameterSource.COMMANDLINE
+    ]
 
 
 def _stored(root: Path) -> Request:
@@ -163,6 +180,8 @@ def _search(request: Request, root: Path) -> None:
 
     def decided(step: str, numbers: Numbers) -> None:
         table.decided(step, numbers)
+        if "folder" in numbers:  # in the search's
+            numbers = {**numbers, "folder": str(SearchFolder(root).at(numbers["folder"]))}
         if text := told(step, numbers):
             click.echo(text)
 

@@ -128,21 +128,30 @@ def _files(step: str, numbers: Numbers) -> str:
 def _test(step: str, numbers: Numbers) -> str:
     if "spent" not in numbers:
         return f"the chosen file could not be timed again: {numbers['failure']}"
-    spent, used = numbers["spent"], numbers["used"]
+    spent = numbers["spent"]
     verdict = "fits the budget" if numbers["fits"] else "does NOT fit the budget"
     memory = f", {filesize(spent['memory_bytes'])} of memory" if spent["memory_bytes"] else ""
     return "\n".join(
         [
+            *(
+                f"{Way.of(file)} does not fit any more, timed afresh: "
+                f"{file['failure'] or ', '.join(_used(file))}"
+                for file in numbers.get("over", ())
+            ),
             f"{numbers['folder']}: {Way.of(numbers)}, {verdict}",
             f"  time:     median {spent['median_ms']:.3g} ms "
             f"({numbers['low_ms']:.3g}-{numbers['high_ms']:.3g}), 90 % within "
             f"{spent['p90_ms']:.3g} ms, 99 % within {spent['p99_ms']:.3g} ms",
             f"  size:     {filesize(spent['size_bytes'])}{memory}",
-            f"  budget:   {', '.join(f'{part:.0%} of the {name}' for name, part in used.items())}",
+            f"  budget:   {', '.join(_used(numbers))}",
             f"  accuracy: {percent(numbers['accuracy'])} ({_interval(numbers)}) of "
             f"{plural(numbers['images'], 'image')} that no decision has seen",
         ]
     )
+
+
+def _used(numbers: Numbers) -> list[str]:
+    return [f"{part:.1%} of the {name}" for name, part in numbers["used"].items()]
 
 
 def _interval(numbers: Numbers) -> str:

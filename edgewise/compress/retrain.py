@@ -8,14 +8,14 @@ from typing import Any
 
 from edgewise.data.dataset import read_dataset, write_dataset
 from edgewise.errors import UsageError
-from edgewise.files import LOCK, claimed, write_json
+from edgewise.files import claimed, holds_more_than, remove_halves, write_json
 from edgewise.model import Model
 from edgewise.run_folder import Run
 from edgewise.training.defaults import fit
 from edgewise.training.loop import train
 from edgewise.training.recipe import Recipe
 from edgewise.training.start import environment, resolve, weights_licence
-from edgewise.weights.folder import save_model
+from edgewise.weights.folder import incoming_of, save_model
 
 QAT_RATE = 0.1  # of the original run's: it has only to get used to the rounding
 
@@ -51,6 +51,8 @@ def retrain(
     old = Recipe.read(original.recipe)
     with claimed(root):
         check_unused(root)  # another process may have been faster
+        for path in (*_first_files(new), new.recipe):
+            remove_halves(path)
         save_model(model, new.start)
         recipe = fit(resolve(_retraining(old, original, new, epochs, qat)), dataset)
         write_dataset(dataset, new)
@@ -81,10 +83,17 @@ def _retraining(old: Recipe, original: Run, new: Run, epochs: int, qat: bool) ->
 
 
 def check_unused(root: Path) -> None:
-    """Whether a run can be made in `root`: it is no file, and nothing is in it.
+    """Whether a run can be made in `root`: it is no file, and holds no more than what is left of a
+    start that was killed before `retrain` wrote the recipe.
 
     Raises:
         UsageError: it can't.
     """
-    if root.exists() and (not root.is_dir() or any(p.name != LOCK for p in root.iterdir())):
+    run = Run(root)
+    left = (*_first_files(run), run.recipe, run.start, incoming_of(run.start))
+    if run.is_run(root) or holds_more_than(root, left):
         raise UsageError(f"{root} holds something already. Choose another --name.")
+
+
+def _first_files(run: Run) -> tuple[Path, ...]:
+    return run.data, run.split, run.quarantine, run.compression, run.environment

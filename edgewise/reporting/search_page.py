@@ -68,7 +68,7 @@ def write_search_report(folder: SearchFolder) -> Path:
         "chart": search_chart(record, rows),
         "rows": fold(rows, max(FEWEST_ROWS, len(record.trials))),
         "rungs": rung_times(record),
-        "use": _use(record.request, test) if test else None,
+        "use": _use(record, test) if test else None,
         "resume": f"edgewise run --resume {shlex.quote(str(folder.root))}",
         "command": run_command(record.request),
         "over": OVER,
@@ -102,11 +102,12 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)  # as Python writes it, too
 
 
-def _use(request: Request, test: Numbers) -> dict[str, str]:
+def _use(record: SearchRecord, test: Numbers) -> dict[str, str]:
     """How the chosen folder comes to the device, and what is called there."""
-    folder = Path(test["folder"])
+    folder, request = record.folder.at(test["folder"]), record.request
     here = folder if request.device == "local" else Path(folder.name)
     use = {
+        "folder": str(folder),
         "python": PYTHON.format(*map(_quoted, (str(here), test["runtime"]))),
         "command": shlex.join(
             ["edgewise", "predict", str(here), "photo.jpg", "--runtime", test["runtime"]]

@@ -10,7 +10,7 @@ from math import ceil, floor, log10
 from edgewise.errors import UsageError
 from edgewise.reporting.numbers import filesize, milliseconds
 from edgewise.search.budget import MEDIAN, Budget, Spent
-from edgewise.search.costs import Candidate, Cost, drifted
+from edgewise.search.costs import UNDRIFTED, Candidate, Cost, as_of_now
 from edgewise.search.decisions import Decisions, Numbers
 from edgewise.search.request import Request, SearchFolder
 from edgewise.search.survey import ROOM
@@ -126,10 +126,12 @@ class SearchRecord:
     @cached_property
     def costs(self) -> list[Numbers]:
         """What each candidate costs, as the choice saw it: at the device's speed of today."""
-        factor = self.made.get("drift", {}).get("factor", 1.0)
-        steps = (self.made.get(step, {}) for step in ("survey", "sizes"))
-        costs = [cost for numbers in steps for cost in numbers.get("costs", [])]
-        return [asdict(drifted(Cost.read(cost), factor)) for cost in costs]
+        surveyed, later = (
+            [Cost.read(cost) for cost in self.made.get(step, {}).get("costs", ())]
+            for step in ("survey", "sizes")
+        )
+        drift = self.made.get("drift", UNDRIFTED)
+        return [asdict(cost) for cost in as_of_now(surveyed, later, drift)]
 
     @property
     def trials(self) -> dict[str, Numbers]:
@@ -152,6 +154,12 @@ class SearchRecord:
         """The one that was tested."""
         test = self.made.get("test", {})
         return next((file for file in self.files if _same(file.numbers, test)), None)
+
+    def again(self, file: MadeFile) -> Numbers | None:
+        """What a file cost when it was timed once more before the test; None if it was not."""
+        test = self.made.get("test", {})
+        timed = [*test.get("over", ()), test]
+        return next((numbers for numbers in timed if _same(file.numbers, numbers)), None)
 
     @property
     def percentile(self) -> str:
@@ -204,14 +212,21 @@ class SearchRecord:
         return found
 
     def nearest(self) -> list[NearPoint]:
-        """What exceeds the budget by least: first of the files, then of what was only measured."""
-        files = []
+        """What exceeds the budget by least: first of the files, then of what was only measured.
+
+        The very first is the one that was tested. Files count by what they cost last.
+        """
+        tested: list[NearPoint] = []
+        others: list[NearPoint] = []
         for file in self.files:
-            if file.able:
-                own = file.numbers
-                name = f"{file.model} at {file.imgsz} px, {Way.of(own)}"
-                files.append(self._near(f"{name}, {file.how}" if file.how else name, own))
-        files = sorted(files, key=lambda point: max(point.used.values()))[:NEAREST_FILES]
+            again = self.again(file) or file.numbers
+            if file.able and "spent" in again:
+                name = f"{file.model} at {file.imgsz} px, {Way.of(file.numbers)}"
+                name = f"{name}, {file.how}" if file.how else name
+                point = self._near(name, {**file.numbers, "spent": again["spent"]})
+                (tested if file == self.chosen else others).append(point)
+        others.sort(key=lambda point: max(point.used.values()))
+        files = [*tested, *others][:NEAREST_FILES]
         names = {point.name for point in files}
         measured = [
             self._near(str(Candidate(**cost["candidate"])), cost)

@@ -210,7 +210,8 @@ def _helped(made: dict[str, Numbers], trial: Numbers) -> str:
         if made["narrow"]["fits"]:
             return f"too dear, and narrowed in {steps} until it fits"
         return f"too dear; narrowed in {steps}, and then there was no time to go on until it fits"
-    if made.get("distil", {}).get("teacher") == trial["name"]:
+    distil = made.get("distil", {})
+    if distil.get("teacher") == trial["name"] and "failure" not in distil:
         dear = ", but too dear as it is" if trial["above"] else ""
         return f"more right in round 2{dear}: it taught the one that was trained"
     return ""

@@ -165,11 +165,12 @@ def _failed(why: str) -> Numbers:
     return {"failure": why, "fits": False}
 
 
-def train_narrowed(numbers: Numbers, original: Run, root: Path) -> Run:
+def train_narrowed(model: Path, steps: Sequence[Numbers], original: Run, root: Path) -> Run:
     """The narrowed network after a long training from the original's answers, in the run `root`.
 
     Args:
-        numbers: of `narrow`.
+        model: folder of the narrowed network.
+        steps: of `narrow`.
         original: the run that it was made of.
         root: of the new run; one that is there goes on.
 
@@ -178,5 +179,5 @@ def train_narrowed(numbers: Numbers, original: Run, root: Path) -> Run:
     """
     if Run.is_run(root):
         return train(Recipe.read(Run(root).recipe), root, resume=True)
-    facts = {"model_sha256": sha256_file(original.weights), "netadapt": numbers["steps"]}
-    return retrain(load_model(Path(numbers["model"])), original, root, facts)
+    facts = {"model_sha256": sha256_file(original.weights), "netadapt": steps}
+    return retrain(load_model(model), original, root, facts)

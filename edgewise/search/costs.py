@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from edgewise.search.budget import Spent
 from edgewise.search.decisions import Numbers
 from edgewise.search.ways import ONNX, Way
+
+UNDRIFTED: Numbers = {"factor": 1.0}  # before it is known; see `as_of_now`
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Cost:
         low_ms: the lower end of the median's 95 % interval.
         high_ms: the upper end.
         failure: why there is no `spent`.
+        stored: whether it was measured before this search.
     """
 
     candidate: Candidate
@@ -58,6 +62,7 @@ class Cost:
     low_ms: float = 0.0
     high_ms: float = 0.0
     failure: str = ""
+    stored: bool = False
 
     @classmethod
     def read(cls, numbers: Numbers) -> Cost:
@@ -66,6 +71,23 @@ class Cost:
         return cls(
             **{**numbers, "candidate": candidate, "spent": Spent(**spent) if spent else None}
         )
+
+
+def as_of_now(surveyed: Iterable[Cost], later: Iterable[Cost], drift: Numbers) -> list[Cost]:
+    """All costs at the device's speed of now.
+
+    Args:
+        surveyed: by the survey.
+        later: measured after "drift" was decided, or stored.
+        drift: how many times as long files take as when they were measured: "factor" for stored
+            ones, "since" for those of the survey itself; an older log has one for both.
+    """
+    factor: float = drift["factor"]
+    since = drift.get("since", factor)
+    return [
+        *(drifted(cost, factor if cost.stored else since) for cost in surveyed),
+        *(drifted(cost, factor) if cost.stored else cost for cost in later),
+    ]
 
 
 def drifted(cost: Cost, factor: float) -> Cost:

@@ -33,7 +33,7 @@ class Decisions:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.made: dict[str, Numbers] = {}
-        self._bytes = 0  # of whole lines
+        self._bytes = self._whole = 0  # of the file, and of whole lines
         if path.is_file():
             self._read()
 
@@ -41,7 +41,8 @@ class Decisions:
         """The numbers of a step: those in the log, or else those that `work` gives now.
 
         Raises:
-            EdgewiseError: the line can't be written; or what `work` raises.
+            EdgewiseError: the line can't be written, or another process has written into the file;
+                or what `work` raises.
         """
         if step not in self.made:
             began = time.monotonic()
@@ -56,7 +57,13 @@ class Decisions:
         data = text.encode()
         try:
             with self.path.open("ab") as file:
-                file.truncate(self._bytes)
+                if file.tell() != self._bytes:  # what is there now may not be cut off
+                    raise EdgewiseError(
+                        f"{self.path} was changed by another process meanwhile, so nothing was "
+                        f"added. Once no other search is at work there, go on with: edgewise run "
+                        f"--resume {self.path.parent}"
+                    )
+                file.truncate(self._whole)
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -65,13 +72,14 @@ class Decisions:
                 f"can't write {self.path}: {error.strerror or error}. Free some space, then go on "
                 f"with: edgewise run --resume {self.path.parent}"
             ) from error
-        self._bytes += len(data)
+        self._whole += len(data)
+        self._bytes = self._whole
         self.made[line["step"]] = json.loads(text)  # as it will be read: tuples are lists
 
     def _read(self) -> None:
         data = self.path.read_bytes()
-        self._bytes = data.rfind(b"\n") + 1
-        lines = data[: self._bytes].decode(errors="replace").split("\n")[:-1]
+        self._bytes, self._whole = len(data), data.rfind(b"\n") + 1
+        lines = data[: self._whole].decode(errors="replace").split("\n")[:-1]
         for number, line in enumerate(lines, 1):
             try:
                 numbers = json.loads(line)

@@ -15,12 +15,12 @@ from edgewise.errors import EdgewiseError
 from edgewise.run_folder import Run
 from edgewise.search.adapted import Clock, narrow, stand_in, train_narrowed
 from edgewise.search.choice import Trial
-from edgewise.search.costs import Cost
+from edgewise.search.costs import UNDRIFTED, Cost, as_of_now
 from edgewise.search.decisions import Numbers
 from edgewise.search.device import TimedFile
 from edgewise.search.entrants import SIZES
 from edgewise.search.pace import LOWERING, NARROWING
-from edgewise.search.shipping import SECONDS, accuracy_on, best_file, costs, ship
+from edgewise.search.shipping import SECONDS, accuracy_on, best_file, best_first, costs, ship
 from edgewise.search.state import State
 from edgewise.search.trials import outcome
 from edgewise.search.ways import Way
@@ -67,8 +67,8 @@ def _rounded(search: State, run: Run) -> Run:
 
     def round_it() -> Numbers:
         if Run.is_run(root):
-            return outcome(train(Recipe.read(Run(root).recipe), root, resume=True))
-        return outcome(round_run(run, root, QAT_EPOCHS))
+            return search.outcome(train(Recipe.read(Run(root).recipe), root, resume=True))
+        return search.outcome(round_run(run, root, QAT_EPOCHS))
 
     search.decide("qat", round_it)
     return Run(root)
@@ -78,11 +78,16 @@ def narrowed_files(search: State, trials: Sequence[Trial], final: Run) -> list[N
     """The files of a network that was too dear, and better than the one that was trained."""
     dearer = next((trial for trial in trials if trial.above), None)
     known = search.log.made.get(f"round 2: {dearer.name}") if dearer else None
-    if not dearer or not known or search.budget.latency_ms is None:
+    if not dearer or not known or not dearer.least.spent:
+        return []
+    used = search.budget.parts(dearer.least.spent)
+    # NetAdapt stops where the time fits, whatever size and memory are by then: where these exceed
+    # too, the long training after it would most often be for nothing.
+    if [part for part, taken in used.items() if taken > 1] != ["latency"]:
         return []
     if known["score"] <= outcome(final)["score"]:
         return []
-    original, root = Run(Path(known["run"])), search.folder.shrunk / "narrowed"
+    original, root = Run(search.folder.at(known["run"])), search.folder.shrunk / "narrowed"
 
     def work() -> Numbers:
         return _narrowed(search, dearer, original)
@@ -90,14 +95,21 @@ def narrowed_files(search: State, trials: Sequence[Trial], final: Run) -> list[N
     steps = search.decide("narrow", work)
     if not steps["fits"]:
         return []
-    search.decide("narrowed", lambda: outcome(train_narrowed(steps, original, root)))
+
+    def train_on() -> Numbers:
+        model = search.folder.at(steps["model"])
+        return search.outcome(train_narrowed(model, steps["steps"], original, root))
+
+    search.decide("narrowed", train_on)
     return _ship(search, "files: narrowed", Run(root))
 
 
 def _narrowed(search: State, dearer: Trial, original: Run) -> Numbers:
     """What `narrow` says. Where an ONNX file stands in, it has to become as much faster."""
     least = dearer.least.candidate
-    found = [Cost.read(cost) for cost in search.log.made["survey"]["costs"]]
+    made = search.log.made
+    surveyed = [Cost.read(cost) for cost in made["survey"]["costs"]]
+    found = as_of_now(surveyed, (), made.get("drift", UNDRIFTED))
     stands_in = stand_in(least, found, search.budget)
     if not stands_in:
         failure = f"narrowing goes by the times of ONNX files, and none of {dearer.name} was timed"
@@ -107,27 +119,59 @@ def _narrowed(search: State, dearer: Trial, original: Run) -> Numbers:
     budget = replace(search.budget, latency_ms=factor * (search.budget.latency_ms or 0.0))
     folder = search.folder.shrunk / "netadapt"
     numbers = narrow(original, clock, budget, folder, search.left * NARROWING)
+    if "model" in numbers:
+        numbers["model"] = search.folder.place(Path(numbers["model"]))
     if timed != least:
         numbers["timed_as"], numbers["instead_of"] = str(timed.way), str(least.way)
     return numbers
 
 
 def tested(search: State, files: Sequence[Numbers]) -> Numbers:
-    """The best file that fits, or else the nearest: timed afresh, and on images not seen before."""
-    chosen = best_file(files) or nearest(files)
-    folder, way = Path(chosen["folder"]), Way.of(chosen)
-    artifact = Artifact.read(folder)
-    timed = TimedFile.of(artifact, "chosen", way.runtime)
-    seen = search.device.measure([timed], TESTED_LONGER * SECONDS)["chosen"]
+    """The best file that fits when it is timed afresh, or else the nearest: on images not seen yet.
+
+    Returns:
+        What it is, costs now and gets right; "over": other files that were to be tested, and did
+        not fit any more.
+
+    Raises:
+        EdgewiseError: no file can be run any more.
+    """
+    *over, (chosen, now) = _timed_afresh(search, files)
+    folder, way = search.folder.at(chosen["folder"]), Way.of(chosen)
     samples, workers = search.dataset.splits["test"], search.request.workers or 0
     answer = partial(accuracy_on, folder, way.runtime, samples, workers)
     return {
-        "folder": str(folder),
+        "folder": chosen["folder"],
         **asdict(way),
         "selected_by": {name: chosen[name] for name in ("accuracy", "low", "high", "images")},
-        **costs(seen, artifact, search.budget),
+        "over": [{**file, **now} for file, now in over],
+        **now,
         **(answer() if way.format in TRUSTED else isolated(answer)),
     }
+
+
+def _timed_afresh(search: State, files: Sequence[Numbers]) -> list[tuple[Numbers, Numbers]]:
+    """Files with what they cost now: the best first, until one fits; or at last the nearest."""
+    tried = []
+    for file in best_first(files):
+        tried.append((file, _costs_now(search, file)))
+        if tried[-1][1]["fits"]:
+            return tried
+    as_now = [{**file, **now} for file, now in tried]
+    file = nearest([*as_now, *(file for file in files if not file["fits"])])
+    if file in as_now:
+        tried.append(tried.pop(as_now.index(file)))
+    else:
+        tried.append((file, _costs_now(search, file)))
+    return tried
+
+
+def _costs_now(search: State, file: Numbers) -> Numbers:
+    """See `costs`."""
+    artifact = Artifact.read(search.folder.at(file["folder"]))
+    timed = TimedFile.of(artifact, "chosen", Way.of(file).runtime)
+    seen = search.device.measure([timed], TESTED_LONGER * SECONDS)["chosen"]
+    return costs(seen, artifact, search.budget)
 
 
 def needs_qat(files: Sequence[Numbers]) -> bool:
@@ -160,7 +204,11 @@ def nearest(files: Sequence[Numbers]) -> Numbers:
 
 def _ship(search: State, step: str, made: Run, ways: Sequence[Way] | None = None) -> list[Numbers]:
     def work() -> Numbers:
-        return {"files": ship(made, ways or search.ways, search.device, search.budget)}
+        files = ship(made, ways or search.ways, search.device, search.budget)
+        for file in files:
+            if file["folder"]:
+                file["folder"] = search.folder.place(Path(file["folder"]))
+        return {"files": files}
 
     files: list[Numbers] = search.decide(step, work)["files"]
     return files

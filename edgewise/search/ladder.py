@@ -26,10 +26,11 @@ from pathlib import Path
 
 from edgewise.data.doctor import examine
 from edgewise.errors import EdgewiseError, UsageError
+from edgewise.files import claimed, holds_more_than
 from edgewise.run_folder import Run
 from edgewise.search.budget import Budget, Spent
 from edgewise.search.choice import Trial, choose_trials, sizes_between
-from edgewise.search.costs import Candidate, Cost, drifted
+from edgewise.search.costs import Candidate, Cost, as_of_now
 from edgewise.search.decisions import Numbers
 from edgewise.search.device import open_device
 from edgewise.search.entrants import Entrant, entrants
@@ -48,7 +49,7 @@ from edgewise.search.pace import (
 from edgewise.search.request import Request, SearchFolder
 from edgewise.search.state import State, Watch
 from edgewise.search.survey import Survey, open_store, survey
-from edgewise.search.trials import outcome
+from edgewise.training.divergence import Diverged
 from edgewise.training.interrupt import Stopped
 from edgewise.training.trial import TooLittleTime
 
@@ -74,7 +75,8 @@ def run(request: Request, root: Path, watch: Watch | None = None) -> SearchFolde
         The folder; the last decision, "test", names the chosen file and says whether it fits.
 
     Raises:
-        UsageError: the request, the data or the folder is no good.
+        UsageError: the request, the data or the folder is no good, or another process is at work
+            in it.
         NothingFits: no network is anywhere near the budget. (That the best file misses it is no
             error, but said in "test".)
         Stopped: a signal came; everything is saved.
@@ -82,22 +84,33 @@ def run(request: Request, root: Path, watch: Watch | None = None) -> SearchFolde
             full ... What was decided before is kept.
     """
     folder = SearchFolder(root)
+    _check(folder, request)
+    device = open_device(request.device, request.threads)
+    search = State(request, folder, device, watch or Watch())
+    root.mkdir(parents=True, exist_ok=True)
+    try:
+        with claimed(root):
+            _check(folder, request)  # another process may have begun in it by now
+            search.begin()
+            climb(search)
+    except Stopped as stop:
+        raise Stopped(
+            f"stopped; go on with: edgewise run --resume {root}", stop.exit_status - 128
+        ) from stop
+    return folder
+
+
+def _check(folder: SearchFolder, request: Request) -> None:
+    """Whether the request can be searched for in the folder; see `run`."""
+    root = folder.root
     if SearchFolder.is_search(root):
         if Request.read(folder.request) != request:
             raise UsageError(
                 f"{root} is a search for something else. Go on with it as it was asked for: "
                 f"edgewise run --resume {root}. Or choose another --name."
             )
-    elif root.exists() and (not root.is_dir() or any(root.iterdir())):
+    elif holds_more_than(root, ()):
         raise UsageError(f"{root} holds something else already. Choose another --name.")
-    device = open_device(request.device, request.threads)
-    try:
-        climb(State(request, folder, device, watch or Watch()))
-    except Stopped as stop:
-        raise Stopped(
-            f"stopped; go on with: edgewise run --resume {root}", stop.exit_status - 128
-        ) from stop
-    return folder
 
 
 def climb(search: State) -> None:
@@ -156,8 +169,8 @@ def _choose(search: State, known: Sequence[Entrant], found: Sequence[Cost]) -> l
     if trials:
         work = Survey(search.device, search.facts, len(search.dataset.classes), open_store())
         again = [trial.least for trial in trials[:TIMED_AGAIN]]
-        now = search.decide("drift", lambda: {"factor": work.drift(again)})
-        found = [drifted(cost, now["factor"]) for cost in found]
+        drift = search.decide("drift", lambda: work.drift(again))
+        surveyed, found = found, as_of_now(found, (), drift)
         trials = choose_trials(known, found, search.budget, images)
     if not trials:
         raise NothingFits(nothing_fits(found, search.budget))
@@ -165,7 +178,7 @@ def _choose(search: State, known: Sequence[Entrant], found: Sequence[Cost]) -> l
     between = sizes_between(trials[:TIMED_AGAIN], found, images, pace)
     if between or "sizes" in search.log.made:
         timed = [Cost.read(cost) for cost in _between(search, work, between)["costs"]]
-        found = [*found, *(drifted(cost, now["factor"]) for cost in timed)]
+        found = as_of_now(surveyed, timed, drift)
         pace = Pace.read(search.log.made, search.request.minutes)  # with less time left
     trials = choose_trials(known, found, search.budget, images, pace)
     likely = _likely(trials)
@@ -221,25 +234,27 @@ def _round(
 ) -> list[Trial]:
     """Trains each trial for its part of the time; returns the best, the best first.
 
-    Where there is little time, only the most promising are tried, or none: a training of a few
-    seconds tells nothing.
+    One whose training diverges is out, unless all do. Where there is little time, only the most
+    promising are tried, or none: a training of a few seconds tells nothing.
     """
     fewer = trials[: trials_in(search.left, share)]
     if len(fewer) < 2:
         return list(trials[:survivors])
     minutes = search.left * share / len(fewer)
-    scores = {}
+    tried = {}
     for trial in fewer:
         root = search.folder.trials / f"{number}-{trial.name}"
 
         def work(trial: Trial = trial, root: Path = root) -> Numbers:
             try:
-                return outcome(_trained(search, trial, minutes, root))
-            except TooLittleTime as error:
-                return {"score": 0.0, "failure": str(error)}
+                return search.outcome(_trained(search, trial, minutes, root))
+            except (TooLittleTime, Diverged) as error:
+                return _failed(error)
 
-        scores[trial.name] = search.decide(f"round {number}: {trial.name}", work)["score"]
-    ranked = sorted(fewer, key=lambda trial: (-scores[trial.name], -trial.prior, trial.name))
+        tried[trial.name] = search.decide(f"round {number}: {trial.name}", work)
+    scores = {name: own["score"] for name, own in tried.items()}
+    able = [trial for trial in fewer if "out" not in tried[trial.name]] or fewer
+    ranked = sorted(able, key=lambda trial: (-scores[trial.name], -trial.prior, trial.name))
     kept = ranked[:survivors]
     fitting = [trial for trial in ranked if not trial.above]
     if fitting and fitting[0] not in kept:  # one at least must fit without compression
@@ -254,16 +269,23 @@ def _trained(search: State, trial: Trial, minutes: float, root: Path) -> Run:
     )
 
 
+def _failed(error: TooLittleTime | Diverged) -> Numbers:
+    """Instead of an outcome; "out" where more time would not help."""
+    if isinstance(error, Diverged):
+        return {"score": 0.0, "failure": f"training diverged: {error.what}", "out": True}
+    return {"score": 0.0, "failure": str(error)}
+
+
 def _train(search: State, trials: Sequence[Trial]) -> Run:
     """The best that fits, trained for long, and again with a better one as its teacher."""
     best = _likely(trials)
-    root, second = search.folder.final, search.folder.root / "distilled"
+    root, second = search.folder.final, search.folder.distilled
 
     def work() -> Numbers:
         # Ranked before it are only those that did better and do not fit.
         share = long_share(search.left, better=best is not trials[0], tight=best.used > TIGHT)
         made = _trained(search, best, search.left * share, root)
-        return {"trial": best.name, **outcome(made)}
+        return {"trial": best.name, **search.outcome(made)}
 
     first = search.decide("train", work)
     taught = [(search.log.made.get(f"round 2: {t.name}"), t) for t in trials if t is not best]
@@ -273,8 +295,15 @@ def _train(search: State, trials: Sequence[Trial]) -> Run:
     known, teacher = max(better, key=lambda pair: pair[0]["score"])
 
     def distil() -> Numbers:
-        minutes = search.left * DISTILLING
-        made = search.go_on(Run(root), best.imgsz, minutes, second, teacher=known["run"])
+        pace = Pace.read(search.log.made, search.request.minutes)
+        asked = teacher.entrant, teacher.imgsz
+        # Epochs are planned by steps without the teacher.
+        minutes = search.left * DISTILLING * pace.own_part(best.entrant, best.imgsz, *asked)
+        better = str(search.folder.at(known["run"]))
+        try:
+            made = search.go_on(Run(root), best.imgsz, minutes, second, teacher=better)
+        except (TooLittleTime, Diverged) as error:  # what is there already is kept
+            made = _failed(error)
         return {"teacher": teacher.name, **made}
 
     again = search.decide("distil", distil)

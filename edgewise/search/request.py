@@ -65,6 +65,10 @@ class Request:
             raise UsageError(f"{path} is not what a search was asked for: {error}") from None
 
 
+# Folders of runs, in that of the search.
+TRIALS, FINAL, DISTILLED, SHRUNK = RUNS = ("trials", "final", "distilled", "shrunk")
+
+
 @dataclass(frozen=True)
 class SearchFolder:
     """Paths in the folder of one search."""
@@ -84,22 +88,37 @@ class SearchFolder:
     @property
     def trials(self) -> Path:
         """The short trainings, a run folder each."""
-        return self.root / "trials"
+        return self.root / TRIALS
 
     @property
     def final(self) -> Path:
         """The long training: a run folder with the exported files."""
-        return self.root / "final"
+        return self.root / FINAL
+
+    @property
+    def distilled(self) -> Path:
+        """The same network once more, from a better one's answers: a run folder."""
+        return self.root / DISTILLED
 
     @property
     def shrunk(self) -> Path:
         """What compression made: a run folder each."""
-        return self.root / "shrunk"
+        return self.root / SHRUNK
 
     @property
     def report(self) -> Path:
         """The report."""
         return self.root / "report.html"
+
+    def place(self, path: Path) -> str:
+        """A path in the folder as the log keeps it: from there on, so that all can be moved."""
+        return path.relative_to(self.root).as_posix()
+
+    def at(self, place: str) -> Path:
+        """The inverse. An older log has the path from where the search was started."""
+        parts = Path(place).parts
+        start = max((i for i, part in enumerate(parts) if part in RUNS), default=0)
+        return self.root.joinpath(*parts[start:])
 
     @staticmethod
     def is_search(path: Path) -> bool:

@@ -122,11 +122,14 @@ def costs(measured: Measured, artifact: Artifact, budget: Budget) -> Numbers:
 
 
 def best_file(files: Sequence[Numbers]) -> Numbers | None:
-    """The most accurate of those that fit, and of equals the fastest; None if none fits."""
+    """The first of `best_first`; None if none fits."""
+    return next(iter(best_first(files)), None)
+
+
+def best_first(files: Sequence[Numbers]) -> list[Numbers]:
+    """Those that fit: the most accurate first, and of equals the fastest."""
     fitting = [file for file in files if file["fits"] and not file["failure"]]
-    return max(
-        fitting, key=lambda file: (file["accuracy"], -file["spent"]["median_ms"]), default=None
-    )
+    return sorted(fitting, key=lambda file: (-file["accuracy"], file["spent"]["median_ms"]))
 
 
 def accuracy_on(folder: Path, runtime: str, samples: Sequence[Sample], workers: int) -> Numbers:

@@ -38,7 +38,7 @@ class Watch:
 
 
 class State:
-    """Opens the device and reads the data; makes the folder once both are there.
+    """Asks the device what it is, and reads the data; writes nothing before `begin`.
 
     Attributes:
         request: what is searched for.
@@ -50,7 +50,7 @@ class State:
         ways: to ship a network.
         left_out: why there are no more of those that were asked for.
         dataset: with images to train on, to select by and to test on.
-        log: of the decisions.
+        log: of the decisions, once it has begun.
         trainer: on that data.
         started: seconds that the decisions up to the choice took.
         files: seconds that are set aside for writing and checking the files.
@@ -68,15 +68,17 @@ class State:
         if not self.ways:
             raise UsageError(f"no file can be shipped to {device.name}. {' '.join(self.left_out)}")
         self.dataset: Dataset = with_test(load_dataset(Path(request.data), workers=1))
-        folder.root.mkdir(parents=True, exist_ok=True)
-        if not SearchFolder.is_search(folder.root):
-            request.write(folder.request)
-        self.log = Decisions(folder.decisions)
         settings = () if request.flip else (("flip", False),)
         self.trainer = Trainer(
             self.dataset, request.seed, request.train_device, request.workers, settings
         )
         self.started = self.files = 0.0
+
+    def begin(self) -> None:
+        """Writes what was asked for, or else reads what was decided: the folder is ours by now."""
+        if not SearchFolder.is_search(self.folder.root):
+            self.request.write(self.folder.request)
+        self.log = Decisions(self.folder.decisions)
 
     def decide(self, step: str, work: Callable[[], Numbers]) -> Numbers:
         """See `Decisions.decide`; whoever watches is told."""
@@ -105,9 +107,14 @@ class State:
             )
         return left
 
+    def outcome(self, made: Run) -> Numbers:
+        """What a run reached, see `edgewise.search.trials.outcome`; and where it is."""
+        return {"run": self.folder.place(made.root), **outcome(made)}
+
     def go_on(
         self, made: Run, imgsz: int, minutes: float, root: Path, **settings: object
     ) -> Numbers:
         """Trains a run's model on in the run `root`, all of it from the first epoch."""
         model = str(made.model)
-        return outcome(self.trainer.train(model, imgsz, minutes, root, head_epochs=0, **settings))
+        on = self.trainer.train(model, imgsz, minutes, root, head_epochs=0, **settings)
+        return self.outcome(on)

@@ -13,6 +13,7 @@ from edgewise.measure.store import FAILED, OK, Row, Store, fingerprint, now
 from edgewise.progress import bar
 from edgewise.search.budget import Budget, Spent
 from edgewise.search.costs import Candidate, Cost
+from edgewise.search.decisions import Numbers
 from edgewise.search.device import Device, DeviceFacts, Measured, TimedFile
 from edgewise.search.device_client import TOGETHER, parts
 from edgewise.search.entrants import SIZES, Entrant
@@ -25,11 +26,16 @@ STORE = "devices.sqlite"  # in the cache: as `edgewise bench`'s, but of files on
 SECONDS = 1.0  # of timed calls of each file
 HOPELESS = 4.0  # times the budget: a network that takes more at its smallest size is left alone
 ROOM = 1.3  # times the budget: what compression may still bring down
+# What crashed is tried again in the next search: most often memory was short just then, and a try
+# takes a second. What a runtime refuses it refuses each time, and what hangs takes minutes.
+CRASHED = "crashed ("  # as device_runner.py says it
 
 
 @dataclass
 class Survey:
     """Measures candidates on a device, each once: what was measured there before is looked up.
+
+    What crashed before is not: it is tried again.
 
     Attributes:
         device: where.
@@ -70,16 +76,20 @@ class Survey:
                     list(new.values()), seconds, lambda what: steps.advance(note=what), keep
                 )
         return [
-            _cost(c, known[self._key(c, files[c])], files[c])
+            replace(_cost(c, known[self._key(c, files[c])], files[c]), stored=c not in new)
             if c in files
             else Cost(c, None, failure=failures[c])
             for c in wanted
         ]
 
-    def drift(self, some: Sequence[Cost]) -> float:
+    def drift(self, some: Sequence[Cost]) -> Numbers:
         """How many times as long these files take now as when they were measured: the median.
 
         A machine is slower in one hour than in another: when it is hot, or others use it.
+
+        Returns:
+            "factor" of those that were measured before this search, "since" of the others; see
+            `edgewise.search.costs.as_of_now`.
 
         Raises:
             EdgewiseError: the device went away.
@@ -87,19 +97,22 @@ class Survey:
         candidates = [cost.candidate for cost in some]
         files, _ = timed_files(candidates, self.classes)
         seen = self.device.measure(list(files.values()), SECONDS)
-        then = {str(cost.candidate): cost.spent for cost in some}
-        ratios = [
-            measured.timing.latency.median_ms / before.median_ms
-            for key, measured in seen.items()
-            if measured.timing and (before := then[key])
-        ]
-        return median(ratios) if ratios else 1.0
+        ratios: dict[bool, list[float]] = {True: [], False: []}
+        for cost in some:
+            measured = seen.get(str(cost.candidate))
+            if cost.spent and measured and measured.timing:
+                ratio = measured.timing.latency.median_ms / cost.spent.median_ms
+                ratios[cost.stored].append(ratio)
+        since = median(ratios[False] or [1.0])
+        return {"factor": median(ratios[True] or [since]), "since": since}
 
     def _rows(self) -> list[Row]:
         return [
             row
             for row in self.store.rows()
-            if row.machine == self.facts.fingerprint and row.threads == self.device.threads
+            if row.machine == self.facts.fingerprint
+            and row.threads == self.device.threads
+            and not row.reason.startswith(CRASHED)
         ]
 
     def _key(self, candidate: Candidate, file: TimedFile) -> tuple[str, str, str, str]:

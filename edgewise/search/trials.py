@@ -20,6 +20,7 @@ from edgewise.training.start import preprocess_of, resolve
 from edgewise.training.trial import TooLittleTime, training_seconds
 
 FEWEST = 10  # images of a class in a trial on a part of the data
+RETRIES = 3  # at half the rate, where training diverges: nobody is there to set another
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ class Trainer:
             seed=self.seed,
             device=self.device,
             workers=self.workers,
+            retries=RETRIES,
             **{**dict(self.settings), **settings},  # type: ignore[arg-type]
         )
 
@@ -97,7 +99,6 @@ def outcome(run: Run) -> Numbers:
     images = len(read_dataset(run).splits["val"])
     low, high = wilson(round(best.val_accuracy * images), images)
     return {
-        "run": str(run.root),
         "epochs": Recipe.read(run.recipe).epochs,
         "score": best.score,
         "accuracy": best.val_accuracy,

@@ -18,7 +18,7 @@ from edgewise.data.cache import ImageCache
 from edgewise.data.dataset import Dataset, describe, load_dataset, read_dataset, write_dataset
 from edgewise.errors import UsageError
 from edgewise.families import variant
-from edgewise.files import LOCK, claimed, halves, read_json, remove_halves, write_json
+from edgewise.files import claimed, holds_more_than, read_json, remove_halves, write_json
 from edgewise.measure.latency import machine
 from edgewise.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from edgewise.run_folder import Run
@@ -105,9 +105,7 @@ def _check_free(run: Run) -> None:
             f"{run.root} is a run already. Go on with it: edgewise train --resume {run.root}. "
             "Or choose another --name."
         )
-    left = {run.root / LOCK, *_first_files(run)}
-    left.update(half for path in (*_first_files(run), run.recipe) for half in halves(path))
-    if run.root.exists() and (not run.root.is_dir() or not left.issuperset(run.root.iterdir())):
+    if holds_more_than(run.root, (*_first_files(run), run.recipe)):
         raise UsageError(f"{run.root} holds something else already. Choose another --name.")
 
 

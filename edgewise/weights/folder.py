@@ -58,7 +58,7 @@ def save_model(model: Model, folder: Path) -> None:
         EdgewiseError: the disk is full or can't be written; the old model is still there.
     """
     check_labels(model.labels, model.network.spec.classes)
-    incoming = _incoming(folder)
+    incoming = incoming_of(folder)
     _finish_save(folder)  # of a save that was killed
     if folder.exists() and not (folder / SPEC).is_file() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not a model folder. Name a new or an empty folder.")
@@ -145,14 +145,15 @@ def check_labels(labels: Sequence[str], classes: int) -> None:
             raise UsageError(f"label {index} is {label!r}: it has no UTF-8 form.") from None
 
 
-def _incoming(folder: Path) -> Path:
+def incoming_of(folder: Path) -> Path:
+    """Where the new files of a model folder are written at first."""
     folder = folder.absolute()  # so that "." has a name
     return folder.with_name(f".{folder.name}.incoming")
 
 
 def _finish_save(folder: Path) -> None:
     """Moves a completely written model into place; does nothing if there is none."""
-    incoming = _incoming(folder)
+    incoming = incoming_of(folder)
     if not (incoming / MANIFEST).is_file():
         return
     folder.mkdir(parents=True, exist_ok=True)

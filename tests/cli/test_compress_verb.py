@@ -14,6 +14,7 @@ from commandline import edgewise
 from photos import write_photos
 from small import small_model
 
+from edgewise.compress import retrain
 from edgewise.compress.other_runs import round_run
 from edgewise.data.dataset import load_dataset, read_dataset, write_dataset
 from edgewise.deploy.export import export
@@ -217,3 +218,37 @@ def test_dense_convolutions_taken_apart(
     blind = edgewise("compress", "runs/dense/model", "--separate", "--rank", 1, "--name", "blind")
     assert blind.status == 0
     assert "without --calibrate" in blind.errors
+
+
+def test_a_start_that_was_killed_is_no_hindrance(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it came, until the recipe makes the folder a run."""
+
+    class Killed(BaseException):
+        pass
+
+    class Enough(BaseException):
+        pass
+
+    def kill(*arguments: object) -> None:
+        raise Killed
+
+    def train(*arguments: object, **more: object) -> None:
+        raise Enough
+
+    first, root = Run(made / "runs" / "first"), tmp_path / "int8"
+    monkeypatch.setattr(retrain, "train", train)
+    for name in ("save_model", "write_dataset", "write_json", "environment"):
+        with monkeypatch.context() as patch:
+            patch.setattr(retrain, name, kill)
+            with pytest.raises(Killed):
+                round_run(first, root)
+    (root / ".recipe.json.1.tmp").touch()
+    (root / ".start.incoming").mkdir()
+    (root / ".lock").touch()
+    with pytest.raises(Enough):
+        round_run(first, root)
+    assert load_model(Run(root).start).labels == load_model(first.model).labels
+    with pytest.raises(UsageError, match="holds something already"):
+        round_run(first, root)  # a run by now

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from edgewise.errors import UsageError
 from edgewise.search.budget import Spent
-from edgewise.search.costs import Candidate, Cost
+from edgewise.search.costs import UNDRIFTED, Candidate, Cost, as_of_now
 from edgewise.search.request import Request
 
 BF16 = Candidate("mobilenet_v2", 96, "bf16", "openvino", "openvino")
@@ -20,6 +20,19 @@ def test_what_is_logged_comes_back() -> None:
     for cost in (Cost(BF16, Spent(1.0, 2.0, 3.0, 4, 5), 0.9, 1.1), Cost(BF16, None, failure="no")):
         assert Cost.read(json.loads(json.dumps(asdict(cost)))) == cost
     assert str(BF16) == "mobilenet_v2 at 96 px, bf16 in openvino"
+
+
+def test_only_what_was_measured_before_is_slower_now() -> None:
+    old = Cost(BF16, Spent(1.0, 2.0, 3.0, 4), 0.9, 1.1, stored=True)
+    new = replace(old, stored=False)
+
+    def medians(drift: dict[str, float]) -> list[float]:
+        found = as_of_now([old, new], [old, new], drift)
+        return [cost.spent.median_ms for cost in found if cost.spent]
+
+    assert medians({"factor": 1.5, "since": 1.1}) == [1.5, 1.1, 1.5, 1.0]
+    assert medians({"factor": 1.5}) == [1.5, 1.5, 1.5, 1.0]  # of an older log
+    assert medians(UNDRIFTED) == [1.0] * 4
 
 
 def test_an_old_log_without_formats_speaks_of_onnx_files() -> None:

@@ -79,6 +79,19 @@ def test_work_that_fails_leaves_nothing(tmp_path: Path) -> None:
     assert not log.path.exists()
 
 
+def test_what_another_process_decided_is_not_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "decisions.jsonl"
+    Decisions(path).decide("one", lambda: {"a": 1})
+    two, other = Decisions(path), Decisions(path)
+    two.decide("two", lambda: {"b": 2})
+    whole = path.read_bytes()
+    with pytest.raises(EdgewiseError, match=r"changed by another process.*--resume"):
+        other.decide("two", lambda: {"b": 3})
+    assert path.read_bytes() == whole
+    two.decide("three", lambda: {"c": 3})
+    assert list(Decisions(path).made) == ["one", "two", "three"]
+
+
 def test_a_folder_that_is_gone_is_said(tmp_path: Path) -> None:
     log = Decisions(tmp_path / "gone" / "decisions.jsonl")
     with pytest.raises(EdgewiseError, match="--resume"):

@@ -11,6 +11,7 @@ import pytest
 
 from edgewise.cli.run_text import told
 from edgewise.errors import EdgewiseError
+from edgewise.measure.rounds import summary
 from edgewise.run_folder import Run
 from edgewise.search import finishing
 from edgewise.search.adapted import Clock
@@ -18,6 +19,7 @@ from edgewise.search.budget import Budget, Spent
 from edgewise.search.choice import Trial
 from edgewise.search.costs import Candidate, Cost
 from edgewise.search.decisions import Decisions
+from edgewise.search.device import Measured, TimedFile
 from edgewise.search.entrants import Entrant
 from edgewise.search.finishing import narrowed_files, nearest, needs_qat
 from edgewise.search.request import SearchFolder
@@ -55,6 +57,70 @@ def test_the_nearest_exceeds_its_worst_part_by_least() -> None:
         nearest([crashed])
 
 
+def timed_afresh(
+    monkeypatch: pytest.MonkeyPatch, files: list[dict[str, Any]], now: dict[str, float]
+) -> tuple[dict[str, Any], list[str]]:
+    """What `tested` says where 5 ms are the budget and files take so many now; what was timed."""
+    asked, looked = [], []
+
+    def measure(timed: list[TimedFile], seconds: float) -> dict[str, Measured]:
+        asked.append(timed[0].path.name)
+        ms = now[asked[-1]]
+        return {"chosen": Measured(summary([[ms] * 5] * 20, 5) if ms else None, 1, "timed out")}
+
+    def accuracy_on(*arguments: Any) -> dict[str, Any]:
+        looked.append(arguments)
+        return {"accuracy": 0.5, "low": 0.4, "high": 0.6, "images": 10, "tested_in": "a"}
+
+    read = SimpleNamespace(read=lambda folder: SimpleNamespace(path=folder, bytes=1))
+    monkeypatch.setattr(finishing, "Artifact", read)
+    of = SimpleNamespace(of=lambda made, key, runtime: TimedFile(key, made.path, runtime))
+    monkeypatch.setattr(finishing, "TimedFile", of)
+    monkeypatch.setattr(finishing, "accuracy_on", accuracy_on)
+    search: Any = SimpleNamespace(
+        budget=Budget.parse("latency=5ms"),
+        device=SimpleNamespace(measure=measure),
+        folder=SearchFolder(Path()),
+        dataset=SimpleNamespace(splits={"test": ()}),
+        request=SimpleNamespace(workers=0),
+    )
+    found = finishing.tested(search, files)
+    assert len(looked) == 1
+    return found, asked
+
+
+def test_a_file_that_does_not_fit_any_more_makes_way_for_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own = {"runtime": "onnxruntime", "low": 0.0, "high": 1.0}
+    files = [
+        file("fp32", 0.95, 0.99, folder="first", **own),
+        file("fp16", 0.94, 0.98, folder="second", **own),
+        file("int8", 0.93, 0.5, folder="third", **own),
+        file("bf16", 0.99, 1.5, folder="dear", **own),
+    ]
+    now = {"first": 5.1, "second": 0.0, "third": 2.6, "dear": 7.0}
+    found, asked = timed_afresh(monkeypatch, files, now)
+    assert asked == ["first", "second", "third"]
+    assert (found["folder"], found["fits"], found["spent"]["median_ms"]) == ("third", True, 2.6)
+    assert [(one["folder"], one["failure"]) for one in found["over"]] == [
+        ("first", ""),
+        ("second", "timed out"),
+    ]
+    said = told("test", found)
+    assert "fp32 in onnxruntime does not fit any more, timed afresh: 102.0% of the latency" in said
+    assert "third: int8 in onnxruntime, fits the budget" in said
+
+    found, asked = timed_afresh(monkeypatch, files, now | {"third": 5.2})
+    assert asked == ["first", "second", "third"]  # the nearest is not timed twice
+    assert (found["folder"], found["fits"], found["spent"]["median_ms"]) == ("first", False, 5.1)
+    assert [one["folder"] for one in found["over"]] == ["second", "third"]
+
+    found, asked = timed_afresh(monkeypatch, files, now | {"first": 9.0, "third": 9.0})
+    assert asked == ["first", "second", "third", "dear"]
+    assert (found["folder"], found["spent"]["median_ms"]) == ("dear", 7.0)
+
+
 def test_rounding_is_learned_only_where_it_is_needed() -> None:
     lossy, fine = file("int8", 0.88, 0.5), file("int8", 0.895, 0.5)
     dear, fitting = file("fp32", 0.9, 1.5), file("fp32", 0.9, 0.9)
@@ -78,7 +144,7 @@ def test_what_int8_loses_is_weighed_and_not_forbidden() -> None:
 
 def test_what_narrows_goes_by_an_onnx_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The cheapest takes 2 ms, its ONNX file 5: that has to come down by the same factor."""
-    least = Cost(Candidate("a", 96, "int8", "litert", "litert"), Spent(2.0, 2.0, 2.0, 1))
+    least = Cost(Candidate("a", 96, "int8", "litert", "litert"), Spent(2.0, 2.0, 2.0, 2, 1))
     onnx = Cost(Candidate("a", 96, "int8", "onnxruntime"), Spent(5.0, 5.0, 5.0, 1))
     trial = Trial(Entrant("a", 70.0, 224, 1, True), 96, 70.0, 1.25, True, least)
     asked: list[tuple[Clock, Budget]] = []
@@ -90,23 +156,26 @@ def test_what_narrows_goes_by_an_onnx_file(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(finishing, "narrow", narrow)
     monkeypatch.setattr(finishing, "outcome", lambda run: {"score": 0.5})
 
-    def narrowed(name: str, *costs: Cost) -> dict[str, Any]:
+    def narrowed(name: str, *costs: Cost, budget: str = "latency=1.6ms") -> dict[str, Any] | None:
         log = Decisions(tmp_path / name)
         log.decide("survey", lambda: {"costs": [asdict(cost) for cost in costs]})
         log.decide("round 2: a-96", lambda: {"run": "trials/2-a-96", "score": 0.9})
-        search: Any = SimpleNamespace(
-            budget=Budget.parse("latency=1.6ms"), device=None, left=10.0, log=log
-        )
+        search: Any = SimpleNamespace(budget=Budget.parse(budget), device=None, left=10.0, log=log)
         search.decide, search.folder = log.decide, SearchFolder(tmp_path)
         assert narrowed_files(search, [trial], Run(tmp_path)) == []
-        return log.made["narrow"]
+        return log.made.get("narrow")
 
     said = narrowed("both", least, onnx)
+    assert said
     ((clock, budget),) = asked
     assert (clock.precision, clock.runtime) == ("int8", "onnxruntime")
     assert budget.latency_ms == pytest.approx(1.6 * 5 / 2)
     assert said["instead_of"] == "int8 in litert"
     assert told("narrow", said) == "narrow (timed as int8 in onnxruntime): too few minutes"
     said = narrowed("one", least)
-    assert "by the times of ONNX files, and none of a-96 was timed" in said["failure"]
+    assert said and "by the times of ONNX files, and none of a-96 was timed" in said["failure"]
+    for number, text in enumerate(("size=1B", "latency=3ms,size=1B", "latency=1.6ms,size=1B")):
+        assert narrowed(f"{number}", least, onnx, budget=text) is None  # time is not all
     assert len(asked) == 1
+    assert narrowed("small", least, onnx, budget="latency=1.6ms,size=2B,memory=1B")
+    assert len(asked) == 2

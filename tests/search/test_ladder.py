@@ -6,22 +6,35 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from commandline import edgewise
+from made_search import all_decisions, reached, write_search
 from search_device import FormulaDevice, write_photos
 
+from edgewise.cli.run_text import told
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.families import VARIANTS
+from edgewise.files import claimed
 from edgewise.run_folder import Run
 from edgewise.search import ladder
+from edgewise.search.budget import Spent
+from edgewise.search.choice import Trial
+from edgewise.search.costs import Candidate, Cost
 from edgewise.search.decisions import Decisions
+from edgewise.search.entrants import entrants
 from edgewise.search.ladder import NothingFits, run
+from edgewise.search.pace import DISTILLING
 from edgewise.search.request import Request, SearchFolder
 from edgewise.search.state import Watch
+from edgewise.search.trials import RETRIES
+from edgewise.training.divergence import Diverged
 from edgewise.training.evaluate import evaluate
 from edgewise.training.history import read_history
+from edgewise.training.recipe import Recipe
+from edgewise.training.trial import TooLittleTime
 
 pytest.importorskip("onnxruntime")
 pytestmark = pytest.mark.usefixtures("two_epochs")
@@ -69,7 +82,7 @@ def test_from_photos_to_a_tested_file(found: Found) -> None:
     assert (test["precision"], test["fits"]) == ("int8", True)
     assert test["spent"]["median_ms"] == 96**2 / 2000
     assert test["used"]["latency"] == pytest.approx(96**2 / 2000 / 6)
-    assert device.asked[-1].path == Path(test["folder"]) / "model.onnx"
+    assert device.asked[-1].path == found[1] / test["folder"] / "model.onnx"
 
 
 def test_a_device_that_is_slower_now_gets_less(
@@ -97,13 +110,17 @@ def test_a_device_that_is_slower_now_gets_less(
 def test_with_little_time_smaller_images_are_measured(
     photos: Path, device: FormulaDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All sizes fit, and an epoch at 224 px takes six minutes of the hour."""
+    """All sizes fit, and an epoch at 224 px takes six minutes of the hour. The device becomes
+    slower before they are measured, which is in their times.
+    """
 
     class Enough(BaseException):
         pass
 
     def until(last: str) -> Watch:
         def look(step: str, decided: dict[str, Any]) -> None:
+            if step == "survey":
+                device.slower = 1.5
             if step == last:
                 raise Enough
 
@@ -122,6 +139,7 @@ def test_with_little_time_smaller_images_are_measured(
     (size,) = {cost["candidate"]["imgsz"] for cost in made["sizes"]["costs"]}
     (trial,) = made["choose"]["trials"]
     assert 64 < trial["imgsz"] == size < 224
+    assert trial["used"] == pytest.approx(1.5 * size**2 / 2000 / 60)
     assert made["choose"]["with_time"]["name"] == f"{NAME}-224"
     with pytest.raises(Enough):  # a search that goes on has the same choice
         run(request_for(photos, "latency=60ms"), root, until("train"))
@@ -161,12 +179,29 @@ def test_a_killed_search_goes_on(found: Found, device: FormulaDevice, tmp_path: 
             raise Killed
 
     photos = Path(Request.read(found[0].request).data)
-    root = tmp_path / "killed"
+    before, root = tmp_path / "before", tmp_path / "moved"
     with pytest.raises(Killed):
-        run(request_for(photos, "latency=6ms"), root, Watch(decided=kill))
+        run(request_for(photos, "latency=6ms"), before, Watch(decided=kill))
+    before.rename(root)
     called = edgewise("run", "--resume", root)
     assert called.status == 0, called.errors
+    assert f"{root}/final/export/onnx-int8: int8 in onnxruntime, fits" in called.output
     assert numbers(SearchFolder(root), root) == numbers(*found[:2])
+
+
+def test_an_older_log_names_its_folders_from_elsewhere(
+    found: Found, device: FormulaDevice, tmp_path: Path
+) -> None:
+    """As they were from the directory in which the search began."""
+    root = tmp_path / "moved"
+    shutil.copytree(found[1], root)
+    log = SearchFolder(root).decisions
+    lines = log.read_text().replace('": "final', '": "runs/photos-search-1/final').splitlines()
+    assert sum("runs/photos-search-1/final" in line for line in lines) == 3
+    log.write_text("".join(f"{line}\n" for line in lines[:-1]))
+    made = Decisions(run(Request.read(found[0].request), root).decisions).made
+    assert made["test"]["fits"]
+    assert device.asked[-1].path == root / "final" / "export" / "onnx-int8" / "model.onnx"
 
 
 @pytest.mark.slow
@@ -187,6 +222,62 @@ def test_trials_thin_out(
         f"round 2: {name}" for name in kept
     ]
     assert made["train"]["trial"] == made["round 2"]["kept"][0]
+
+
+def test_a_trial_that_diverges_is_out(tmp_path: Path) -> None:
+    """And the search goes on with the others; where all diverge it says so at last."""
+
+    def train(model: str, imgsz: int, minutes: float, root: Path, **settings: Any) -> Run:
+        if model in diverging:
+            raise Diverged("the loss is not finite", "stages.0")
+        return Run(Path(model))
+
+    entrant = entrants((NAME,))[0]
+    least = Cost(Candidate(NAME, 96, "fp32", "onnxruntime"), Spent(1.0, 1.0, 1.0, 1))
+    trials = [
+        Trial(replace(entrant, model=name), 96, prior, 0.5, False, least)
+        for name, prior in (("a", 80.0), ("b", 70.0), ("c", 60.0))
+    ]
+    for diverging, kept in (("a", ["c-96", "b-96"]), ("abc", ["a-96", "b-96", "c-96"])):
+        log = Decisions(tmp_path / diverging)
+        search: Any = SimpleNamespace(left=60.0, decide=log.decide, folder=SearchFolder(tmp_path))
+        search.trainer = SimpleNamespace(train=train)
+        search.outcome = lambda run: {"score": ord(run.root.name)}
+        found = ladder._round(search, 1, trials, 0.12, 3)
+        assert [trial.name for trial in found] == log.made["round 1"]["kept"] == kept
+        said = told("round 1: a-96", log.made["round 1: a-96"])
+        assert said == "round 1: a-96: training diverged: the loss is not finite"
+
+
+def test_a_teacher_that_there_is_no_time_to_ask_changes_nothing(tmp_path: Path) -> None:
+    """The first long training is kept; and its time would have been planned for the asking."""
+    made = all_decisions()
+    made["round 2: b-96"] = reached(0.9, "trials/2-b-96")
+    folder = write_search(tmp_path / "search", {s: n for s, n in made.items() if s != "train"})
+    log, entrant = Decisions(folder.decisions), entrants((NAME,))[0]
+    least = Cost(Candidate(NAME, 96, "fp32", "onnxruntime"), Spent(1.0, 1.0, 1.0, 1))
+    dear, fits = (
+        Trial(replace(entrant, model=name), 96, 70.0, used, used > 1, least)
+        for name, used in (("b", 1.2), ("a", 0.8))
+    )
+    asked: list[float] = []
+
+    def go_on(run: Run, imgsz: int, minutes: float, root: Path, teacher: str) -> dict[str, Any]:
+        assert teacher == str(folder.trials / "2-b-96")
+        asked.append(minutes)
+        raise TooLittleTime("one epoch takes too long")
+
+    search: Any = SimpleNamespace(left=10.0, decide=log.decide, log=log, folder=folder, go_on=go_on)
+    search.request = Request.read(folder.request)
+    search.trainer = SimpleNamespace(train=lambda *arguments, **settings: Run(folder.final))
+    search.outcome = lambda run: reached(0.8, "final")
+    assert ladder._train(search, [dear, fits]) == Run(folder.final)
+    assert 0 < asked[0] < 10.0 * DISTILLING
+    assert told("distil", log.made["distil"]) == "distil: one epoch takes too long"
+
+
+def test_its_trainings_recover_from_divergence_by_themselves(found: Found) -> None:
+    assert Recipe.read(Run(found[0].final).recipe).retries == RETRIES > 0
 
 
 def test_nothing_fits(photos: Path, device: FormulaDevice, tmp_path: Path) -> None:
@@ -243,6 +334,51 @@ def test_unsound_data_stops_before_anything_is_measured(
     assert device.asked == []
 
 
+@pytest.mark.parametrize("new", [True, False])
+def test_another_process_stays_out(
+    photos: Path,
+    device: FormulaDevice,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    new: bool,
+) -> None:
+    """Whether it wants to begin just now or to go on; the lock that stays is nothing."""
+
+    class Enough(BaseException):
+        pass
+
+    def look(step: str, decided: dict[str, Any]) -> None:
+        raise Enough
+
+    monkeypatch.setattr("edgewise.files.PATIENCE", 0.1)
+    root, asked = tmp_path / "search", request_for(photos, "latency=6ms")
+    root.mkdir()
+    if not new:
+        asked.write(SearchFolder(root).request)
+    with claimed(root), pytest.raises(UsageError, match="another process is at work in"):
+        run(asked, root)
+    assert SearchFolder(root).request.exists() != new
+    assert not SearchFolder(root).decisions.exists()
+    with pytest.raises(Enough):
+        run(asked, root, Watch(decided=look))
+    assert list(Decisions(SearchFolder(root).decisions).made) == ["device"]
+
+
+def test_the_photos_are_found_from_any_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Request] = []
+
+    def note(request: Request, *rest: object) -> None:
+        asked.append(request)
+        raise UsageError("that will do")
+
+    monkeypatch.setattr(ladder, "run", note)
+    monkeypatch.chdir(tmp_path)
+    assert "that will do" in edgewise("run", "photos", "--budget", "latency=5ms").errors
+    assert asked[0].data == str(tmp_path / "photos")
+
+
 def test_another_request_in_the_same_folder(
     found: Found,
 ) -> None:
@@ -256,6 +392,8 @@ def test_calls_that_are_wrong(photos: Path, tmp_path: Path) -> None:
         (["run", photos], "--budget"),
         (["run", photos, "--budget", "latency=5"], "us, ms, s"),
         (["run", "--resume", tmp_path], "not a search"),
+        (["run", "--resume", tmp_path, "--time", "2h"], "leave --time out"),
+        (["run", photos, "--resume", tmp_path, "--seed", 0, "--no-flip"], "leave DATA, --no-flip"),
         (["run", photos, "--budget", "latency=5ms", "--name", "a/b"], "without a path"),
         (["run", photos, "--budget", "latency=5ms", "--precision", "int4"], "int8"),
     ):

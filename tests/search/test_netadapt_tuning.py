@@ -197,7 +197,7 @@ def test_a_search_narrows_and_trains_until_it_fits(
         patch.setattr(RunTuning, "tune", lambda *arguments: pytest.fail("was done before"))
         again = narrow(run, clock, budget, tmp_path / "netadapt", minutes=60)
     assert again == numbers
-    trained = train_narrowed(numbers, run, tmp_path / "narrowed")
+    trained = train_narrowed(Path(numbers["model"]), numbers["steps"], run, tmp_path / "narrowed")
     assert load_model(trained.model).network.spec == narrowed.network.spec
     # Of 85 images of three classes: the 14 of "val" are too few to tell that it learned.
     assert 0.6 < evaluate(trained, "train").top1 <= 1

@@ -248,7 +248,7 @@ def test_a_search_from_the_command_line(
     assert {file["runtime"] for file in made["files"]["files"]} == {"onnxruntime"}
     test = made["test"]
     assert test["fits"] and test["runtime"] == "onnxruntime"
-    shipped = Path(test["folder"]) / "model.onnx"
+    shipped = tmp_path / "runs" / "far" / test["folder"] / "model.onnx"
     assert test["spent"]["size_bytes"] >= shipped.stat().st_size
     seen = open_device(board.device).measure([TimedFile("it", shipped, "onnxruntime")], 0.2)["it"]
     assert seen.timing and not seen.failure

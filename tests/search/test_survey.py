@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from search_device import FormulaDevice
 from edgewise.measure.store import Store
 from edgewise.search.budget import Budget
 from edgewise.search.costs import Candidate, Cost
+from edgewise.search.device import Measured, TimedFile
 from edgewise.search.entrants import entrants
 from edgewise.search.survey import Survey, survey
 from edgewise.search.ways import Way
@@ -51,8 +53,24 @@ def test_what_was_measured_is_looked_up(work: tuple[Survey, FormulaDevice]) -> N
     first = survey(entrants(("tiny",)), WAYS[:1], budget, surveyor)
     asked = len(device.asked)
     assert asked == len(first) == 4
-    assert survey(entrants(("tiny",)), WAYS[:1], budget, surveyor) == first
+    again = survey(entrants(("tiny",)), WAYS[:1], budget, surveyor)
+    assert again == [replace(cost, stored=True) for cost in first]
+    assert not any(cost.stored for cost in first)
     assert len(device.asked) == asked
+
+
+def test_a_slower_device_is_told_of_what_was_measured_before_and_of_what_is_new(
+    work: tuple[Survey, FormulaDevice],
+) -> None:
+    surveyor, device = work
+    old, new = (Candidate("tiny", imgsz, "fp32", "onnxruntime") for imgsz in (64, 96))
+    surveyor.costs([old])
+    device.slower = 2.0
+    found = surveyor.costs([old, new])
+    assert surveyor.drift(found) == {"factor": 2.0, "since": 1.0}
+    device.slower = 3.0
+    assert surveyor.drift(found) == {"factor": 3.0, "since": 1.5}
+    assert surveyor.drift(found[1:]) == {"factor": 1.5, "since": 1.5}
 
 
 def test_another_device_or_number_of_threads_is_measured(
@@ -78,8 +96,32 @@ def test_a_file_that_crashes_has_its_reason(tmp_path: Path) -> None:
     device = FormulaDevice(broken="int8")
     surveyor = Survey(device, device.facts(), 2, Store(tmp_path / "devices.sqlite"))
     wanted = [Candidate("tiny", 64, precision, "onnxruntime") for precision in ("int8", "fp32")]
-    for _ in range(2):  # measured, then looked up
-        crashed, fine = surveyor.costs(wanted)
-        assert crashed.spent is None
-        assert "SIGSEGV" in crashed.failure
-        assert fine.spent is not None
+    crashed, fine = surveyor.costs(wanted)
+    assert crashed.spent is None
+    assert "SIGSEGV" in crashed.failure
+    assert fine.spent is not None
+
+
+def test_what_crashed_is_tried_again_and_what_was_refused_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = FormulaDevice()
+    surveyor = Survey(device, device.facts(), 2, Store(tmp_path / "devices.sqlite"))
+    wanted = [Candidate("tiny", 64, precision, "onnxruntime") for precision in ("int8", "fp32")]
+    reasons = {
+        "int8": "crashed (SIGKILL), most likely for want of memory",
+        "fp32": "NotImplemented: no such operator",
+    }
+
+    def refuse(file: TimedFile) -> Measured:
+        return Measured(None, failure=reasons[file.path.stem.partition("-")[0]])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(device, "_measured", refuse)
+        assert [cost.failure for cost in surveyor.costs(wanted)] == list(reasons.values())
+    crashed, refused = surveyor.costs(wanted)  # other processes were ended meanwhile
+    assert crashed.spent and not crashed.failure
+    assert refused.failure == reasons["fp32"]
+    assert len(device.asked) == 3
+    assert [cost.spent for cost in surveyor.costs(wanted)] == [crashed.spent, None]
+    assert len(device.asked) == 3

@@ -1,6 +1,6 @@
 """How much of a network's answers int8 keeps, in each runtime.
 
-    python benchmarks/int8.py trained FOLDER [--networks mobilenet_v2 ...]
+    python benchmarks/int8.py trained FOLDER [--networks mobilenet_v2 ...] [--formats litert ...]
     python benchmarks/int8.py photos FOLDER [--networks efficientnet_lite0 ...] [--seed 1]
     python benchmarks/int8.py table
 
@@ -86,7 +86,7 @@ def trained(name: str, data: Path, root: Path) -> Run:
     return edgewise.train(recipe, root)
 
 
-def trained_rows(name: str, folder: Path) -> Iterator[Row]:
+def trained_rows(name: str, folder: Path, formats: Sequence[str]) -> Iterator[Row]:
     """A row for each format and way of keeping layers in float."""
     data = folder / "digits"
     if not data.exists():
@@ -100,7 +100,7 @@ def trained_rows(name: str, folder: Path) -> Iterator[Row]:
     checked = some_pixels(sorted((data / "val").rglob("*.png")), model.preprocess)
     exact = answers(TorchPredictor(model), pixels).argmax(1)
     right = int((exact == labels).sum())
-    for format in FORMATS_TRIED:
+    for format in formats:
         for keep in ((), None) if FORMATS[format].keeps_float else ((),):
             try:
                 made = in_int8(model, format, seen, keep, pixels, checked)
@@ -276,6 +276,7 @@ def main() -> None:
         "folder", type=Path, nargs="?", help="of photos; or for the runs that are trained"
     )
     parser.add_argument("--networks", nargs="+")
+    parser.add_argument("--formats", nargs="+", default=FORMATS_TRIED, choices=FORMATS_TRIED)
     parser.add_argument("--seed", type=int, default=0, help="of the halves and crops of photos")
     given = parser.parse_args()
     if given.what == "table":
@@ -285,7 +286,7 @@ def main() -> None:
         parser.error(f"{given.what} needs a FOLDER")
     if given.what == "trained":
         for name in given.networks or LEARNERS:
-            record(RESULTS / "int8_trained.csv", trained_rows(name, given.folder))
+            record(RESULTS / "int8_trained.csv", trained_rows(name, given.folder, given.formats))
         return
     photos = sorted(images_below(given.folder))
     for name in given.networks or PRETRAINED:

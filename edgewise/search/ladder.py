@@ -295,10 +295,7 @@ def _train(search: State, trials: Sequence[Trial]) -> Run:
     known, teacher = max(better, key=lambda pair: pair[0]["score"])
 
     def distil() -> Numbers:
-        pace = Pace.read(search.log.made, search.request.minutes)
-        asked = teacher.entrant, teacher.imgsz
-        # Epochs are planned by steps without the teacher.
-        minutes = search.left * DISTILLING * pace.own_part(best.entrant, best.imgsz, *asked)
+        minutes = search.left * DISTILLING
         better = str(search.folder.at(known["run"]))
         try:
             made = search.go_on(Run(root), best.imgsz, minutes, second, teacher=better)

@@ -27,10 +27,6 @@ FEW_STEPS, LOST_PER_HALVING = 100, 12.0
 ENOUGH_STEPS, LOST_PER_LATE_HALVING = 200, 3.0
 STEP = 32  # pictures in each of these
 
-# The part that a network's multiplications take where it only answers, as a teacher, of what they
-# take where it learns: 0.16 to 0.31 measured (three networks, by what 128 px take beyond 64 px).
-ANSWERING = 0.3
-
 # Of exporting, calibrating, verifying and timing the files of a run, beside what goes with images;
 # measured for two, fp32 and int8; each more is taken to need half as much again.
 FILES = 2
@@ -115,19 +111,6 @@ class Pace:
         images = FILES_IMAGES + self.tested / AS_LONG
         seconds = FILES_SECONDS + images * self._epoch(entrant, imgsz) / self.trained
         return max(1.0, self.files / FILES) * seconds / 60
-
-    def own_part(self, entrant: Entrant, imgsz: int, teacher: Entrant, teacher_imgsz: int) -> float:
-        """The part of the time that a network's own training takes where it asks a teacher.
-
-        Args:
-            entrant: the network.
-            imgsz: height and width of its input.
-            teacher: that it asks, of each image.
-            teacher_imgsz: height and width of the teacher's input.
-        """
-        own = self._epoch(entrant, imgsz)
-        asking = ANSWERING * self.seconds_per_mac * macs_at(teacher, teacher_imgsz)
-        return own / (own + asking)
 
     def _epoch(self, entrant: Entrant, imgsz: int) -> float:
         return self.fixed + self.seconds_per_mac * macs_at(entrant, imgsz)

@@ -143,7 +143,8 @@ def _too_little_memory(recipe: Recipe, dataset: Dataset, world: World) -> Edgewi
     torch.cuda.empty_cache()
     batch = recipe.batch // 2
     if world.size == 1 and batch:
-        batch = batch_that_fits(recipe, preprocess_of(recipe), dataset)
+        teacher = teacher_of(recipe, dataset)
+        batch = batch_that_fits(recipe, preprocess_of(recipe), dataset, teacher)
     parts = recipe.accumulate * math.ceil(recipe.batch / max(batch, 1))
     advice = (
         f"{batch} would fit: train again with --batch {batch}, or with accumulate={parts} (the "

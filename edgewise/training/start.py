@@ -78,9 +78,9 @@ def create_run(
     if dataset is None:
         dataset = load_dataset(Path(recipe.data), workers=recipe.workers or 1)
         print(describe(dataset), flush=True)
-    teacher_of(recipe, dataset)
+    teacher = teacher_of(recipe, dataset)
     cache = cache_of(fit(recipe, dataset, of_torchrun().size), preprocess_of(recipe), dataset)
-    recipe, found = _tried(recipe, dataset, cache)
+    recipe, found = _tried(recipe, dataset, cache, teacher)
     _check_free(run)  # all of this took a while, in which another process may have made it
     claim.enter_context(claimed(run.root))
     _check_free(run)
@@ -238,7 +238,7 @@ def preprocess_of(recipe: Recipe) -> Preprocess:
 
 
 def _tried(
-    recipe: Recipe, dataset: Dataset, cache: ImageCache | None
+    recipe: Recipe, dataset: Dataset, cache: ImageCache | None, teacher: Teacher | None
 ) -> tuple[Recipe, RateTrial | None]:
     """The recipe with what is open chosen: by the data, or by trials where it asks for them."""
     processes = of_torchrun().size
@@ -251,16 +251,16 @@ def _tried(
     preprocess, found = preprocess_of(recipe), None
     chosen = fit(asked, dataset, processes)
     if recipe.find_batch:
-        asked = replace(asked, batch=find_batch(chosen, preprocess, dataset))
+        asked = replace(asked, batch=find_batch(chosen, preprocess, dataset, teacher))
         chosen = fit(asked, dataset)
         print(f"batch: {chosen.batch}", flush=True)
     if recipe.find_lr:
-        found = find_rate(chosen, preprocess, dataset, cache)
+        found = find_rate(chosen, preprocess, dataset, cache, teacher)
         asked = replace(asked, lr=found.chosen)
         chosen = fit(asked, dataset)
         print(f"learning rate: {chosen.lr:g}", flush=True)
     if recipe.minutes:
-        epochs = plan_epochs(chosen, preprocess, dataset, cache)
+        epochs = plan_epochs(chosen, preprocess, dataset, cache, teacher)
         chosen = fit(replace(asked, epochs=epochs), dataset)
     return chosen, found
 

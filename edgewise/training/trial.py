@@ -31,6 +31,7 @@ from edgewise.training.batches import recipe_batches
 from edgewise.training.evaluate import PixelsOf, classifier_function, predict_pixels
 from edgewise.training.learner import Learner
 from edgewise.training.recipe import Recipe
+from edgewise.training.teacher import Teacher
 
 SMALLEST_BATCH, LARGEST_BATCH = 8, 1024
 WARM_STEPS, TIMED_STEPS = 2, 5
@@ -49,7 +50,9 @@ HEAD_EPOCH = 0.5  # of an epoch's time: one in which only the head learns (0.4 t
 SPARE = 0.95  # of the time given; the rest is for what was not foreseen
 
 
-def find_batch(recipe: Recipe, preprocess: Preprocess, dataset: Dataset) -> int:
+def find_batch(
+    recipe: Recipe, preprocess: Preprocess, dataset: Dataset, teacher: Teacher | None = None
+) -> int:
     """The smallest batch with which this machine trains about as fast as it can.
 
     Larger ones would be no faster, and make fewer steps. The steps are of the recipe's network at
@@ -59,7 +62,7 @@ def find_batch(recipe: Recipe, preprocess: Preprocess, dataset: Dataset) -> int:
         UsageError: not even the smallest batch fits into the GPU's memory.
     """
     most = min(len(dataset.splits["train"]), LARGEST_BATCH)
-    speed_of = _trial_steps(recipe, preprocess, dataset)
+    speed_of = _trial_steps(recipe, preprocess, dataset, teacher)
     with bar("finding the batch", int(math.log2(most / SMALLEST_BATCH)) + 1) as steps:
 
         def images_per_second(batch: int) -> float | None:
@@ -75,12 +78,14 @@ def find_batch(recipe: Recipe, preprocess: Preprocess, dataset: Dataset) -> int:
     return batch
 
 
-def batch_that_fits(recipe: Recipe, preprocess: Preprocess, dataset: Dataset) -> int:
+def batch_that_fits(
+    recipe: Recipe, preprocess: Preprocess, dataset: Dataset, teacher: Teacher | None = None
+) -> int:
     """About the largest batch below the recipe's that the GPU has memory for; 0 if none of 2 is.
 
     It is found by real steps, to an eighth of the recipe's batch.
     """
-    speed_of = _trial_steps(recipe, preprocess, dataset)
+    speed_of = _trial_steps(recipe, preprocess, dataset, teacher)
     fits, too_large = 0, recipe.batch
     while too_large - fits > max(1, recipe.batch // 8):
         batch = (fits + too_large) // 2
@@ -94,10 +99,10 @@ def batch_that_fits(recipe: Recipe, preprocess: Preprocess, dataset: Dataset) ->
 
 
 def _trial_steps(
-    recipe: Recipe, preprocess: Preprocess, dataset: Dataset
+    recipe: Recipe, preprocess: Preprocess, dataset: Dataset, teacher: Teacher | None
 ) -> Callable[[int], float | None]:
     """From a batch to its images/s in steps on noise; None if the GPU's memory is too small."""
-    learner = _learner(recipe, preprocess, dataset)
+    learner = _learner(recipe, preprocess, dataset, teacher)
     size = recipe.train_imgsz or preprocess.size
 
     def speed_of(batch: int) -> float | None:
@@ -200,14 +205,18 @@ class _RangeTest(Learner):
 
 
 def find_rate(
-    recipe: Recipe, preprocess: Preprocess, dataset: Dataset, cache: ImageCache | None = None
+    recipe: Recipe,
+    preprocess: Preprocess,
+    dataset: Dataset,
+    cache: ImageCache | None = None,
+    teacher: Teacher | None = None,
 ) -> RateTrial:
     """Learns with higher and higher rates, until the loss rises.
 
     Raises:
         EdgewiseError: the loss is not finite from the beginning.
     """
-    learner = _learner(recipe, preprocess, dataset, _RangeTest)
+    learner = _learner(recipe, preprocess, dataset, teacher, _RangeTest)
     rates: list[float] = []
     losses: list[float] = []
     mean = 0.0
@@ -236,7 +245,11 @@ class TooLittleTime(UsageError):
 
 
 def plan_epochs(
-    recipe: Recipe, preprocess: Preprocess, dataset: Dataset, cache: ImageCache | None = None
+    recipe: Recipe,
+    preprocess: Preprocess,
+    dataset: Dataset,
+    cache: ImageCache | None = None,
+    teacher: Teacher | None = None,
 ) -> int:
     """How many epochs end within the recipe's `minutes`, by the time of some steps.
 
@@ -244,7 +257,7 @@ def plan_epochs(
         TooLittleTime: not even one does.
     """
     assert recipe.minutes is not None
-    start, seconds = training_seconds(recipe, preprocess, dataset, cache)
+    start, seconds = training_seconds(recipe, preprocess, dataset, cache, teacher)
     whole = (SPARE * 60 * recipe.minutes - start) / seconds
     # The head learns alone in its epochs, or in all but the last.
     saved = 1 - HEAD_EPOCH
@@ -259,14 +272,18 @@ def plan_epochs(
 
 
 def training_seconds(
-    recipe: Recipe, preprocess: Preprocess, dataset: Dataset, cache: ImageCache | None = None
+    recipe: Recipe,
+    preprocess: Preprocess,
+    dataset: Dataset,
+    cache: ImageCache | None = None,
+    teacher: Teacher | None = None,
 ) -> tuple[float, float]:
     """How long training takes, by some steps: its start, and an epoch.
 
     The start is that of the processes that decode, which then serve all epochs. The epoch is one in
     which everything learns, with its validation.
     """
-    learner = _learner(recipe, preprocess, dataset)
+    learner = _learner(recipe, preprocess, dataset, teacher)
     epoch = range(recipe.head_epochs, recipe.head_epochs + 1)
     batches = _batches(recipe, preprocess, dataset, cache, epoch)
     began, times = time.monotonic(), [0.0]
@@ -297,11 +314,16 @@ def _validation_seconds(recipe: Recipe, learner: Learner, dataset: Dataset) -> f
 
 
 def _learner(
-    recipe: Recipe, preprocess: Preprocess, dataset: Dataset, kind: type[Learner] = Learner
+    recipe: Recipe,
+    preprocess: Preprocess,
+    dataset: Dataset,
+    teacher: Teacher | None,
+    kind: type[Learner] = Learner,
 ) -> Learner:
     """A new one of which everything learns."""
     images = list(dataset.counts()["train"].values())
-    learner = kind(recipe, preprocess, images, math.ceil(sum(images) / recipe.batch))
+    steps = math.ceil(sum(images) / recipe.batch)
+    learner = kind(recipe, preprocess, images, steps, teacher=teacher)
     learner.begin_epoch(recipe.head_epochs)
     return learner
 

@@ -107,16 +107,6 @@ def test_all_of_the_time_is_shared() -> None:
     assert [trials_in(minutes, FIRST_ROUND) for minutes in (1, 4, 5.1, 60)] == [0, 0, 2, 24]
 
 
-def test_a_teacher_that_is_asked_takes_time_too() -> None:
-    """Three tenths of what it would take to train it, beyond what is the same for all."""
-    pace = Pace(1.0, 0.003, steps=10, trained=700, tested=0, minutes=60.0)
-    wide = replace(ONE, macs=10_000)
-    assert pace.own_part(ONE, 224, wide, 224) == pytest.approx(4 / (4 + 9))
-    assert pace.own_part(ONE, 224, wide, 112) == pytest.approx(4 / (4 + 9 / 4))
-    assert pace.own_part(ONE, 112, ONE, 112) == pytest.approx(1.75 / (1.75 + 0.225))
-    assert replace(pace, seconds_per_mac=0.0).own_part(ONE, 224, wide, 224) == 1
-
-
 def test_it_is_read_from_the_log() -> None:
     made = {step: {"seconds": 30.0, **numbers} for step, numbers in all_decisions().items()}
     pace = Pace.read(made, minutes=10.0)

@@ -15,13 +15,18 @@ from torch import Tensor
 
 from edgewise.data.dataset import load_dataset
 from edgewise.errors import EdgewiseError, UsageError
+from edgewise.model import Model
+from edgewise.preprocess import Preprocess
 from edgewise.training import trial
 from edgewise.training.history import read_history
 from edgewise.training.learner import Learner
 from edgewise.training.loop import train
 from edgewise.training.recipe import Recipe
 from edgewise.training.start import preprocess_of
+from edgewise.training.teacher import Teacher
 from edgewise.training.trial import best_batch, find_rate, plan_epochs
+from edgewise.weights.create import create_model
+from edgewise.weights.folder import save_model
 
 
 @given(
@@ -119,6 +124,31 @@ def test_the_start_of_the_workers_is_in_the_time_once(
     dataset = load_dataset(Path(recipe.data), workers=1)
     asked = replace(recipe, minutes=1.0, head_epochs=0)
     assert plan_epochs(asked, preprocess_of(recipe), dataset) == 10
+
+
+def test_a_teacher_is_asked_in_the_steps_that_are_timed(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answers may take longer than the learning."""
+    model = Model(create_model("tiny", 3), preprocess_of(recipe), ("0", "1", "4"))
+    save_model(model, tmp_path / "teacher")
+    asked = []
+    own = Teacher.logits
+
+    def logits(self: Teacher, inputs: Tensor, rule: Preprocess) -> Tensor:
+        asked.append(len(inputs))
+        return own(self, inputs, rule)
+
+    def stop(*arguments: object) -> int:
+        plan_epochs(*arguments)  # type: ignore[arg-type]
+        raise EdgewiseError("that is all")
+
+    monkeypatch.setattr(Teacher, "logits", logits)
+    monkeypatch.setattr("edgewise.training.start.plan_epochs", stop)
+    taught = replace(recipe, epochs=0, minutes=1.0, teacher=str(tmp_path / "teacher"))
+    with pytest.raises(EdgewiseError, match="that is all"):
+        train(taught, tmp_path / "run")
+    assert len(asked) > trial.WARM_STEPS
 
 
 @pytest.mark.parametrize(

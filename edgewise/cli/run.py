@@ -171,7 +171,8 @@ def _stored(root: Path) -> Request:
 def _search(request: Request, root: Path) -> None:
     from edgewise.cli.run_table import LiveTable
     from edgewise.cli.run_text import told
-    from edgewise.search.ladder import NothingFits, run
+    from edgewise.search.choosing import NothingFits
+    from edgewise.search.ladder import run
     from edgewise.search.request import SearchFolder
     from edgewise.search.state import Watch
     from edgewise.training.interrupt import Stopped

@@ -123,3 +123,8 @@ def _best_of_each(trials: Sequence[Trial]) -> list[Trial]:
 
 def _promise(trial: Trial) -> tuple[bool, float]:
     return not trial.entrant.pretrained, -trial.prior
+
+
+def likely(trials: Sequence[Trial]) -> Trial:
+    """The most promising one that fits as it is, if one does."""
+    return next((trial for trial in trials if not trial.above), trials[0])

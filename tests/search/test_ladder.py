@@ -22,14 +22,16 @@ from edgewise.run_folder import Run
 from edgewise.search import ladder
 from edgewise.search.budget import Spent
 from edgewise.search.choice import Trial
+from edgewise.search.choosing import NothingFits
 from edgewise.search.costs import Candidate, Cost
 from edgewise.search.decisions import Decisions
 from edgewise.search.entrants import entrants
-from edgewise.search.ladder import NothingFits, run
+from edgewise.search.ladder import run
 from edgewise.search.pace import DISTILLING
 from edgewise.search.request import Request, SearchFolder
 from edgewise.search.state import Watch
 from edgewise.search.trials import RETRIES
+from edgewise.search.trying import round_of, trained
 from edgewise.training.divergence import Diverged
 from edgewise.training.evaluate import evaluate
 from edgewise.training.history import read_history
@@ -243,14 +245,14 @@ def test_a_trial_that_diverges_is_out(tmp_path: Path) -> None:
         search: Any = SimpleNamespace(left=60.0, decide=log.decide, folder=SearchFolder(tmp_path))
         search.trainer = SimpleNamespace(train=train)
         search.outcome = lambda run: {"score": ord(run.root.name)}
-        found = ladder._round(search, 1, trials, 0.12, 3)
+        found = round_of(search, 1, trials, 0.12, 3)
         assert [trial.name for trial in found] == log.made["round 1"]["kept"] == kept
         said = told("round 1: a-96", log.made["round 1: a-96"])
         assert said == "round 1: a-96: training diverged: the loss is not finite"
 
 
 def test_a_teacher_that_there_is_no_time_to_ask_changes_nothing(tmp_path: Path) -> None:
-    """The first long training is kept; and its time would have been planned for the asking."""
+    """The first long training is kept."""
     made = all_decisions()
     made["round 2: b-96"] = reached(0.9, "trials/2-b-96")
     folder = write_search(tmp_path / "search", {s: n for s, n in made.items() if s != "train"})
@@ -271,8 +273,8 @@ def test_a_teacher_that_there_is_no_time_to_ask_changes_nothing(tmp_path: Path) 
     search.request = Request.read(folder.request)
     search.trainer = SimpleNamespace(train=lambda *arguments, **settings: Run(folder.final))
     search.outcome = lambda run: reached(0.8, "final")
-    assert ladder._train(search, [dear, fits]) == Run(folder.final)
-    assert 0 < asked[0] < 10.0 * DISTILLING
+    assert trained(search, [dear, fits]) == Run(folder.final)
+    assert asked == [10.0 * DISTILLING]
     assert told("distil", log.made["distil"]) == "distil: one epoch takes too long"
 
 

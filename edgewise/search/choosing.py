@@ -1,0 +1,149 @@
+"""The rungs before any training: what networks cost on the device, and which are worth trying."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+
+from edgewise.errors import EdgewiseError
+from edgewise.search.budget import Budget, Spent
+from edgewise.search.choice import Trial, choose_trials, likely, sizes_between
+from edgewise.search.costs import Candidate, Cost, as_of_now
+from edgewise.search.decisions import Numbers
+from edgewise.search.entrants import Entrant, entrants
+from edgewise.search.pace import TIMED, Pace, seconds_before
+from edgewise.search.state import State
+from edgewise.search.survey import Survey, open_store, survey
+
+TIMED_AGAIN = 4  # of the most promising networks, to see how fast the device is today
+
+
+class NothingFits(EdgewiseError):
+    """No file that could be made is within the budget; the message has the nearest."""
+
+    exit_status = 3
+
+
+def surveyed(search: State) -> tuple[tuple[Entrant, ...], list[Cost]]:
+    """All networks that may be tried, and what they cost on the device with random weights.
+
+    Raises:
+        EdgewiseError: the device went away.
+    """
+    request, classes = search.request, len(search.dataset.classes)
+
+    def measure() -> Numbers:
+        some = entrants(request.models)
+        work = Survey(search.device, search.facts, classes, open_store())
+        seen = partial(search.watch.measured, some)
+        found = survey(some, search.ways, search.budget, work, seen)
+        return {
+            "entrants": [asdict(entrant) for entrant in some],
+            "costs": [asdict(cost) for cost in found],
+        }
+
+    numbers = search.decide("survey", measure)
+    known = tuple(Entrant(**entrant) for entrant in numbers["entrants"])
+    return known, [Cost.read(cost) for cost in numbers["costs"]]
+
+
+def chosen(search: State, known: Sequence[Entrant], found: Sequence[Cost]) -> list[Trial]:
+    """Those worth trying, the most promising first.
+
+    Raises:
+        NothingFits: no network is near the budget.
+        EdgewiseError: the device went away.
+    """
+    images = len(search.dataset.splits["train"])
+    trials = choose_trials(known, found, search.budget, images)
+    if trials:
+        work = Survey(search.device, search.facts, len(search.dataset.classes), open_store())
+        again = [trial.least for trial in trials[:TIMED_AGAIN]]
+        drift = search.decide("drift", lambda: work.drift(again))
+        surveyed, found = found, as_of_now(found, (), drift)
+        trials = choose_trials(known, found, search.budget, images)
+    if not trials:
+        raise NothingFits(nothing_fits(found, search.budget))
+    pace, ideal = _pace(search, trials[0].entrant), likely(trials)
+    between = sizes_between(trials[:TIMED_AGAIN], found, images, pace)
+    if between or "sizes" in search.log.made:
+        timed = [Cost.read(cost) for cost in _between(search, work, between)["costs"]]
+        found = as_of_now(surveyed, timed, drift)
+        pace = Pace.read(search.log.made, search.request.minutes)  # with less time left
+    trials = choose_trials(known, found, search.budget, images, pace)
+    best = likely(trials)
+    search.files = 60 * pace.files_minutes(best.entrant, best.imgsz)
+    numbers: Numbers = {"trials": [_plain(trial) for trial in trials], "files": search.files}
+    if best.name != ideal.name:
+        minutes = pace.minutes_for(ideal.entrant, ideal.imgsz) + search.started / 60
+        numbers["with_time"] = {"name": ideal.name, "minutes": math.ceil(minutes)}
+    search.decide("choose", lambda: numbers)
+    return trials
+
+
+def _between(search: State, work: Survey, wanted: Sequence[tuple[str, int]]) -> Numbers:
+    """What networks cost at sizes that the survey left out."""
+
+    def measure() -> Numbers:
+        costs: list[Cost] = []
+        for model, imgsz in wanted:
+            costs += work.costs(
+                Candidate(model, imgsz, way.precision, way.runtime, way.format)
+                for way in search.ways
+            )
+        return {"costs": [asdict(cost) for cost in costs]}
+
+    numbers = search.decide("sizes", measure)
+    search.started = seconds_before(search.log.made)
+    return numbers
+
+
+def _pace(search: State, entrant: Entrant) -> Pace:
+    """How fast networks learn here, by the most promising one; and what time is left for it."""
+
+    def work() -> Numbers:
+        sizes = [search.trainer.time_epoch(entrant.model, s, entrant.pretrained) for s in TIMED]
+        return {
+            "model": entrant.model,
+            "epoch_seconds": [seconds for seconds, _ in sizes],
+            "steps": round(sizes[0][1], 1),
+        }
+
+    search.decide("pace", work)
+    search.started = seconds_before(search.log.made)
+    return Pace.read(search.log.made, search.request.minutes)
+
+
+def nothing_fits(found: Sequence[Cost], budget: Budget) -> str:
+    """What to say where no network is near the budget: the floor."""
+    able = [cost for cost in found if cost.spent]
+    if not able:
+        reasons = "; ".join(sorted({cost.failure for cost in found}))
+        return f"no network runs on the device: {reasons}"
+    least = min(able, key=lambda cost: max(budget.parts(_spent(cost)).values()))
+    spent = _spent(least)
+    return (
+        f"nothing fits {budget}: the nearest is {least.candidate}, with a median of "
+        f"{spent.median_ms:.3g} ms (90 % of the calls within {spent.p90_ms:.3g} ms) and "
+        f"{spent.size_bytes / 1e6:.2f} MB. Give a larger budget, or a faster device."
+    )
+
+
+def _spent(cost: Cost) -> Spent:
+    assert cost.spent
+    return cost.spent
+
+
+def _plain(trial: Trial) -> Numbers:
+    return {
+        "name": trial.name,
+        "model": trial.entrant.model,
+        "imgsz": trial.imgsz,
+        "pretrained": trial.entrant.pretrained,
+        "prior": trial.prior,
+        "used": trial.used,
+        "above": trial.above,
+        "least": asdict(trial.least.candidate),
+    }

@@ -1,0 +1,92 @@
+"""The rungs that train: short rounds of the most promising networks, and the best one for long."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgewise.run_folder import Run
+from edgewise.search.choice import Trial, likely
+from edgewise.search.decisions import Numbers
+from edgewise.search.pace import DISTILLING, TIGHT, long_share, trials_in
+from edgewise.search.state import State
+from edgewise.training.divergence import Diverged
+from edgewise.training.trial import TooLittleTime
+
+
+def round_of(
+    search: State, number: int, trials: Sequence[Trial], share: float, survivors: int
+) -> list[Trial]:
+    """Trains each trial for its part of the time; returns the best, the best first.
+
+    One whose training diverges is out, unless all do. Where there is little time, only the most
+    promising are tried, or none: a training of a few seconds tells nothing.
+    """
+    fewer = trials[: trials_in(search.left, share)]
+    if len(fewer) < 2:
+        return list(trials[:survivors])
+    minutes = search.left * share / len(fewer)
+    tried = {}
+    for trial in fewer:
+        root = search.folder.trials / f"{number}-{trial.name}"
+
+        def work(trial: Trial = trial, root: Path = root) -> Numbers:
+            try:
+                return search.outcome(_train(search, trial, minutes, root))
+            except (TooLittleTime, Diverged) as error:
+                return _failed(error)
+
+        tried[trial.name] = search.decide(f"round {number}: {trial.name}", work)
+    scores = {name: own["score"] for name, own in tried.items()}
+    able = [trial for trial in fewer if "out" not in tried[trial.name]] or fewer
+    ranked = sorted(able, key=lambda trial: (-scores[trial.name], -trial.prior, trial.name))
+    kept = ranked[:survivors]
+    fitting = [trial for trial in ranked if not trial.above]
+    if fitting and fitting[0] not in kept:  # one at least must fit without compression
+        kept[-1] = fitting[0]
+    search.decide(f"round {number}", lambda: {"kept": [trial.name for trial in kept]})
+    return kept
+
+
+def trained(search: State, trials: Sequence[Trial]) -> Run:
+    """The best that fits, trained for long, and again with a better one as its teacher."""
+    best = likely(trials)
+    root, second = search.folder.final, search.folder.distilled
+
+    def work() -> Numbers:
+        # Ranked before it are only those that did better and do not fit.
+        share = long_share(search.left, better=best is not trials[0], tight=best.used > TIGHT)
+        made = _train(search, best, search.left * share, root)
+        return {"trial": best.name, **search.outcome(made)}
+
+    first = search.decide("train", work)
+    taught = [(search.log.made.get(f"round 2: {t.name}"), t) for t in trials if t is not best]
+    better = [(own, t) for own, t in taught if own and own["score"] > first["score"]]
+    if not better:
+        return Run(root)
+    known, teacher = max(better, key=lambda pair: pair[0]["score"])
+
+    def distil() -> Numbers:
+        minutes = search.left * DISTILLING
+        better = str(search.folder.at(known["run"]))
+        try:
+            made = search.go_on(Run(root), best.imgsz, minutes, second, teacher=better)
+        except (TooLittleTime, Diverged) as error:  # what is there already is kept
+            made = _failed(error)
+        return {"teacher": teacher.name, **made}
+
+    again = search.decide("distil", distil)
+    return Run(second if again["score"] > first["score"] else root)
+
+
+def _train(search: State, trial: Trial, minutes: float, root: Path) -> Run:
+    return search.trainer.train(
+        trial.entrant.model, trial.imgsz, minutes, root, pretrained=trial.entrant.pretrained
+    )
+
+
+def _failed(error: TooLittleTime | Diverged) -> Numbers:
+    """Instead of an outcome; "out" where more time would not help."""
+    if isinstance(error, Diverged):
+        return {"score": 0.0, "failure": f"training diverged: {error.what}", "out": True}
+    return {"score": 0.0, "failure": str(error)}

@@ -132,8 +132,8 @@ def _quantized(graph: Any, calibration: Iterable[Tensor]) -> Any:
 def _bound_before_bytes(graph: Any, bytes_: Any) -> None:
     """Has no bytes between a layer and its ReLU6, which XNNPACK computes inside of the layer.
 
-    Its quantiser knows that of ReLU alone: with a range for what comes before the bound, of the
-    bound's six units a single step was left in EfficientNet-Lite0's stem.
+    Its quantiser knows that of ReLU alone: with a range for all that comes before the bound, 17 of
+    255 steps were left for the bound's six units behind the stem of a trained EfficientNet-Lite0.
     """
     import torch
     from torchao.quantization.pt2e.quantizer import QuantizationAnnotation

@@ -63,7 +63,12 @@ def command(
         click.echo(f"{name:8}{value}")
     for note in imported.notes:
         click.echo(note)
-    if spec.classes:
+    if spec.in_chans != 3:
+        click.echo(
+            f"It takes images of {spec.in_chans} channels; photos have 3, for which "
+            "edgewise.create_model(folder, in_chans=3) makes one of its weights."
+        )
+    elif spec.classes:
         click.echo(f"next: edgewise predict {folder} photo.jpg")
     else:
         click.echo("It has no classifier: edgewise.create_model(folder, num_classes=...) adds one.")

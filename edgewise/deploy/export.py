@@ -17,7 +17,7 @@ from edgewise.deploy.engine import EnginePredictor
 from edgewise.deploy.formats import Format, Job, format_named
 from edgewise.deploy.golden import write_golden
 from edgewise.deploy.isolated import isolated
-from edgewise.deploy.predictor import open_model
+from edgewise.deploy.predictor import open_classifier
 from edgewise.errors import EdgewiseError, UsageError, missing_package
 from edgewise.run_folder import Run
 
@@ -81,7 +81,7 @@ def _write_pixels(
     source: str | Path, data: Path | None, checked_on: Sequence[Path], path: Path
 ) -> None:
     """What `Job` calls `calibration` and, where there is any, `checked`."""
-    model = open_model(source)
+    model = open_classifier(source)
     pixels = {"calibration": calibration_pixels(source, data, model.preprocess, model.labels)}
     print(f"calibrating on {len(pixels['calibration']):,} images", flush=True)
     checked = some_pixels(checked_on, model.preprocess)
@@ -101,7 +101,7 @@ def _export(
     from edgewise.deploy.pytorch import TorchPredictor
     from edgewise.training.rounding import as_learned
 
-    model, chosen = open_model(source), format_named(format)
+    model, chosen = open_classifier(source), format_named(format)
     arrays = {} if pixels is None else dict(np.load(pixels))
     with making(folder) as staging:
         job = Job(model, precision, staging / chosen.file, keep_float=keep_float, **arrays)

@@ -50,7 +50,7 @@ class Prediction:
 
 def predict(
     source: str | Path,
-    images: Iterable[str | Path],
+    images: str | Path | Iterable[str | Path],
     topk: int = 5,
     batch: int = 16,
     runtime: str | None = None,
@@ -60,7 +60,7 @@ def predict(
     Args:
         source: a model name, a run folder, a model folder or an exported file.
         images: files, folders (searched at any depth for image files) and patterns such as
-            "photos/**/*.jpg", each in the order of its names.
+            "photos/**/*.jpg", each in the order of its names; or one of these.
         topk: the number of classes in an answer; all of them if there are fewer.
         batch: images that go through the network at once.
         runtime: what computes the answers, "torch", "onnxruntime" or "openvino"; None for the
@@ -70,23 +70,33 @@ def predict(
         UsageError: at once, before the first answer: `source` is no model, a folder or a pattern
             has no image, or a number is below 1.
     """
-    for name, number in (("topk", topk), ("batch", batch)):
-        if number < 1:
-            raise UsageError(f"{name} must be 1 or more, not {number}")
+    check_count("topk", topk)
+    check_count("batch", batch)
     paths = find_images(images)
     predictor = open_predictor(source, runtime) if runtime else open_fastest(source)
     return _predictions(predictor, paths, topk, batch)
 
 
-def find_images(images: Iterable[str | Path]) -> Iterator[Path]:
-    """The files that files, folders and patterns stand for, in order.
+def check_count(name: str, number: int) -> None:
+    """Refuses what is below 1.
+
+    Raises:
+        UsageError: it is.
+    """
+    if number < 1:
+        raise UsageError(f"{name} must be 1 or more, not {number}")
+
+
+def find_images(images: str | Path | Iterable[str | Path]) -> Iterator[Path]:
+    """The files that a file, folder or pattern stands for, or several of them, in order.
 
     A file that is named without a pattern needn't exist: who reads it says so.
 
     Raises:
         UsageError: at once, if a folder or a pattern has no image, or there is none at all.
     """
-    found = [_started(str(image), _expand(str(image))) for image in images]
+    named = [images] if isinstance(images, str | Path) else images
+    found = [_started(str(image), _expand(str(image))) for image in named]
     if not found:
         raise UsageError("no images: name a file, a folder or a pattern such as 'photos/*.jpg'")
     return chain.from_iterable(found)

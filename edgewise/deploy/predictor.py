@@ -109,7 +109,7 @@ def _open(reader: Reader, path: Path, info: Info | None) -> Predictor:
 
 
 def _in_pytorch(source: str | Path) -> Predictor:
-    model = open_model(source)
+    model = open_classifier(source)
     from edgewise.deploy.pytorch import TorchPredictor
     from edgewise.training.rounding import as_learned
 
@@ -140,6 +140,26 @@ def verified_artifact(run: Run) -> Path | None:
         return None
     unchanged = all(file.is_file() and sha256_file(file) == digest for file, digest in digests)
     return path if passed and unchanged else None
+
+
+def open_classifier(source: str | Path) -> Model:
+    """`open_model` of one that can answer for pictures.
+
+    Raises:
+        UsageError: as there; or it takes no RGB images, or has no classes.
+    """
+    model = open_model(source)
+    if (channels := model.network.spec.in_chans) != 3:
+        raise UsageError(
+            f"{source} takes images of {channels} channels, not of 3. Make one that does: "
+            f"edgewise.create_model('{source}', in_chans=3)"
+        )
+    if not model.labels:
+        raise UsageError(
+            f"{source} has no classifier, so it knows no classes. Train from it first: edgewise "
+            f"train photos/ --model {source}"
+        )
+    return model
 
 
 def open_model(source: str | Path) -> Model:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from PIL import Image
 
 from edgewise.data.decode import decode, upright_rgb
 from edgewise.deploy.fastest import open_fastest
-from edgewise.deploy.predict import Guess, best
+from edgewise.deploy.predict import Guess, best, check_count
 from edgewise.deploy.predictor import Predictor, open_predictor
 from edgewise.errors import UsageError
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edgewise.preprocess import Preprocess
+
+    Picture: TypeAlias = str | Path | Image.Image | NDArray[np.uint8]
 
 
 class Runner:
@@ -36,33 +38,38 @@ class Runner:
         self.preprocess: Preprocess = predictor.preprocess
         self.runtime: str = predictor.runtime
 
-    def probabilities(
-        self, images: Sequence[str | Path | Image.Image | NDArray[np.uint8]]
-    ) -> NDArray[np.float32]:
+    def probabilities(self, images: Picture | Sequence[Picture]) -> NDArray[np.float32]:
         """(N, classes), each row summing to 1.
 
         Args:
             images: N of them, each a file, a Pillow image, or uint8 RGB pixels (H, W, 3) of any
-                size.
+                size; or one of these alone.
 
         Raises:
             UsageError: one is none of these.
             ImageError: a file can't be read, or pixels have no fixed range.
         """
+        alone = isinstance(images, np.ndarray) and images.ndim == 3
+        if alone or isinstance(images, str | Path | Image.Image):
+            images = [images]  # type: ignore[list-item]
         if not len(images):
             return np.zeros((0, len(self.labels)), np.float32)
         pixels = [self.preprocess.pixels(_image(image)) for image in images]
         return self._predictor.probabilities(np.stack(pixels))
 
     def predict(
-        self, images: Sequence[str | Path | Image.Image | NDArray[np.uint8]], topk: int = 1
+        self, images: Picture | Sequence[Picture], topk: int = 1
     ) -> list[tuple[Guess, ...]]:
         """The most probable classes of each image, the most probable first.
 
         Args:
             images: as in `probabilities`.
             topk: how many classes; all of them if there are fewer.
+
+        Raises:
+            UsageError, ImageError: as there; or `topk` is below 1.
         """
+        check_count("topk", topk)
         return [best(row, self.labels, topk) for row in self.probabilities(images)]
 
 
@@ -80,7 +87,7 @@ def load(source: str | Path, runtime: str | None = None) -> Runner:
     return Runner(open_predictor(source, runtime) if runtime else open_fastest(source))
 
 
-def _image(picture: str | Path | Image.Image | NDArray[np.uint8]) -> Image.Image:
+def _image(picture: Picture) -> Image.Image:
     if isinstance(picture, str | Path):
         return decode(Path(picture))
     if isinstance(picture, Image.Image):

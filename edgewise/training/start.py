@@ -152,7 +152,13 @@ def resolve(recipe: Recipe, fetch: bool = True) -> Recipe:
         folder = recipe.folder.resolve()
         folder = Run(folder).trained().model if Run.is_run(folder) else folder
         recipe = replace(recipe, model=str(folder))
-        own_size = load_model(folder).preprocess.size
+        own = load_model(folder)
+        if (channels := own.network.spec.in_chans) != 3:
+            raise UsageError(
+                f"{folder} takes images of {channels} channels, and those to learn from have 3. "
+                f"Make one that does: edgewise.create_model('{folder}', in_chans=3), and save it."
+            )
+        own_size = own.preprocess.size
     else:
         own_size = variant(resolve_name(recipe.model).name).input_size
     check(recipe)

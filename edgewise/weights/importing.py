@@ -135,6 +135,12 @@ def _fill(
     if isinstance(tensors, KerasFile):
         tensors = arrange(tensors.layers, network)
     copy_by_order(tensors, network)
+    for key, value in network.state_dict().items():
+        if not value.isfinite().all():
+            raise UsageError(
+                f"what became '{key}' has values that are not finite (NaN or infinite): the "
+                "network had diverged when it was saved. Take an earlier checkpoint."
+            )
     return network
 
 

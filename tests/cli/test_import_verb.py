@@ -57,6 +57,34 @@ def test_says_what_it_did_and_what_is_next(tensors: dict[str, Tensor], here: Pat
     }
 
 
+def test_grey_weights_say_what_they_take_wherever_they_are_used(
+    tensors: dict[str, Tensor], here: Path
+) -> None:
+    tensors["conv_stem.weight"] = tensors["conv_stem.weight"][:, :1].contiguous()
+    save_file(tensors, "grey.safetensors")
+    called = edgewise("import", "grey.safetensors", "--model", "mobilenet_v2", "--width", "0.5")
+    assert called.status == 0
+    assert "images of 1 channels" in called.output and "edgewise predict" not in called.output
+    write_photos(here / "photos", {"x": 2, "y": 2})
+    for verb in (
+        ("predict", "grey-edgewise", "photos"),
+        ("export", "grey-edgewise"),
+        ("train", "photos", "--model", "grey-edgewise"),
+    ):
+        refused = edgewise(*verb)
+        assert refused.status == 2
+        assert "of 1 channels" in refused.errors and "in_chans=3" in refused.errors
+    assert not Path("runs").exists()
+
+
+def test_weights_that_are_not_finite_are_refused(tensors: dict[str, Tensor]) -> None:
+    tensors["classifier.bias"][1] = float("nan")
+    save_file(tensors, "nan.safetensors")
+    called = edgewise("import", "nan.safetensors", "--model", "mobilenet_v2", "--width", "0.5")
+    assert called.status == 2 and not Path("nan-edgewise").exists()
+    assert "'head.classifier.bias' has values that are not finite" in called.errors
+
+
 def test_tensorflows_name_sets_tensorflows_rules(here: Path) -> None:
     network = import_timm().create_model("tf_efficientnet_b0", num_classes=2)
     torch.save(network.state_dict(), "some.pth")
@@ -75,6 +103,11 @@ def test_network_without_a_classifier_says_what_it_is_for(
     assert "no classifier" in called.output
     assert "edgewise predict" not in called.output
     assert load_model(here / "trunk-edgewise").network.spec.classes == 0
+    write_photos(here / "photos", {"x": 1})
+    for verb in (("predict", "trunk-edgewise", "photos"), ("export", "trunk-edgewise")):
+        refused = edgewise(*verb)
+        assert refused.status == 2
+        assert "has no classifier, so it knows no classes. Train from it" in refused.errors
 
 
 @pytest.mark.parametrize(

@@ -46,12 +46,16 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["photos/b/[x].png"], "b/[x].png"),  # a name that looks like a pattern
         (["photos/b/1.png", "photos/a/?.png"], "b/1.png a/0.png a/1.png a/2.png"),
         (["photos/gone.png"], "gone.png"),  # its reader says so
+        ("photos/b/1.png", "b/1.png"),  # and not each of its letters
+        (Path("photos/b"), "b/[x].png b/0.png b/1.png"),
     ],
 )
-def test_files_folders_and_patterns(photos: Path, images: list[str], found: str) -> None:
+def test_files_folders_and_patterns(
+    photos: Path, images: str | Path | list[str], found: str
+) -> None:
     paths = [path.relative_to(photos).as_posix() for path in find_images(images)]
     assert sorted(paths) == sorted(found.split())
-    assert len(images) == 1 or paths == found.split()
+    assert not isinstance(images, list) or len(images) == 1 or paths == found.split()
 
 
 @pytest.mark.parametrize("pattern", ["photos/*.jpeg", "photos/c/**", "empty"])
@@ -141,6 +145,10 @@ def test_a_loaded_model_answers_for_files_images_and_arrays(photos: Path, export
     assert first.probability == pytest.approx(expected.max(), abs=1e-5)
     assert first.label == runner.labels[int(expected.argmax())] != second.label
     assert runner.probabilities([]).shape == (0, 3)
+    for kind in kinds:
+        assert np.array_equal(runner.probabilities(kind), answers[:1])
+    with pytest.raises(UsageError, match="topk must be 1 or more, not -1"):
+        runner.predict(file, topk=-1)
     with pytest.raises(UsageError, match=r"not float64 of \(2, 2\)"):
         runner.predict([np.zeros((2, 2))])
 

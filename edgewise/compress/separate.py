@@ -87,6 +87,7 @@ def separate(
         EdgewiseError: a weight or an activation is not a finite number.
     """
     _check(images, rank, macs)
+    model = getattr(model, "_orig_mod", model)  # of `torch.compile`
     profiled = profile(model, inputs=(images[:1],))
     convs = _reached(model, profiled)
     moments = {} if weights_only else input_moments(model, convs, images)

@@ -89,7 +89,7 @@ class Examination:
 
 
 def examine(
-    path: Path, workers: int = 0, second_opinion: SecondOpinion | None = None
+    path: str | Path, workers: int = 0, second_opinion: SecondOpinion | None = None
 ) -> Examination:
     """Looks at every image of a folder or a file; see `scan`. Nothing is changed.
 
@@ -103,7 +103,7 @@ def examine(
         UsageError: there is nothing to train on here; the message says what was expected.
         EdgewiseError: a process was killed.
     """
-    found = scan(path)
+    found = scan(Path(path))
     paths = [image.location for image in found.images]
     with closing(gather(paths, workers)) as gathered:
         facts = FactTable(track(gathered, "looking at images", len(paths)), len(paths))

@@ -45,8 +45,13 @@ def profile(
 
     Raises:
         UsageError: an unknown name; an input that the network can't take; if that is because it is
-            too small, the message has the smallest; onnx is not installed.
+            too small, the message has the smallest; inputs for what takes images; onnx is not
+            installed.
     """
+    if batch < 1:
+        raise UsageError(f"batch must be 1 or more, not {batch}")
+    if inputs and isinstance(model, (str, Path, Spec)):
+        raise UsageError("inputs are for a module that takes no images: give input_size instead.")
     if isinstance(model, (str, Path)) and Path(model).suffix == ".onnx":
         from edgewise.measure.onnx_profile import profile_onnx
 

@@ -59,7 +59,9 @@ from edgewise.weights.folder import save_model
 SECONDS_BETWEEN_CHECKPOINTS = 120.0
 
 
-def train(recipe: Recipe, root: Path, resume: bool = False, dataset: Dataset | None = None) -> Run:
+def train(
+    recipe: Recipe, root: str | Path, resume: bool = False, dataset: Dataset | None = None
+) -> Run:
     """Trains a network into the run folder `root`, or goes on with the run that is there.
 
     The first epochs train a new classifier on frozen pretrained weights, the others everything.
@@ -81,7 +83,7 @@ def train(recipe: Recipe, root: Path, resume: bool = False, dataset: Dataset | N
         EdgewiseError: the disk is full, or a worker process was killed. Here too, what was saved
             before is whole.
     """
-    run = Run(root)
+    run = Run(Path(root))
     with joined(pick_device(recipe.device)) as world, ExitStack() as claim:
         _train(recipe, run, resume, world, claim, dataset)
     return run

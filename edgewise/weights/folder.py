@@ -83,13 +83,14 @@ def save_model(model: Model, folder: Path) -> None:
         ) from error
 
 
-def load_model(folder: Path) -> Model:
+def load_model(folder: str | Path) -> Model:
     """Reads a model folder; the network is in evaluation mode, on the CPU.
 
     Raises:
         UsageError: no such folder; or a file is missing, was changed, or doesn't fit the others.
             The message names the file and, inside of it, the row, the label or the tensor.
     """
+    folder = Path(folder)
     _finish_save(folder)
     if not folder.is_dir():
         raise UsageError(f"no such model folder: {folder}. Check the path.")

@@ -195,6 +195,13 @@ def test_what_can_not_be_taken_apart_is_left_alone() -> None:
     assert not any(module._forward_pre_hooks for module in (*model.modules(), *apart.modules()))
 
 
+def test_a_compiled_network_is_taken_apart_as_what_it_was_compiled_from() -> None:
+    model = nn.Sequential(nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3))
+    plant(model, 1)
+    separated, _ = separate(torch.compile(model), inputs(), rank=1)
+    assert torch.allclose(answer(separated, inputs()), answer(model, inputs()), atol=1e-4)
+
+
 def test_a_budget_is_kept_and_spent() -> None:
     network = build(variant("resnet18").spec(0.25, classes=5))
     images = inputs(4, 3, 32)

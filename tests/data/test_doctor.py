@@ -43,7 +43,7 @@ def found(seen: Examination) -> dict[str, Finding]:
 
 
 def test_nothing_wrong(photos: Path) -> None:
-    seen = examine(photos)
+    seen = examine(str(photos))
     assert [finding.kind for finding in seen.findings] == ["tiny"]  # 40 x 30 pixels, all of them
     assert (seen.findings[0].severity, seen.findings[0].groups) == ("note", ())
     assert seen.sound and (seen.images, seen.usable, seen.sizes) == (72, 72, (40, 30))

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 import edgewise
+from edgewise.errors import UsageError
 from edgewise.measure.profile_result import Layer, Profile
 
 
@@ -214,6 +215,14 @@ def test_batch_size_and_channels_are_free() -> None:
     assert profile.inputs == ((3, 7, 10, 6),)
     assert profile.macs == 3 * 8 * 4 * 2 * 63
     assert profile.params == 2 * 63 + 2
+
+
+@pytest.mark.parametrize("model", ["mobilenet_v2", "gone.onnx"])
+def test_what_it_can_not_heed_is_refused(model: str) -> None:
+    with pytest.raises(UsageError, match="batch must be 1 or more, not 0"):
+        edgewise.profile(model, batch=0)
+    with pytest.raises(UsageError, match="inputs are for a module"):
+        edgewise.profile(model, inputs=(torch.zeros(1, 3, 16, 16),))
 
 
 def test_a_network_of_one_dimension_by_example_inputs() -> None:

@@ -147,7 +147,7 @@ def test_a_teacher_is_asked_in_the_steps_that_are_timed(
     monkeypatch.setattr("edgewise.training.start.plan_epochs", stop)
     taught = replace(recipe, epochs=0, minutes=1.0, teacher=str(tmp_path / "teacher"))
     with pytest.raises(EdgewiseError, match="that is all"):
-        train(taught, tmp_path / "run")
+        train(taught, str(tmp_path / "run"))
     assert len(asked) > trial.WARM_STEPS
 
 

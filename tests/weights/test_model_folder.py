@@ -62,7 +62,7 @@ def test_round_trip(name: str, tmp_path: Path) -> None:
 def test_labels_may_hold_what_python_takes_for_a_line_end(tmp_path: Path) -> None:
     labels = ("a\u2028b", "c\x0bd", " e ")
     save_model(replace(small(), labels=labels), tmp_path / "model")
-    assert load_model(tmp_path / "model").labels == labels
+    assert load_model(str(tmp_path / "model")).labels == labels
 
 
 @pytest.mark.parametrize("broken", ["two\nlines", "two\rlines", "", "not utf-8 \udcff"])

@@ -96,7 +96,13 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str) -> tuple[in
     help="Of timed calls of each candidate.",
 )
 @click.option("--show", is_flag=True, help="Measure nothing: print what was measured before.")
-@click.option("--choose", "choosing", is_flag=True, help="Which runtime and precision to use here.")
+@click.option(
+    "--choose",
+    "choosing",
+    is_flag=True,
+    help="Which runtime and precision to use here, by the last session of each size and number of "
+    "threads; it names what only earlier ones had.",
+)
 @click.option(
     "--roofline", is_flag=True, help="The least time that this machine could take, by layer."
 )

@@ -126,6 +126,12 @@ def test_chart_writes_a_page_and_a_picture(store: Path, tmp_path: Path) -> None:
         (["convnext_tiny", "--imgsz", "8"], "The smallest that convnext_tiny takes is 32"),
         (["mobilenet_v2", "--choose"], "Run: edgewise bench mobilenet_v2"),
         (["mobilenet_v2", "--against", "keras"], "unknown library 'keras'"),
+        (
+            ["x", "--choose", "--imgsz", "224", "--runtime", "torch", "--chart", "charts"],
+            "--choose takes no --runtime, --imgsz, --chart.",
+        ),
+        (["--show", "--threads", "1", "--chart", "charts"], "--show takes no --threads."),
+        (["x", "--roofline", "--seconds", "1"], "--roofline takes no --seconds."),
     ],
 )
 def test_a_wrong_call_is_refused(arguments: list[str], message: str, tmp_path: Path) -> None:

@@ -12,10 +12,22 @@ from typing import TYPE_CHECKING
 import click
 
 from edgewise.cli.bench_text import advice, print_rows
+from edgewise.cli.words import given
 
 if TYPE_CHECKING:
     from edgewise.measure.store import Row, Store
     from edgewise.timing.plan import Group
+
+# Of the options of a measurement, those that the other ways take; they would ignore the others.
+TAKEN = {
+    "--show": {"--chart"},
+    "--choose": set[str](),
+    "--roofline": {"--precision", "--threads", "--batch", "--imgsz"},
+}
+MEASURING = {
+    *("--runtime", "--precision", "--threads", "--batch", "--imgsz", "--against", "--seconds"),
+    "--chart",
+}
 
 
 def _words(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
@@ -46,6 +58,7 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str) -> tuple[in
       edgewise bench mobilenet_v2 --roofline
     """
 )
+@click.pass_context
 @click.argument("models", nargs=-1)
 @click.option(
     "--runtime",
@@ -96,7 +109,13 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str) -> tuple[in
     help="Of timed calls of each candidate.",
 )
 @click.option("--show", is_flag=True, help="Measure nothing: print what was measured before.")
-@click.option("--choose", "choosing", is_flag=True, help="Which runtime and precision to use here.")
+@click.option(
+    "--choose",
+    "choosing",
+    is_flag=True,
+    help="Which runtime and precision to use here, by the last session of each size and number of "
+    "threads; it names what only earlier ones had.",
+)
 @click.option(
     "--roofline", is_flag=True, help="The least time that this machine could take, by layer."
 )
@@ -113,6 +132,7 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str) -> tuple[in
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array instead of tables.")
 def command(
+    context: click.Context,
     models: tuple[str, ...],
     runtimes: tuple[str, ...],
     precisions: tuple[str, ...],
@@ -141,8 +161,13 @@ def command(
     """
     from edgewise.measure.store import Store
 
-    if show + choosing + roofline > 1:
+    words = given(context)
+    ways = [way for way in TAKEN if way in words]
+    if len(ways) > 1:
         raise click.UsageError("give one of --show, --choose and --roofline.")
+    for way in ways:
+        if ignored := [word for word in words if word in MEASURING - TAKEN[way]]:
+            raise click.UsageError(f"{way} takes no {', '.join(ignored)}.")
     if not models and not show:
         raise click.UsageError("name the networks to measure: edgewise bench mobilenet_v2")
     store = Store(store_path)

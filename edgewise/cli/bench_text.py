@@ -92,7 +92,7 @@ def _warnings(first: Row, timed: Sequence[Row]) -> list[str]:
 
 
 def advice(choice: Choice) -> str:
-    """Which to use, and how many times as fast it is as each of the others."""
+    """Which to use, how many times as fast it is as each of the others, and what is not known."""
     from edgewise.reporting.numbers import NBSP, milliseconds, plural
 
     best = choice.best
@@ -102,14 +102,23 @@ def advice(choice: Choice) -> str:
         f"({_interval(best.low_ms or 0, best.high_ms or 0)})"
     ]
     for row, times in choice.others:
-        ours = "" if row.library == "edgewise" else f"{row.library} in "
         tie = "  a tie" if times.tie else ""
         lines.append(
-            f"  {times.value:5.2f} x as fast as {ours}{row.runtime} {row.precision} "
+            f"  {times.value:5.2f} x as fast as {_candidate(row)} "
             f"({_interval(times.low, times.high)}){tie}"
+        )
+    for row in choice.earlier:
+        lines.append(
+            f"  not in the last session: {_candidate(row)}, which took "
+            f"{milliseconds(row.median_ms or 0)} on {row.session[:10]}"
         )
     if best.precision != "fp32":
         lines.append(
             f"  {best.precision} may cost accuracy: check it on your own images before you ship it"
         )
     return "\n".join(lines).replace(NBSP, " ")
+
+
+def _candidate(row: Row) -> str:
+    ours = "" if row.library == "edgewise" else f"{row.library} in "
+    return f"{ours}{row.runtime} {row.precision}"

@@ -10,12 +10,20 @@ from typing import TYPE_CHECKING
 import click
 
 from edgewise.cli.train import RUNS
-from edgewise.cli.words import Part
+from edgewise.cli.words import Part, given
 from edgewise.compress.pruning import CRITERIA, TARGETS, Pruning
 
 if TYPE_CHECKING:
     from edgewise.compress.separate import Report
     from edgewise.run_folder import Run
+
+# The options that each way takes, --name apart; it would ignore the others.
+TAKEN = {
+    "--prune": {"--target", "--criterion", "--round", "--epochs"},
+    "--qat": {"--epochs"},
+    "--separate of a RUN": {"--macs", "--rank", "--epochs"},
+    "--separate of a MODEL that is no run": {"--macs", "--rank", "--calibrate"},
+}
 
 
 @click.command(
@@ -29,6 +37,7 @@ if TYPE_CHECKING:
       edgewise compress resnet18 --separate --calibrate photos/ --name resnet18-separated
     """
 )
+@click.pass_context
 @click.argument("source", metavar="RUN|MODEL")
 @click.option("--prune", "part", type=Part(), help="Take channels out: how much goes, as in 30%.")
 @click.option(
@@ -42,16 +51,16 @@ if TYPE_CHECKING:
     type=click.Choice(TARGETS),
     default="channels",
     show_default=True,
-    help="Of what: the channels of each layer, the network's MACs, or its time here in ONNX "
-    "Runtime, one image on one thread.",
+    help="With --prune, of what: the channels of each layer, the network's MACs, or its time here "
+    "in ONNX Runtime, one image on one thread.",
 )
 @click.option(
     "--criterion",
     type=click.Choice(CRITERIA),
     default="taylor",
     show_default=True,
-    help="Which channels stay: those whose loss would cost most on training images (taylor), those "
-    "with the largest weights (l1, l2), or any (random, to compare with).",
+    help="With --prune: which channels stay: those whose loss would cost most on training images "
+    "(taylor), those with the largest weights (l1, l2), or any (random, to compare with).",
 )
 @click.option(
     "--round",
@@ -59,7 +68,7 @@ if TYPE_CHECKING:
     type=click.IntRange(1, 256),
     default=8,
     show_default=True,
-    help="Widths are multiples of this, which runtimes like.",
+    help="With --prune: widths are multiples of this, which runtimes like.",
 )
 @click.option(
     "--macs",
@@ -88,6 +97,7 @@ if TYPE_CHECKING:
     "[default: RUN-pruned-1 ...]",
 )
 def command(
+    context: click.Context,
     source: str,
     part: float | None,
     separate: bool,
@@ -117,11 +127,17 @@ def command(
 
     if (part is not None) + separate + qat != 1:
         raise click.UsageError("say what to do: one of --prune 30%, --separate and --qat.")
-    if not separate and (macs or rank or calibrate):
-        raise click.UsageError("--macs, --rank and --calibrate are for --separate.")
+    of_run = Run.is_run(Path(source))
+    if separate:
+        way = f"--separate of a {'RUN' if of_run else 'MODEL that is no run'}"
+    else:
+        way = "--qat" if qat else "--prune"
+    ignored = set[str]().union(*TAKEN.values()) - TAKEN[way]
+    if words := [word for word in given(context) if word in ignored]:
+        raise click.UsageError(f"{way} takes no {', '.join(words)}.")
     if name and Path(name).name != name:
         raise click.UsageError(f"--name must be a folder's name without a path, not '{name}'.")
-    if separate and not Run.is_run(Path(source)):
+    if separate and not of_run:
         _separate_model(
             source, Path(name or f"{Path(source).name}-separated"), rank, macs, calibrate
         )

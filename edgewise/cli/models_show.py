@@ -30,10 +30,10 @@ ACTS = {"relu": "RE", "hard_swish": "HS"}  # as MobileNetV3's tables have it
     """
 )
 @click.argument("name")
-@click.option("--width", type=float, help="Multiplies the channels; 1 by default.")
+@click.option("--width", default=1.0, help="Multiplies the channels; 1 by default.")
 @click.option("--imgsz", type=int, help="Image side in pixels; the published one by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, all numbers exact.")
-def command(name: str, width: float | None, imgsz: int | None, as_json: bool) -> None:
+def command(name: str, width: float, imgsz: int | None, as_json: bool) -> None:
     """Print the network NAME, ours or timm's, as its paper's table.
 
     A line is a row of that table: height and width ("²") and channels of its input, its operator
@@ -47,7 +47,7 @@ def command(name: str, width: float | None, imgsz: int | None, as_json: bool) ->
 
     alias = resolve(name)
     known = variant(alias.name)
-    width = alias.width if width is None else width
+    width *= alias.width
     size = known.input_size if imgsz is None else imgsz
     rows = paper_table(known, width, size)
     params, macs = sum(row.params for row in rows), sum(row.macs for row in rows)

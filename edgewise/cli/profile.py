@@ -66,8 +66,11 @@ def command(
     """
     from edgewise.measure.profile import profile
 
-    source = _of_width(model, width) if width is not None else model
-    result = profile(source, imgsz, batch, in_chans)
+    if width is None:
+        result = profile(model, imgsz, batch, in_chans)
+    else:
+        spec, size = _of_width(model, width)
+        result = profile(spec, size if imgsz is None else imgsz, batch, in_chans)
     if csv_path:
         _write_csv(result, csv_path)
     if html_path or png_path:
@@ -80,14 +83,17 @@ def command(
     click.echo(json.dumps(result.to_json(), indent=2) if as_json else _text(result, depth))
 
 
-def _of_width(name: str, width: float) -> Spec:
+def _of_width(name: str, width: float) -> tuple[Spec, int]:
+    """The network of that name with its own width times `width`, and its published input size."""
     from edgewise.errors import UsageError
     from edgewise.families import variant
     from edgewise.weights.pretrained import resolve
 
     if Path(name).exists() or name.endswith(".onnx"):
         raise UsageError("--width is for a model's name: a file or folder already has its widths.")
-    return variant(resolve(name).name).spec(width)
+    alias = resolve(name)
+    known = variant(alias.name)
+    return known.spec(alias.width * width), known.input_size
 
 
 def _text(result: Profile, depth: int) -> str:

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from click.core import ParameterSource
 
 from edgewise.cli.train import RUNS
-from edgewise.cli.words import Duration, Names
+from edgewise.cli.words import Duration, Names, given
 from edgewise.deploy.formats import FORMATS, PRECISIONS
 from edgewise.search.budget import EXAMPLE, Budget
 from edgewise.search.ways import SEARCHED
@@ -116,7 +115,7 @@ def command(
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `edgewise train`
     if resumed:
-        if others := _given(context):
+        if others := [word for word in given(context) if word != "--resume"]:
             raise click.UsageError(
                 f"--resume goes on as it was asked for: leave {', '.join(others)} out."
             )
@@ -146,17 +145,6 @@ def command(
         )
         root = RUNS / name if name else default_root(f"{Path(data).resolve().stem}-search", RUNS)
     _search(request, root)
-
-
-def _given(context: click.Context) -> list[str]:
-    """What was given beside --resume."""
-    return [
-        param.human_readable_name if isinstance(param, click.Argument) else param.opts[0]
-        for param in context.command.params
-        if param.name
-        and param.name != "resumed"
-        and context.get_parameter_source(param.name) is ParameterSource.COMMANDLINE
-    ]
 
 
 def _stored(root: Path) -> Request:

@@ -1,5 +1,5 @@
 """Values of options that are more than a number: a word instead of one, a time or size with its
-unit.
+unit; and which options were given.
 """
 
 from __future__ import annotations
@@ -9,11 +9,21 @@ from collections.abc import Collection
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from edgewise.errors import unknown
 
 MINUTES = {"h": 60.0, "m": 1.0, "s": 1 / 60}
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
+
+
+def given(context: click.Context) -> list[str]:
+    """The options and arguments on the command line, as in `["RUN", "--name"]`."""
+    return [
+        param.human_readable_name if isinstance(param, click.Argument) else param.opts[0]
+        for param in context.command.params
+        if param.name and context.get_parameter_source(param.name) is ParameterSource.COMMANDLINE
+    ]
 
 
 class NumberOr(click.ParamType):  # type: ignore[type-arg]  # not generic in older clicks

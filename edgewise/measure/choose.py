@@ -18,10 +18,13 @@ class Choice:
         best: ours with the lowest median.
         others: every other one and how many times as long it takes, the next best first; those of
             other libraries too.
+        earlier: right ones that were timed in earlier sessions only, as they were last. They may be
+            faster than the best: times of different sessions can't be compared.
     """
 
     best: Row
     others: tuple[tuple[Row, Ratio], ...]
+    earlier: tuple[Row, ...] = ()
 
     @property
     def ties(self) -> tuple[Row, ...]:
@@ -32,7 +35,7 @@ class Choice:
 def choose(rows: Sequence[Row], model: str, machine: str) -> list[Choice]:
     """A choice for each input shape and number of threads that `model` was measured with.
 
-    Only the last session of each counts.
+    Only the last session of each counts; what that lacks is in `Choice.earlier`.
 
     Args:
         rows: of the store, the oldest first.
@@ -46,19 +49,18 @@ def choose(rows: Sequence[Row], model: str, machine: str) -> list[Choice]:
     last = {(row.graph, row.threads): row.session for row in here}
     choices = []
     for (graph, threads), session in last.items():
+        same = [row for row in here if (row.graph, row.threads) == (graph, threads)]
+        # Each candidate as it was last, whatever its runtime's version was.
+        known = {(row.library, row.runtime, row.precision): row for row in same}
+        right = [row for row in known.values() if row.status == OK]
         timed = sorted(
-            (
-                row
-                for row in here
-                if (row.graph, row.threads, row.session) == (graph, threads, session)
-                and row.status == OK
-            ),
-            key=lambda row: row.median_ms or 0.0,
+            (row for row in right if row.session == session), key=lambda row: row.median_ms or 0.0
         )
         best = next((row for row in timed if row.library == OURS), None)
         if best:
             others = ((row, ratio(row.rounds_ms, best.rounds_ms)) for row in timed if row != best)
-            choices.append(Choice(best, tuple(others)))
+            earlier = (row for row in right if row.session != session)
+            choices.append(Choice(best, tuple(others), tuple(earlier)))
     if not choices:
         raise UsageError(f"{model} was not measured on this machine. Run: edgewise bench {model}")
     return choices

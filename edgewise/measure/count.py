@@ -172,9 +172,9 @@ def _head(spec: Spec, channels: int, side: int) -> Iterator[Layer]:
     if head.conv:
         yield _layer("head.conv", channels, head.conv, side)
         channels = head.conv
+    channels *= head.grid**2
     if head.layer_norm:
         yield _layer("head.norm", 0, channels)
-    channels *= head.grid**2
     for i, hidden in enumerate(head.hidden):
         # The modules between these have no parameters: see `network.Head`.
         name = f"head.hidden.{4 * i + 1 if head.hidden_norm else 3 * i}"

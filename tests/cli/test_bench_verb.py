@@ -99,6 +99,16 @@ def test_choose_says_which_and_by_how_much(store: Path) -> None:
     assert choice["best"]["runtime"] == "onnxruntime"
 
 
+def test_choose_names_what_the_last_session_lacks(store: Path) -> None:
+    Store(store).add([timed("torch", 25.0, session="2026-02-01")])
+    lines = edgewise("bench", "mobilenet_v2", "--choose", "--store", store).output.splitlines()
+    assert lines == [
+        "mobilenet_v2, 224 px, batch 1, 1 thread: torch fp32, 25 ms (24.8-25.2)",
+        "  not in the last session: onnxruntime fp32, which took 7.5 ms on 2026-01-01",
+        "  not in the last session: timm in torch fp32, which took 30 ms on 2026-01-01",
+    ]
+
+
 def test_chart_writes_a_page_and_a_picture(store: Path, tmp_path: Path) -> None:
     called = edgewise("bench", "--show", "--store", store, "--chart", tmp_path / "charts")
     assert called.status == 0
@@ -116,6 +126,12 @@ def test_chart_writes_a_page_and_a_picture(store: Path, tmp_path: Path) -> None:
         (["convnext_tiny", "--imgsz", "8"], "The smallest that convnext_tiny takes is 32"),
         (["mobilenet_v2", "--choose"], "Run: edgewise bench mobilenet_v2"),
         (["mobilenet_v2", "--against", "keras"], "unknown library 'keras'"),
+        (
+            ["x", "--choose", "--imgsz", "224", "--runtime", "torch", "--chart", "charts"],
+            "--choose takes no --runtime, --imgsz, --chart.",
+        ),
+        (["--show", "--threads", "1", "--chart", "charts"], "--show takes no --threads."),
+        (["x", "--roofline", "--seconds", "1"], "--roofline takes no --seconds."),
     ],
 )
 def test_a_wrong_call_is_refused(arguments: list[str], message: str, tmp_path: Path) -> None:

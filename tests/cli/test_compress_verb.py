@@ -117,6 +117,39 @@ def test_bad_calls(made: Path, small: Run, monkeypatch: pytest.MonkeyPatch) -> N
     assert not (made / "runs" / "x").exists()
 
 
+@pytest.mark.parametrize(
+    ("source", "way", "options", "words"),
+    [
+        ("runs/first", ["--prune", "30%"], ["--rank", 1], "--prune takes no --rank."),
+        (
+            *("runs/first", ["--qat"]),
+            ["--target", "channels", "--criterion", "l1", "--round", 4, "--macs", "50%"],
+            "--qat takes no --target, --criterion, --round, --macs.",
+        ),
+        (
+            *("runs/first", ["--separate"], ["--round", 8, "--calibrate", "photos"]),
+            "--separate of a RUN takes no --round, --calibrate.",
+        ),
+        (
+            *("runs/first/model", ["--separate"], ["--epochs", 2]),
+            "--separate of a MODEL that is no run takes no --epochs.",
+        ),
+    ],
+)
+def test_options_that_the_way_would_ignore_are_refused(
+    made: Path,
+    source: str,
+    way: list[str],
+    options: list[object],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(made)
+    call = edgewise("compress", source, *way, *options, "--name", "x")
+    assert (call.status, words in call.errors) == (2, True), call.errors
+    assert not (made / "x").exists() and not (made / "runs" / "x").exists()
+
+
 def test_a_run_made_meanwhile_is_left_alone(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -322,6 +322,11 @@ def test_another_librarys_name_is_understood() -> None:
     assert run("show", "mobilenetv2_050").startswith("mobilenet_v2, width 0.5, 224 x 224 px")
 
 
+def test_width_multiplies_that_of_another_librarys_name() -> None:
+    model = json.loads(run("show", "mobilenetv2_050", "--width", 0.7, "--json"))
+    assert (model["width"], model["params"]) == (0.35, 1_677_128)
+
+
 def test_a_package_that_is_not_installed_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
     from edgewise.weights.packages import Package
 

@@ -32,6 +32,16 @@ def test_the_table_of_a_network() -> None:
     assert max(map(len, lines)) <= 80
 
 
+@pytest.mark.parametrize("name", ["efficientnet_b3", "mobilenetv2_050"])
+def test_width_1_is_the_network_itself_at_its_own_size(name: str) -> None:
+    assert edgewise("profile", name, "--width", 1).output == edgewise("profile", name).output
+
+
+def test_width_multiplies_that_of_another_librarys_name() -> None:
+    lines = edgewise("profile", "mobilenetv2_050", "--width", 0.7).output.splitlines()
+    assert lines[1] == "1,677,128 parameters, 59,285,808 MACs"
+
+
 def test_depth_folds_the_tree() -> None:
     def names(depth: int) -> list[str]:
         output = edgewise("profile", "mobilenet_v1", "--depth", depth).output

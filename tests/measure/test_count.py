@@ -75,6 +75,7 @@ SPECS = {
     },
     "no classes": replace(V4, classes=0),
     "even kernels": replace(FAMILIES["vgg16"], stages=(EVEN,), head=replace(V4.head, grid=2)),
+    "norm of a grid": replace(CONVNEXT, head=replace(CONVNEXT.head, grid=2)),
     "even kernel, other stride": replace(CONVNEXT, stem=replace(CONVNEXT.stem, stride=2)),
     "stride on the start": replace(
         V4, stages=((), (MBConv(out=8, start=3, kernel=0, expand=16, stride=2, skip=False),))

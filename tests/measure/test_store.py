@@ -159,6 +159,22 @@ def test_only_the_last_session_here_is_asked() -> None:
     assert {choice.best.runtime for choice in choices} == {"new", "two"}
 
 
+def test_what_only_earlier_sessions_had_is_told_as_it_was_last() -> None:
+    slower = timed(6.0, session="2026-02-02", runtime="onnxruntime", version="9")
+    rows = [
+        timed(5.0, runtime="onnxruntime"),
+        timed(9.0, runtime="torch"),
+        timed(7.0, runtime="openvino"),
+        slower,
+        timed(7.0, session="2026-02-02", runtime="ncnn", status="wrong"),
+        timed(9.0, session="2026-03-01", runtime="torch"),
+        timed(9.0, session="2026-03-01", runtime="openvino", status="wrong"),
+    ]
+    (choice,) = choose(rows, "mobilenet_v2", "m")
+    assert (choice.best, choice.others) == (rows[5], ())
+    assert choice.earlier == (slower,)
+
+
 @pytest.mark.parametrize("rows", [[], [FAILED], [replace(ROW, machine="other")]])
 def test_nothing_to_choose_from_says_what_to_run(rows: list[Row]) -> None:
     with pytest.raises(UsageError, match="Run: edgewise bench mobilenet_v2"):

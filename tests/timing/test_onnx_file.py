@@ -156,8 +156,8 @@ def test_what_can_not_be_timed(linear: str, tmp_path: Path) -> None:
 def test_the_verb(linear: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One reads it, one wrongly, one can't, and one has no use for ONNX files."""
     monkeypatch.setattr(runtimes, "RUNTIMES", RUNTIMES)
-    arguments = ["--imgsz", "32", "--store", tmp_path / "s.sqlite"]
-    said = edgewise("bench", linear, *arguments, "--seconds", "0.1", "--json")
+    store = ["--store", tmp_path / "s.sqlite"]
+    said = edgewise("bench", linear, "--imgsz", 32, "--seconds", 0.1, "--json", *store)
     rows = {row["runtime"]: row for row in json.loads(said.output)}
     assert said.status == 1
     assert {name: row["status"] for name, row in rows.items()} == {
@@ -167,5 +167,5 @@ def test_the_verb(linear: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     }
     assert "no operator Det" in rows["refuses"]["reason"]
     assert rows["right"]["imgsz"] == 32 and rows["right"]["model"] == linear
-    chosen = edgewise("bench", linear, *arguments, "--choose")
+    chosen = edgewise("bench", linear, "--choose", *store)
     assert chosen.status == 0 and "right fp32" in chosen.output

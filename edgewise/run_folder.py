@@ -119,6 +119,8 @@ class Run:
         if not path.is_dir():
             raise UsageError(f"no such run: {path}. `edgewise train` makes one under runs/.")
         if not cls.is_run(path):
+            if cls.is_run(path / "final"):
+                raise UsageError(f"{path} is a search. The run that it made is {path / 'final'}.")
             raise UsageError(f"{path} is not a run folder: it has no recipe.json.")
         return cls(path)
 

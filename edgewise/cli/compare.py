@@ -32,10 +32,16 @@ def command(runs: tuple[Path, ...], picture: Path | None, as_json: bool) -> None
     """Set RUNS side by side: accuracy with its 95 % interval, time, and how their settings differ.
 
     VAL is the accuracy by which the epoch was chosen, so a little flattering; TEST is that of
-    `edgewise eval`. Where two intervals overlap much, the runs can't be told apart.
+    `edgewise eval`. Where two intervals overlap much, the runs can't be told apart. Of a search it
+    is the run in SEARCH/final.
     """
     from edgewise.reporting.compare import compare_runs, write_picture
+    from edgewise.run_folder import Run
 
+    runs = tuple(
+        path if Run.is_run(path) or not Run.is_run(path / "final") else path / "final"
+        for path in runs
+    )
     comparison = compare_runs(runs)
     if picture:
         write_picture(runs, picture)

@@ -95,10 +95,11 @@ def _scan_folder(root: Path) -> tuple[list[Labelled], list[str]]:
     images: list[Labelled] = []
     tops = _tops(root)
     warnings = [
-        f"not used: {file.name} in {folder}, since its folders hold images; move one of them away"
+        f"not used: {file.name} in {folder}, since its folders hold images; give the file itself, "
+        "or move it away"
         for folder in dict.fromkeys((root, *(top for top, _ in tops)))
         for file in _children(folder)
-        if file.suffix.lower() in KINDS and file.is_file()
+        if file.is_file() and (file.suffix.lower() in KINDS or _lists_images(file))
     ]
     for top, split in tops:
         stray = [file.name for file in _children(top) if _is_image(file) and not file.is_dir()]
@@ -165,11 +166,18 @@ def images_below(folder: Path) -> Iterator[Path]:
         if (real := os.path.realpath(current)) in seen:
             continue
         seen.add(real)
-        for child in _children(current):
-            if child.is_dir():
-                below.append(child)
-            elif _is_image(child):
-                yield child
+        children = _children(current)
+        below += [child for child in reversed(children) if child.is_dir()]  # the first comes next
+        yield from (child for child in children if _is_image(child) and not child.is_dir())
+
+
+def _lists_images(file: Path) -> bool:
+    """Whether it is a CSV file that `scan` could read, by its first line."""
+    if file.suffix.lower() != ".csv":
+        return False
+    with file.open("rb") as lines:
+        columns = lines.readline(1 << 12).decode("utf-8-sig", "replace").strip().split(",")
+    return {"path", "label"} <= set(columns)
 
 
 def _is_image(file: Path) -> bool:

@@ -151,12 +151,16 @@ def _bound_before_bytes(graph: Any, bytes_: Any) -> None:
 
 def outside_of_delegate(program: ExportedProgram) -> list[str]:
     """The operators on the input's way that no delegate computes, and where the first ones are."""
+    import torch
+
     fed = set(program.graph_signature.user_inputs)
     found: dict[str, list[str]] = {}
     for node in program.graph.nodes:
         if node.op != "call_function" or not fed & {item.name for item in node.all_input_nodes}:
             continue  # what depends on constants alone is little
         fed.add(node.name)
+        if node.meta["val"].dtype == torch.uint8:
+            continue  # the bytes of the image on their way
         *_, name = str(node.target.__name__).removesuffix(".default").split(".", 1)
         if name not in FREE:
             found.setdefault(name, []).append(layer_of(node))

@@ -140,7 +140,7 @@ def write_picture(folders: Sequence[Path], path: Path) -> None:
             [e.epoch for e in epochs],
             [100 * e.val_accuracy for e in epochs],
             marker=".",
-            label=folder.name,
+            label=str(folder),
         )
         for score, marker, shift in ((run.val, "o", -0.1), (run.test, "s", 0.1)):
             if score:
@@ -157,7 +157,7 @@ def write_picture(folders: Sequence[Path], path: Path) -> None:
                 )
     curves.set(xlabel="epoch", ylabel="validation accuracy, %")
     curves.legend(fontsize=8)
-    scores.set_yticks(range(len(folders)), [folder.name for folder in folders])
+    scores.set_yticks(range(len(folders)), [str(folder) for folder in folders])
     scores.set_ylim(len(folders) - 0.5, -0.5)
     scores.set(xlabel="accuracy, %, with its 95 % interval")
     handles = [

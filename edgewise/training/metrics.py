@@ -158,7 +158,9 @@ def wilson(correct: int, n: int) -> tuple[float, float]:
     p = correct / n
     centre = p + z * z / (2 * n)
     half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, (centre - half) / (1 + z * z / n)), min(1.0, (centre + half) / (1 + z * z / n))
+    low, high = ((centre + sign * half) / (1 + z * z / n) for sign in (-1, 1))
+    # Exact at both ends, where rounding would leave the proportion outside.
+    return (low if correct else 0.0), (high if correct < n else 1.0)
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -96,7 +96,9 @@ def load_model(folder: str | Path) -> Model:
         raise UsageError(f"no such model folder: {folder}. Check the path.")
     for name in FILES:
         if not (folder / name).is_file():
-            raise UsageError(f"{folder} is not a whole model folder: it has no {name}.")
+            final = folder / "final"
+            search = f" It is a search, and its model is {final}." if final.is_dir() else ""
+            raise UsageError(f"{folder} is not a whole model folder: it has no {name}.{search}")
     # The contents come before the digests, since "row 3: kernel must be odd" helps a person who
     # edited a file by hand more than "this file was changed" does.
     try:

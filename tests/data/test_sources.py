@@ -313,6 +313,16 @@ def test_a_stray_container_beside_class_folders(
     assert warning.startswith(f"not used: {Path(stray).name} in {(tmp_path / stray).parent}, ")
 
 
+def test_a_stray_list_beside_class_folders_is_named_and_other_tables_are_not(
+    tmp_path: Path,
+) -> None:
+    write_photos(tmp_path, {"a": 2, "b": 2})
+    (tmp_path / "photos.csv").write_text("path,label,split\na/0.png,a,test\n", encoding="utf-8-sig")
+    (tmp_path / "sizes.csv").write_text("name,width\na/0.png,40\n")
+    (warning,) = scan(tmp_path).warnings
+    assert warning.startswith("not used: photos.csv in ") and "give the file itself" in warning
+
+
 def test_folders_without_images_beside_shards(tmp_path: Path) -> None:
     write_shards(tmp_path, {"part": 0})
     (tmp_path / "train").mkdir()

@@ -69,6 +69,17 @@ def test_the_verb(two: tuple[Path, Path], tmp_path: Path) -> None:
     assert [Path(run["run"]) for run in told["runs"]] == list(two)
 
 
+def test_a_search_is_its_long_training(two: tuple[Path, Path], tmp_path: Path) -> None:
+    search = tmp_path / "search"
+    search.mkdir()
+    shutil.copytree(two[0], search / "final")
+    told = json.loads(edgewise("compare", two[1], search, "--json").output)
+    assert [Path(run["run"]) for run in told["runs"]] == [two[1], search / "final"]
+    for verb in ("eval", "predict"):
+        said = edgewise(verb, search, *(["photo.jpg"] if verb == "predict" else []))
+        assert said.status == 2 and str(search / "final") in said.errors
+
+
 def test_what_can_not_be_compared(two: tuple[Path, Path], tmp_path: Path) -> None:
     said = edgewise("compare", two[0], tmp_path / "gone")
     assert said.status == 2 and "no such run" in said.errors

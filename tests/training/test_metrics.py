@@ -91,6 +91,11 @@ def test_macro_f1() -> None:
     assert macro_f1(labels, probabilities) == pytest.approx(expected)
 
 
+def test_the_interval_holds_the_proportion_at_both_ends() -> None:
+    for n in range(1, 500):
+        assert wilson(n, n)[1] == 1 and wilson(0, n)[0] == 0
+
+
 @pytest.mark.parametrize(
     ("correct", "n", "low", "high"),
     [  # Newcombe 1998, Statistics in Medicine 17, table I, method 3

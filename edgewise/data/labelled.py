@@ -16,6 +16,11 @@ SPLIT_NAMES = {
 }
 
 
+def is_hidden(name: str) -> bool:
+    """Whether people don't see a file or folder of that name, or don't know what it is."""
+    return name.startswith(".") or name == "__MACOSX"  # what macOS leaves in a zip
+
+
 @dataclass(frozen=True, slots=True)
 class Labelled:
     """A file that says it is an image, its class, and its split where the layout gives one.

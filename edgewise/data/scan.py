@@ -16,7 +16,7 @@ from pathlib import Path
 
 from edgewise.data.containers import KINDS
 from edgewise.data.decode import IMAGE_SUFFIXES
-from edgewise.data.labelled import SPLIT_NAMES, Labelled
+from edgewise.data.labelled import SPLIT_NAMES, Labelled, is_hidden
 from edgewise.data.sources import (
     Found,
     check_labels,
@@ -150,7 +150,7 @@ def _children(folder: Path) -> list[Path]:
         children = sorted(folder.iterdir(), key=lambda child: _natural(child.name))
     except OSError as error:
         raise UsageError(f"can't read the folder {folder}: {error.strerror}") from None
-    return [child for child in children if not _is_hidden(child.name)]
+    return [child for child in children if not is_hidden(child.name)]
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -182,10 +182,6 @@ def _lists_images(file: Path) -> bool:
 
 def _is_image(file: Path) -> bool:
     return file.suffix.lower() in IMAGE_SUFFIXES
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"  # what macOS leaves in a zip
 
 
 def _scan_csv(file: Path, names: Sequence[str] | None) -> list[Labelled]:

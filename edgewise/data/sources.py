@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from edgewise.data.containers import KINDS, open_container, row_names
 from edgewise.data.decode import IMAGE_SUFFIXES
-from edgewise.data.labelled import SPLIT_NAMES, Labelled
+from edgewise.data.labelled import SPLIT_NAMES, Labelled, is_hidden
 from edgewise.errors import UsageError, unknown
 from edgewise.files import read_json
 
@@ -55,7 +55,7 @@ def containers_below(root: Path) -> list[tuple[Path, str | None]] | None:
     """
     if any((root / name).is_file() for name in SAVED):
         return _saved(root)
-    below = [child for child in root.iterdir() if child.is_dir() and child.name[0] != "."]
+    below = [child for child in root.iterdir() if child.is_dir() and not is_hidden(child.name)]
     if any(folder.name.lower() not in (*SPLIT_NAMES, "data") for folder in below):
         return None
     if any(_has_class_folders(folder) for folder in below if folder.name.lower() in SPLIT_NAMES):
@@ -64,7 +64,7 @@ def containers_below(root: Path) -> list[tuple[Path, str | None]] | None:
         (file, SPLIT_NAMES.get(folder.name.lower()) or _split_of(file.name))
         for folder in (root, *sorted(below))
         for file in sorted(folder.iterdir())
-        if file.suffix.lower() in KINDS and file.is_file() and file.name[0] != "."
+        if file.suffix.lower() in KINDS and file.is_file() and not is_hidden(file.name)
     ]
     kinds = sorted({file.suffix.lower() for file, _ in found})
     if len(kinds) > 1:
@@ -81,7 +81,7 @@ def containers_below(root: Path) -> list[tuple[Path, str | None]] | None:
 
 
 def _has_class_folders(split: Path) -> bool:
-    folders = (child for child in split.iterdir() if child.is_dir() and child.name[0] != ".")
+    folders = (child for child in split.iterdir() if child.is_dir() and not is_hidden(child.name))
     return any(
         file.suffix.lower() in IMAGE_SUFFIXES for folder in folders for file in folder.rglob("*")
     )

@@ -330,6 +330,7 @@ def test_folders_without_images_beside_shards(tmp_path: Path) -> None:
         shard.rename(tmp_path / "train" / shard.name)
     (tmp_path / "train/logs").mkdir()
     (tmp_path / "train/logs/packed.txt").write_text("today")
+    (tmp_path / "__MACOSX").mkdir()
     check(scan(tmp_path), {"train": 0})
 
 

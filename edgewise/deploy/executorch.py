@@ -159,7 +159,7 @@ def outside_of_delegate(program: ExportedProgram) -> list[str]:
         if node.op != "call_function" or not fed & {item.name for item in node.all_input_nodes}:
             continue  # what depends on constants alone is little
         fed.add(node.name)
-        if node.meta["val"].dtype == torch.uint8:
+        if getattr(node.meta["val"], "dtype", None) == torch.uint8:
             continue  # the bytes of the image on their way
         *_, name = str(node.target.__name__).removesuffix(".default").split(".", 1)
         if name not in FREE:

@@ -12,13 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewise.deploy.quantize import Calibrated, calibrate
-from edgewise.deploy.quantize_observe import Batches, run_maps
+from edgewise.deploy.quantize_observe import BATCH, Batches, in_batches, run_maps
 from edgewise.progress import track
 
 MOST_CHANGED = 0.02  # of the images' top classes
 SMALLEST = 1e-12  # error
 NOTED = 3  # blocks that the note on a file names
-BATCH = 4  # images whose maps are held at once
 CHECKED = 4  # where only the images to calibrate on are there, one in so many is kept apart
 RANKED_ON = 64  # images that the blocks are compared on, each in a pass of its own
 REMEMBERED = 2  # calibrations: without images to check on there are two of a graph
@@ -158,7 +157,7 @@ def int8_graph(
     kept = None
     if keep_float is None and checked is not None:
         calibrated = replace(_calibrated(proto, seen, learned), fuses=fuses)
-        kept = keep_float_until(calibrated, _batches(checked))
+        kept = keep_float_until(calibrated, in_batches(checked))
     calibrated = replace(_calibrated(proto, pixels, learned), fuses=fuses)
     kept = kept or Kept(calibrated.named(keep_float or ()), 0.0, 0.0)
     return calibrated.quantized(kept.layers), kept
@@ -172,7 +171,7 @@ def _calibrated(
     whole = proto.SerializeToString(deterministic=True) + pixels.tobytes() + repr(learned).encode()
     key = hashlib.sha256(whole).digest()
     if key not in _LAST:
-        made = calibrate(proto, _batches(pixels), learned)
+        made = calibrate(proto, in_batches(pixels), learned)
         for old in list(_LAST)[: len(_LAST) + 1 - REMEMBERED]:
             del _LAST[old]
         _LAST[key] = made
@@ -216,7 +215,3 @@ def _changed(exact: NDArray[np.float32], answers: NDArray[np.float32]) -> float:
 def _answers(proto: Any, batches: Batches) -> NDArray[np.float32]:
     output = proto.graph.output[0].name
     return np.concatenate([maps[output] for maps in run_maps(proto, [output], batches)])
-
-
-def _batches(pixels: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-    return [pixels[at : at + BATCH] for at in range(0, len(pixels), BATCH)]

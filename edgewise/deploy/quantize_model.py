@@ -19,15 +19,13 @@ from torch import nn
 from edgewise.deploy.onnx import graph_of
 from edgewise.deploy.quantize_equalise import equalise
 from edgewise.deploy.quantize_layers import constants, layers_of
-from edgewise.deploy.quantize_observe import observe
+from edgewise.deploy.quantize_observe import in_batches, observe
 from edgewise.deploy.quantize_weights import round_pinned
 from edgewise.layers import ConvNorm, Separated
 from edgewise.model import Model
 from edgewise.network import Network
 from edgewise.progress import track
 from edgewise.training.rounding import with_rounded_weights
-
-BATCH = 4  # images whose maps are held at once
 
 
 def with_int8_weights(model: Model, pixels: NDArray[np.uint8]) -> Model:
@@ -47,7 +45,7 @@ def with_int8_weights(model: Model, pixels: NDArray[np.uint8]) -> Model:
     if model.int8_ranges:
         return with_rounded_weights(model)
     proto = graph_of(model)
-    batches = [pixels[at : at + BATCH] for at in range(0, len(pixels), BATCH)]
+    batches = in_batches(pixels)
     equalise(proto, batches)
     layers, values = layers_of(proto), constants(proto)
     moments = observe(proto, layers, layers, batches).moments

@@ -22,7 +22,14 @@ SAMPLES = 1 << 19  # of each map, from all images together
 INPUTS, INPUTS_A_TERM, NUMBERS, MOST_INPUTS = 8192, 16, 1 << 24, 1 << 16
 TOGETHER = 1024  # inputs that are multiplied at once: the products are as large as the layer
 
+BATCH = 4  # images whose maps are held at once
+
 Batches = Sequence[NDArray[Any]]
+
+
+def in_batches(pixels: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    """(N, ...) in parts of `BATCH`."""
+    return [pixels[at : at + BATCH] for at in range(0, len(pixels), BATCH)]
 
 
 @dataclass

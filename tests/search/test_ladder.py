@@ -6,37 +6,26 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from commandline import edgewise
-from made_search import all_decisions, reached, write_search
 from search_device import FormulaDevice, write_photos
 
-from edgewise.cli.run_text import told
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.families import VARIANTS
 from edgewise.files import claimed
 from edgewise.run_folder import Run
 from edgewise.search import ladder
-from edgewise.search.budget import Spent
-from edgewise.search.choice import Trial
 from edgewise.search.choosing import NothingFits
-from edgewise.search.costs import Candidate, Cost
 from edgewise.search.decisions import Decisions
-from edgewise.search.entrants import entrants
 from edgewise.search.ladder import run
-from edgewise.search.pace import DISTILLING
 from edgewise.search.request import Request, SearchFolder
 from edgewise.search.state import Watch
 from edgewise.search.trials import RETRIES
-from edgewise.search.trying import round_of, trained
-from edgewise.training.divergence import Diverged
 from edgewise.training.evaluate import evaluate
 from edgewise.training.history import read_history
 from edgewise.training.recipe import Recipe
-from edgewise.training.trial import TooLittleTime
 
 pytest.importorskip("onnxruntime")
 pytestmark = pytest.mark.usefixtures("two_epochs")
@@ -224,58 +213,6 @@ def test_trials_thin_out(
         f"round 2: {name}" for name in kept
     ]
     assert made["train"]["trial"] == made["round 2"]["kept"][0]
-
-
-def test_a_trial_that_diverges_is_out(tmp_path: Path) -> None:
-    """And the search goes on with the others; where all diverge it says so at last."""
-
-    def train(model: str, imgsz: int, minutes: float, root: Path, **settings: Any) -> Run:
-        if model in diverging:
-            raise Diverged("the loss is not finite", "stages.0")
-        return Run(Path(model))
-
-    entrant = entrants((NAME,))[0]
-    least = Cost(Candidate(NAME, 96, "fp32", "onnxruntime"), Spent(1.0, 1.0, 1.0, 1))
-    trials = [
-        Trial(replace(entrant, model=name), 96, prior, 0.5, False, least)
-        for name, prior in (("a", 80.0), ("b", 70.0), ("c", 60.0))
-    ]
-    for diverging, kept in (("a", ["c-96", "b-96"]), ("abc", ["a-96", "b-96", "c-96"])):
-        log = Decisions(tmp_path / diverging)
-        search: Any = SimpleNamespace(left=60.0, decide=log.decide, folder=SearchFolder(tmp_path))
-        search.trainer = SimpleNamespace(train=train)
-        search.outcome = lambda run: {"score": ord(run.root.name)}
-        found = round_of(search, 1, trials, 0.12, 3)
-        assert [trial.name for trial in found] == log.made["round 1"]["kept"] == kept
-        said = told("round 1: a-96", log.made["round 1: a-96"])
-        assert said == "round 1: a-96: training diverged: the loss is not finite"
-
-
-def test_a_teacher_that_there_is_no_time_to_ask_changes_nothing(tmp_path: Path) -> None:
-    """The first long training is kept."""
-    made = all_decisions()
-    made["round 2: b-96"] = reached(0.9, "trials/2-b-96")
-    folder = write_search(tmp_path / "search", {s: n for s, n in made.items() if s != "train"})
-    log, entrant = Decisions(folder.decisions), entrants((NAME,))[0]
-    least = Cost(Candidate(NAME, 96, "fp32", "onnxruntime"), Spent(1.0, 1.0, 1.0, 1))
-    dear, fits = (
-        Trial(replace(entrant, model=name), 96, 70.0, used, used > 1, least)
-        for name, used in (("b", 1.2), ("a", 0.8))
-    )
-    asked: list[float] = []
-
-    def go_on(run: Run, imgsz: int, minutes: float, root: Path, teacher: str) -> dict[str, Any]:
-        assert teacher == str(folder.trials / "2-b-96")
-        asked.append(minutes)
-        raise TooLittleTime("one epoch takes too long")
-
-    search: Any = SimpleNamespace(left=10.0, decide=log.decide, log=log, folder=folder, go_on=go_on)
-    search.request = Request.read(folder.request)
-    search.trainer = SimpleNamespace(train=lambda *arguments, **settings: Run(folder.final))
-    search.outcome = lambda run: reached(0.8, "final")
-    assert trained(search, [dear, fits]) == Run(folder.final)
-    assert asked == [10.0 * DISTILLING]
-    assert told("distil", log.made["distil"]) == "distil: one epoch takes too long"
 
 
 def test_its_trainings_recover_from_divergence_by_themselves(found: Found) -> None:

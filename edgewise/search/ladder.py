@@ -13,19 +13,20 @@
 8. test      the chosen file, timed afresh, on images that no decision has seen
 
 Each rung's numbers are a line in the log of decisions. A search that was stopped goes on with the
-first rung that is not in it.
+first rung that is not in it, if its images are the same; one that is finished is only told again.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
+from edgewise.data.dataset import Dataset
 from edgewise.data.doctor import examine
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.files import claimed, holds_more_than
 from edgewise.search.choosing import chosen, surveyed
-from edgewise.search.decisions import Numbers
+from edgewise.search.decisions import Decisions, Numbers
 from edgewise.search.device import open_device
 from edgewise.search.finishing import files_of, narrowed_files, tested
 from edgewise.search.pace import FIRST_ROUND, SECOND_ROUND
@@ -49,18 +50,23 @@ def run(request: Request, root: Path, watch: Watch | None = None) -> SearchFolde
         The folder; the last decision, "test", names the chosen file and says whether it fits.
 
     Raises:
-        UsageError: the request, the data or the folder is no good, or another process is at work
-            in it.
+        UsageError: the request, the data or the folder is no good, the data is not that which the
+            search began with, or another process is at work in the folder.
         NothingFits: no network is anywhere near the budget. (That the best file misses it is no
             error, but said in "test".)
         Stopped: a signal came; everything is saved.
         EdgewiseError: training on the data would be unsound, the device went away, the disk is
             full ... What was decided before is kept.
     """
-    folder = SearchFolder(root)
+    folder, watch = SearchFolder(root), watch or Watch()
     _check(folder, request)
+    made = Decisions(folder.decisions).made
+    if "test" in made:  # its images and its device are not needed any more, and may be gone
+        for step, numbers in made.items():
+            watch.decided(step, numbers)
+        return folder
     device = open_device(request.device, request.threads)
-    search = State(request, folder, device, watch or Watch())
+    search = State(request, folder, device, watch)
     root.mkdir(parents=True, exist_ok=True)
     try:
         with claimed(root):
@@ -92,7 +98,7 @@ def climb(search: State) -> None:
     facts = {"device": search.request.device, **asdict(search.facts)}
     facts["left_out"] = search.left_out
     search.decide("device", lambda: facts)
-    search.decide("doctor", lambda: _doctor(search))
+    _check_images(search, search.decide("doctor", lambda: _doctor(search)))
     trials = chosen(search, *surveyed(search))
     kept = round_of(search, 1, trials, FIRST_ROUND, SURVIVORS)
     kept = round_of(search, 2, kept, SECOND_ROUND, len(kept))
@@ -114,5 +120,28 @@ def _doctor(search: State) -> Numbers:
         "images": seen.usable,
         "classes": list(search.dataset.classes),
         "splits": {split: len(own) for split, own in search.dataset.splits.items()},
+        "fingerprints": _fingerprints(search.dataset),
         "warnings": [f.text for f in seen.findings if f.severity == "warning"],
+    }
+
+
+def _check_images(search: State, seen: Numbers) -> None:
+    """Whether the images are those that the search began with, each in the same part.
+
+    Others would be tested on, which were perhaps learned from, or under classes that the trained
+    network does not know.
+    """
+    now = _fingerprints(search.dataset)
+    if seen.get("fingerprints", now) != now:  # an older log has none
+        raise UsageError(
+            f"the images of {search.request.data} changed since this search began: put them back, "
+            "or start another search under another --name."
+        )
+
+
+def _fingerprints(dataset: Dataset) -> dict[str, str]:
+    """Of the contents and classes of each part."""
+    return {
+        split: replace(dataset, splits={split: own}).fingerprint
+        for split, own in dataset.splits.items()
     }

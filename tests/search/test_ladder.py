@@ -157,7 +157,9 @@ def test_the_answer_does_not_change_what_is_chosen(
     other = numbers(run(request_for(wrong, "latency=6ms"), root), root)
     same = numbers(*found[:2])
     tests = same.pop("test"), other.pop("test")
+    marks = [made["doctor"]["fingerprints"].pop("test") for made in (same, other)]
     assert other == same
+    assert marks[0] != marks[1]
     assert tests[1]["accuracy"] == pytest.approx(1 - tests[0]["accuracy"])
 
 
@@ -178,6 +180,60 @@ def test_a_killed_search_goes_on(found: Found, device: FormulaDevice, tmp_path: 
     assert called.status == 0, called.errors
     assert f"{root}/final/export/onnx-int8: int8 in onnxruntime, fits" in called.output
     assert numbers(SearchFolder(root), root) == numbers(*found[:2])
+
+
+def test_a_search_goes_on_with_the_images_that_it_began_with(
+    photos: Path, device: FormulaDevice, tmp_path: Path
+) -> None:
+    """Others are refused, also where only their part is another; an older log can't tell."""
+
+    class Enough(BaseException):
+        pass
+
+    def until(last: str) -> Watch:
+        def look(step: str, decided: dict[str, Any]) -> None:
+            if step == last:
+                raise Enough
+
+        return Watch(decided=look)
+
+    data, root = tmp_path / "data", tmp_path / "search"
+    shutil.copytree(photos, data)
+    asked, log = request_for(data, "latency=6ms"), SearchFolder(root).decisions
+    with pytest.raises(Enough):
+        run(asked, root, until("doctor"))
+    image = data / "test" / "0" / "0-30.png"
+    for elsewhere in (tmp_path / "away.png", data / "train" / "0" / "0-30.png"):
+        image.rename(elsewhere)
+        with pytest.raises(UsageError, match=r"data changed since .* put them back, or start"):
+            run(asked, root)
+        elsewhere.rename(image)
+    with pytest.raises(Enough):
+        run(asked, root, until("survey"))
+    image.unlink()
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [lines[1].pop("fingerprints").keys(), len(lines)] == [{"train", "val", "test"}, 3]
+    log.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    with pytest.raises(Enough):
+        run(asked, root, until("drift"))
+
+
+def test_a_finished_search_is_told_without_its_images_and_device(
+    found: Found, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(text: str, threads: int) -> None:
+        raise EdgewiseError("the device went away")
+
+    monkeypatch.setattr(ladder, "open_device", gone)
+    root = tmp_path / "moved"
+    shutil.copytree(found[1], root)
+    asked = replace(Request.read(found[0].request), data=str(tmp_path / "nowhere"))
+    asked.write(SearchFolder(root).request)
+    called = edgewise("run", "--resume", root)
+    assert called.status == 0, called.errors
+    assert "data: 80 images of 2 classes" in called.output
+    assert f"{root}/final/export/onnx-int8: int8 in onnxruntime, fits" in called.output
+    assert f"report: {root / 'report.html'}" in called.output
 
 
 def test_an_older_log_names_its_folders_from_elsewhere(

@@ -131,26 +131,29 @@ def few(dataset: Dataset, most: int) -> Dataset | None:
 def with_test(dataset: Dataset) -> Dataset:
     """The same with images to test on: where there are none, every other one of each class of val.
 
+    Copies of an image stay together, under whatever labels they are.
+
     Raises:
         UsageError: val has too few of them to be parted.
     """
     if dataset.splits["test"]:
         return dataset
-    by_label: dict[int, list[Sample]] = defaultdict(list)
-    for sample in sorted(dataset.splits["val"], key=lambda sample: sample.sha256):
-        by_label[sample.label].append(sample)
-    test = {sample.path for own in by_label.values() for sample in own[1::2]}
+    val = dataset.splits["val"]
+    label_of = {sample.sha256: sample.label for sample in val}
+    by_label: dict[int, list[str]] = defaultdict(list)
+    for sha256, label in sorted(label_of.items()):
+        by_label[label].append(sha256)
+    test = {sha256 for own in by_label.values() for sha256 in own[1::2]}
     if not test:
         raise UsageError(
             "a search needs images to choose by and others to test on, and val has one of each "
-            "class. Put more images in val, or some in a folder test."
+            "class, without copies. Put more images in val, or some in a folder test."
         )
-    val = dataset.splits["val"]
     return replace(
         dataset,
         splits={
             **dataset.splits,
-            "val": tuple(sample for sample in val if sample.path not in test),
-            "test": tuple(sample for sample in val if sample.path in test),
+            "val": tuple(sample for sample in val if sample.sha256 not in test),
+            "test": tuple(sample for sample in val if sample.sha256 in test),
         },
     )

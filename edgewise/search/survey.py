@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
@@ -158,8 +158,9 @@ def survey(
 
     The cheapest network's smallest size comes first. A network is measured at its smallest size,
     and at its largest unless that is hopeless; in between time is near enough linear in the pixels
-    to tell which sizes are worth a measurement: the largest that should fit, and the next one. A
-    way that fails at the smallest size, or is hopeless there, is not tried at others.
+    to tell which sizes are worth a measurement: the largest that should fit, and the next one. If
+    memory is enough at the smallest size and not at the largest, so are all that time allows. A way
+    that fails at the smallest size, or is hopeless there, is not tried at others.
 
     Args:
         entrants: the cheapest first.
@@ -207,23 +208,26 @@ def worthwhile(ends: Sequence[Cost], budget: Budget) -> list[int]:
         ends: the costs at both ends, of all ways.
         budget: that is to be met.
     """
-    if budget.latency_ms is None:
-        return []
-    sizes: set[int] = set()
-    by_way: dict[Way, dict[int, float]] = {}
+    by_way: dict[Way, dict[int, dict[str, float]]] = {}
     for cost in ends:
         if cost.spent:
-            times = by_way.setdefault(cost.candidate.way, {})
-            times[cost.candidate.imgsz] = budget.latency_of(cost.spent)
-    for times in by_way.values():
-        if len(times) == 2:
-            (small, least), (large, most) = sorted(times.items())
-            slope = (most - least) / (large**2 - small**2)
-            guess = {size: least + slope * (size**2 - small**2) for size in SIZES}
-            fit = [size for size in SIZES if guess[size] <= budget.latency_ms]
-            above = [size for size in SIZES if budget.latency_ms < guess[size]]
-            sizes |= {*fit[-1:], *above[:1]}
-    return sorted(sizes - {SIZES[0], SIZES[-1]})
+            used = by_way.setdefault(cost.candidate.way, {})
+            used[cost.candidate.imgsz] = budget.parts(cost.spent)
+    near = {size for used in by_way.values() if len(used) == 2 for size in _near(used)}
+    return sorted(near - {SIZES[0], SIZES[-1]})
+
+
+def _near(used: Mapping[int, Mapping[str, float]]) -> list[int]:
+    """The sizes that one way has to be measured at, by what it takes of the budget at two."""
+    (small, least), (large, most) = sorted(used.items())
+    time, longer = (parts.get("latency", 0.0) for parts in (least, most))
+    slope = (longer - time) / (large**2 - small**2)
+    guess = {size: time + slope * (size**2 - small**2) for size in SIZES}
+    fit = [size for size in SIZES if guess[size] <= 1]
+    above = [size for size in SIZES if guess[size] > 1]
+    if least.get("memory", 0.0) <= 1 < most.get("memory", 0.0):
+        return [*fit, *above[:1]]  # memory grows in steps that nothing tells beforehand
+    return [*fit[-1:], *above[:1]]
 
 
 def _graph(file: TimedFile) -> str:

@@ -17,8 +17,8 @@ from edgewise.search.survey import worthwhile
 BUDGET = Budget.parse("latency=5ms")
 
 
-def cost(model: str, imgsz: int, ms: float, precision: str = "fp32") -> Cost:
-    spent = Spent(ms, 1.1 * ms, 1.2 * ms, 1_000_000)
+def cost(model: str, imgsz: int, ms: float, precision: str = "fp32", memory: int = 0) -> Cost:
+    spent = Spent(ms, 1.1 * ms, 1.2 * ms, 1_000_000, memory)
     return Cost(Candidate(model, imgsz, precision, "onnxruntime"), spent)
 
 
@@ -115,3 +115,14 @@ def test_the_sizes_around_the_budget_are_worth_measuring() -> None:
     assert worthwhile(ends, Budget.parse("size=2MB")) == []
     both = [*ends, cost("a", 64, 2.048, "int8"), cost("a", 224, 25.088, "int8")]
     assert worthwhile(both, Budget.parse("latency=17ms")) == [128, 160, 192]
+
+
+def test_where_memory_is_short_all_sizes_between_are_worth_measuring() -> None:
+    """Those that time allows: it grows in steps, so that the ends don't tell which fit."""
+    ends = [cost("a", 64, 4.096, memory=10**6), cost("a", 224, 50.176, memory=5 * 10**6)]
+    assert worthwhile(ends, Budget.parse("memory=4MB")) == [96, 128, 160, 192]
+    assert worthwhile(ends, Budget.parse("latency=60ms,memory=4MB")) == [96, 128, 160, 192]
+    assert worthwhile(ends, Budget.parse("latency=17ms,memory=4MB")) == [96, 128, 160]
+    assert worthwhile(ends, Budget.parse("latency=17ms,memory=5MB")) == [128, 160]
+    assert worthwhile(ends, Budget.parse("memory=5MB")) == []
+    assert worthwhile(ends, Budget.parse("memory=900KB")) == []

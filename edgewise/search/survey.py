@@ -185,7 +185,8 @@ def survey(
         ends = at(SIZES[0], ways)
         if hopeless(ends, budget):
             found += ends
-            if all(hopeless([cost], budget) for cost in found):
+            timed = any(cost.spent for cost in ends)
+            if timed and all(hopeless([cost], budget) for cost in found):
                 break  # the others are larger still
             continue
         able = [cost.candidate.way for cost in ends if not hopeless([cost], budget)]

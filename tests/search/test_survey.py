@@ -92,6 +92,25 @@ def test_a_budget_far_below_everything_ends_at_once(work: tuple[Survey, FormulaD
     assert len(device.asked) == 1
 
 
+def test_a_network_that_cannot_be_run_says_nothing_of_the_others(
+    work: tuple[Survey, FormulaDevice], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have an operator that the device lacks."""
+    surveyor, device = work
+    timed = device._measured
+
+    def refuse(file: TimedFile) -> Measured:
+        lacking = file.key.startswith("tiny at")
+        return Measured(None, failure="no such operator") if lacking else timed(file)
+
+    monkeypatch.setattr(device, "_measured", refuse)
+    every = entrants(("tiny", "tiny224"))
+    found = survey(every, WAYS, Budget.parse("latency=60ms"), surveyor)
+    assert {(c.candidate.model, c.candidate.imgsz) for c in found if c.failure} == {("tiny", 64)}
+    assert {c.candidate.imgsz for c in found if c.spent} == {64, 224}
+    assert found[0].failure  # it was the first to be tried
+
+
 def test_a_file_that_crashes_has_its_reason(tmp_path: Path) -> None:
     device = FormulaDevice(broken="int8")
     surveyor = Survey(device, device.facts(), 2, Store(tmp_path / "devices.sqlite"))

@@ -12,7 +12,7 @@ from edgewise import __version__
 from edgewise.files import write_text
 from edgewise.reporting.search_chart import search_chart
 from edgewise.reporting.search_record import OVER, SearchRecord, taken, times
-from edgewise.reporting.search_rows import candidate_rows, rung_times
+from edgewise.reporting.search_rows import candidate_rows, failures, rung_times
 from edgewise.reporting.templates import render
 from edgewise.reporting.views import fold
 from edgewise.search.decisions import Numbers
@@ -68,6 +68,7 @@ def write_search_report(folder: SearchFolder) -> Path:
         "chart": search_chart(record, rows),
         "rows": fold(rows, max(FEWEST_ROWS, len(record.trials))),
         "rungs": rung_times(record),
+        "failures": failures(record),
         "use": _use(record, test) if test else None,
         "resume": f"edgewise run --resume {shlex.quote(str(folder.root))}",
         "command": run_command(record.request),

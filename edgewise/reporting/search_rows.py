@@ -131,6 +131,16 @@ def rung_times(record: SearchRecord) -> list[RungTime]:
     return [RungTime(RUNGS[k], took, took / total) for k, took in seconds.items() if k in RUNGS]
 
 
+def failures(record: SearchRecord) -> list[str]:
+    """Why trainings after the long one changed nothing; what was narrowed says it in its row."""
+    return [
+        f"{RUNGS[kind]}{f', {what}' if what else ''}: {numbers['failure']}"
+        for step, numbers in record.made.items()
+        for kind, _, what in [step.partition(": ")]
+        if kind in ("distil", "lower", "qat") and "failure" in numbers
+    ]
+
+
 def _order(row: CandidateRow) -> tuple[float, ...]:
     if row.rank == TOO_DEAR and row.used:
         return (row.rank, row.used)
@@ -208,7 +218,10 @@ def _helped(made: dict[str, Numbers], trial: Numbers) -> str:
             return f"too dear: {made['narrow']['failure']}"
         steps = plural(len(made["narrow"]["steps"]) - 1, "step")
         if made["narrow"]["fits"]:
-            return f"too dear, and narrowed in {steps} until it fits"
+            failure = made.get("narrowed", {}).get("failure")
+            return f"too dear, and narrowed in {steps} until it fits" + (
+                f"; then failed: {failure}" if failure else ""
+            )
         return f"too dear; narrowed in {steps}, and then there was no time to go on until it fits"
     distil = made.get("distil", {})
     if distil.get("teacher") == trial["name"] and "failure" not in distil:

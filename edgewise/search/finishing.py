@@ -22,7 +22,7 @@ from edgewise.search.entrants import SIZES
 from edgewise.search.pace import LOWERING, NARROWING
 from edgewise.search.shipping import SECONDS, accuracy_on, best_file, best_first, costs, ship
 from edgewise.search.state import State
-from edgewise.search.trials import outcome
+from edgewise.search.trials import outcome, tried
 from edgewise.search.ways import Way
 from edgewise.training.loop import train
 from edgewise.training.recipe import Recipe
@@ -35,34 +35,38 @@ TESTED_LONGER = 2.0  # times as many seconds as other files get
 
 
 def files_of(search: State, final: Run) -> list[Numbers]:
-    """The files of a run; those with smaller images, or used to int8's rounding, where needed."""
+    """The files of a run; those with smaller images, or used to int8's rounding, where needed.
+
+    A training for these that fails leaves the files that there are.
+    """
     files = _ship(search, "files", final)
     run = final
     imgsz = Recipe.read(final.recipe).imgsz or SIZES[-1]
     for lower in reversed([size for size in SIZES if size < imgsz][-LOWERED:]):
         if best_file(files):
             break
-        run = _lowered(search, run, lower)
-        files += _ship(search, f"files: {lower} px", run)
-    if needs_qat(files):
+        if lowered := _lowered(search, run, lower):
+            run = lowered
+            files += _ship(search, f"files: {lower} px", run)
+    if needs_qat(files) and (used_to_it := _rounded(search, run)):
         rounded = [way for way in search.ways if way.precision == "int8"]
-        files += _ship(search, "files: qat", _rounded(search, run), rounded)
+        files += _ship(search, "files: qat", used_to_it, rounded)
     return files
 
 
-def _lowered(search: State, run: Run, imgsz: int) -> Run:
-    """The run's network, used to smaller images."""
+def _lowered(search: State, run: Run, imgsz: int) -> Run | None:
+    """The run's network, used to smaller images; None where that training fails."""
     root = search.folder.shrunk / f"{imgsz}"
 
     def go_on() -> Numbers:
         return search.go_on(run, imgsz, search.left * LOWERING, root)
 
-    search.decide(f"lower: {imgsz} px", go_on)
-    return Run(root)
+    made = search.decide(f"lower: {imgsz} px", partial(tried, go_on))
+    return None if "failure" in made else Run(root)
 
 
-def _rounded(search: State, run: Run) -> Run:
-    """The run's network, used to int8."""
+def _rounded(search: State, run: Run) -> Run | None:
+    """The run's network, used to int8; None where that training fails."""
     root = search.folder.shrunk / "qat"
 
     def round_it() -> Numbers:
@@ -70,8 +74,8 @@ def _rounded(search: State, run: Run) -> Run:
             return search.outcome(train(Recipe.read(Run(root).recipe), root, resume=True))
         return search.outcome(round_run(run, root, QAT_EPOCHS))
 
-    search.decide("qat", round_it)
-    return Run(root)
+    made = search.decide("qat", partial(tried, round_it))
+    return None if "failure" in made else Run(root)
 
 
 def narrowed_files(search: State, trials: Sequence[Trial], final: Run) -> list[Numbers]:
@@ -90,7 +94,7 @@ def narrowed_files(search: State, trials: Sequence[Trial], final: Run) -> list[N
     original, root = Run(search.folder.at(known["run"])), search.folder.shrunk / "narrowed"
 
     def work() -> Numbers:
-        return _narrowed(search, dearer, original)
+        return {"fits": False, **tried(lambda: _narrowed(search, dearer, original))}
 
     steps = search.decide("narrow", work)
     if not steps["fits"]:
@@ -100,7 +104,8 @@ def narrowed_files(search: State, trials: Sequence[Trial], final: Run) -> list[N
         model = search.folder.at(steps["model"])
         return search.outcome(train_narrowed(model, steps["steps"], original, root))
 
-    search.decide("narrowed", train_on)
+    if "failure" in search.decide("narrowed", partial(tried, train_on)):
+        return []
     return _ship(search, "files: narrowed", Run(root))
 
 

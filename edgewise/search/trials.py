@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from edgewise.run_folder import Run
 from edgewise.search.decisions import Numbers
 from edgewise.search.pace import steps_in
 from edgewise.training.defaults import fit
+from edgewise.training.divergence import Diverged
 from edgewise.training.history import kept_epoch, read_history
 from edgewise.training.loop import train
 from edgewise.training.metrics import wilson
@@ -106,6 +108,19 @@ def outcome(run: Run) -> Numbers:
         "high": high,
         "images": images,
     }
+
+
+def tried(work: Callable[[], Numbers]) -> Numbers:
+    """What a training reached; or its "failure" and a score of 0: the search goes on without it.
+
+    "out" is there where more time would not help.
+    """
+    try:
+        return work()
+    except TooLittleTime as error:
+        return {"score": 0.0, "failure": error.what}
+    except Diverged as error:
+        return {"score": 0.0, "failure": f"training diverged: {error.what}", "out": True}
 
 
 def few(dataset: Dataset, most: int) -> Dataset | None:

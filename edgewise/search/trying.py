@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
+from edgewise.errors import EdgewiseError
 from edgewise.run_folder import Run
 from edgewise.search.choice import Trial, likely
 from edgewise.search.decisions import Numbers
 from edgewise.search.pace import DISTILLING, TIGHT, long_share, trials_in
 from edgewise.search.state import State
-from edgewise.training.divergence import Diverged
-from edgewise.training.trial import TooLittleTime
+from edgewise.search.trials import tried
 
 
 def round_of(
@@ -26,19 +27,17 @@ def round_of(
     if len(fewer) < 2:
         return list(trials[:survivors])
     minutes = search.left * share / len(fewer)
-    tried = {}
+    reached = {}
     for trial in fewer:
         root = search.folder.trials / f"{number}-{trial.name}"
 
         def work(trial: Trial = trial, root: Path = root) -> Numbers:
-            try:
-                return search.outcome(_train(search, trial, minutes, root))
-            except (TooLittleTime, Diverged) as error:
-                return _failed(error)
+            return search.outcome(_train(search, trial, minutes, root))
 
-        tried[trial.name] = search.decide(f"round {number}: {trial.name}", work)
-    scores = {name: own["score"] for name, own in tried.items()}
-    able = [trial for trial in fewer if "out" not in tried[trial.name]] or fewer
+        step = f"round {number}: {trial.name}"
+        reached[trial.name] = search.decide(step, partial(tried, work))
+    scores = {name: own["score"] for name, own in reached.items()}
+    able = [trial for trial in fewer if "out" not in reached[trial.name]] or fewer
     ranked = sorted(able, key=lambda trial: (-scores[trial.name], -trial.prior, trial.name))
     kept = ranked[:survivors]
     fitting = [trial for trial in ranked if not trial.above]
@@ -49,15 +48,25 @@ def round_of(
 
 
 def trained(search: State, trials: Sequence[Trial]) -> Run:
-    """The best that fits, trained for long, and again with a better one as its teacher."""
+    """The best that fits, trained for long, and again with a better one as its teacher.
+
+    Raises:
+        EdgewiseError: the long training diverged, or its time is too short for an epoch.
+    """
     best = likely(trials)
     root, second = search.folder.final, search.folder.distilled
 
     def work() -> Numbers:
         # Ranked before it are only those that did better and do not fit.
         share = long_share(search.left, better=best is not trials[0], tight=best.used > TIGHT)
-        made = _train(search, best, search.left * share, root)
-        return {"trial": best.name, **search.outcome(made)}
+        numbers = tried(lambda: search.outcome(_train(search, best, search.left * share, root)))
+        if "failure" in numbers:  # there is nothing else yet that could be shipped
+            mend = "other --models, or another --seed" if "out" in numbers else "more --time"
+            raise EdgewiseError(
+                f"the long training of {best.name} failed: {numbers['failure']}. Search again "
+                f"under another --name, with {mend}; what was measured is kept."
+            )
+        return {"trial": best.name, **numbers}
 
     first = search.decide("train", work)
     taught = [(search.log.made.get(f"round 2: {t.name}"), t) for t in trials if t is not best]
@@ -69,11 +78,8 @@ def trained(search: State, trials: Sequence[Trial]) -> Run:
     def distil() -> Numbers:
         minutes = search.left * DISTILLING
         better = str(search.folder.at(known["run"]))
-        try:
-            made = search.go_on(Run(root), best.imgsz, minutes, second, teacher=better)
-        except (TooLittleTime, Diverged) as error:  # what is there already is kept
-            made = _failed(error)
-        return {"teacher": teacher.name, **made}
+        go_on = partial(search.go_on, Run(root), best.imgsz, minutes, second, teacher=better)
+        return {"teacher": teacher.name, **tried(go_on)}
 
     again = search.decide("distil", distil)
     return Run(second if again["score"] > first["score"] else root)
@@ -83,10 +89,3 @@ def _train(search: State, trial: Trial, minutes: float, root: Path) -> Run:
     return search.trainer.train(
         trial.entrant.model, trial.imgsz, minutes, root, pretrained=trial.entrant.pretrained
     )
-
-
-def _failed(error: TooLittleTime | Diverged) -> Numbers:
-    """Instead of an outcome; "out" where more time would not help."""
-    if isinstance(error, Diverged):
-        return {"score": 0.0, "failure": f"training diverged: {error.what}", "out": True}
-    return {"score": 0.0, "failure": str(error)}

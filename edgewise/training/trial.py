@@ -243,6 +243,10 @@ def find_rate(
 class TooLittleTime(UsageError):
     """Not even one epoch fits into the time that was given."""
 
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}. Give more --time, or use a smaller --model or --imgsz.")
+        self.what = what
+
 
 def plan_epochs(
     recipe: Recipe,
@@ -265,7 +269,7 @@ def plan_epochs(
     if epochs < 1:
         raise TooLittleTime(
             f"one epoch takes about {seconds / 60:.1f} minutes here, more than the "
-            f"{recipe.minutes:.3g} given. Give more --time, or use a smaller --model or --imgsz."
+            f"{recipe.minutes:.3g} given"
         )
     print(f"{epochs:,} epochs of about {seconds:.1f} s fit into {recipe.minutes:.3g} minutes")
     return epochs

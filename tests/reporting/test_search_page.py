@@ -288,6 +288,25 @@ def test_what_was_done_to_the_network_is_said(tmp_path: Path) -> None:
     assert found["mobilenet_v4_conv_small-96"][-2] == "88.0%"
 
 
+def test_trainings_that_failed_say_why(tmp_path: Path) -> None:
+    made = all_decisions()
+    test = made.pop("test")
+    step = {"number": 0, "latency_ms": 2.0, "accuracy": 0.8, "group": "", "tried": 0}
+    why = "training diverged: the loss is not finite"
+    failed = {"score": 0.0, "failure": why, "out": True}
+    made["distil"] = {"teacher": "mobilenet_v2-96", **failed}
+    made |= {"lower: 64 px": failed, "qat": failed}
+    made["narrow"] = {"steps": [step, step], "additivity": 0.1, "model": "m", "fits": True}
+    made |= {"narrowed": failed, "test": test}
+    page = page_of(tmp_path, made)
+    assert f"Failed: once more, from a better network's answers: {why}" in page.words
+    assert f"Failed: smaller images, 64 px: {why}" in page.words
+    assert f"Failed: training with int8's rounding: {why}" in page.words
+    fate = f"too dear, and narrowed in 1 step until it fits; then failed: {why}"
+    assert rows(page)["efficientnet_lite0-96"][-2:] == ["✗", fate]
+    assert told("lower: 64 px", failed) == f"lower: 64 px: {why}"
+
+
 def test_a_network_that_could_not_be_narrowed_says_why(tmp_path: Path) -> None:
     made = all_decisions()
     test = made.pop("test")

@@ -21,9 +21,12 @@ from edgewise.search.costs import Candidate, Cost
 from edgewise.search.decisions import Decisions
 from edgewise.search.device import Measured, TimedFile
 from edgewise.search.entrants import Entrant
-from edgewise.search.finishing import narrowed_files, nearest, needs_qat
+from edgewise.search.finishing import files_of, narrowed_files, nearest, needs_qat
 from edgewise.search.request import SearchFolder
 from edgewise.search.shipping import best_file, wrong
+from edgewise.search.ways import Way
+from edgewise.training.divergence import Diverged
+from edgewise.training.trial import TooLittleTime
 
 
 def file(precision: str, accuracy: float, used: float, **more: Any) -> dict[str, Any]:
@@ -132,6 +135,75 @@ def test_rounding_is_learned_only_where_it_is_needed() -> None:
     assert not needs_qat([lossy, file("bf16", 0.9, 0.9)])  # so does half of a float
     assert not needs_qat([lossy | {"images": 60}, dear])  # one image more or less
     assert needs_qat([file("int8", 0.8, 0.5) | {"images": 60}, dear])
+
+
+def test_a_late_training_that_fails_leaves_the_files_that_there_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """And a still smaller image, whose epoch is shorter, is tried all the same."""
+    asked: list[tuple[str, int]] = []
+
+    def ship(made: Run, ways: list[Way], *rest: Any) -> list[dict[str, Any]]:
+        return [file(way.precision, 0.8, 1.5) | {"folder": str(made.root)} for way in ways]
+
+    def go_on(run: Run, imgsz: int, minutes: float, root: Path) -> dict[str, Any]:
+        asked.append((run.root.name, imgsz))
+        if imgsz == 128:
+            raise TooLittleTime("one epoch takes about 4.0 minutes here, more than the 1.2 given")
+        if imgsz == 64:
+            raise Diverged("the loss is not finite", "stages.0")
+        return {"score": 0.8}
+
+    def round_run(run: Run, root: Path, epochs: int) -> Run:
+        raise Diverged("the loss is not finite", "stages.0")
+
+    monkeypatch.setattr(finishing, "ship", ship)
+    monkeypatch.setattr(finishing, "round_run", round_run)
+    monkeypatch.setattr(finishing.Recipe, "read", lambda path: SimpleNamespace(imgsz=160))
+    log, ways = Decisions(tmp_path / "log"), [Way("onnx", "int8", "onnxruntime")]
+    search: Any = SimpleNamespace(decide=log.decide, go_on=go_on, left=10.0, ways=ways)
+    search.folder = SearchFolder(tmp_path)
+    search.device = search.budget = search.outcome = None
+    found = files_of(search, Run(tmp_path / "final"))
+    assert asked == [("final", 128), ("final", 96), ("96", 64)]
+    assert [own["folder"] for own in found] == ["final", "shrunk/96"]
+    assert list(log.made) == [
+        "files", "lower: 128 px", "lower: 96 px", "files: 96 px", "lower: 64 px", "qat",
+    ]  # fmt: skip
+    failures = [told(step, own) for step, own in log.made.items() if "failure" in own]
+    assert failures == [
+        "lower: 128 px: one epoch takes about 4.0 minutes here, more than the 1.2 given",
+        "lower: 64 px: training diverged: the loss is not finite",
+        "qat: training diverged: the loss is not finite",
+    ]
+
+
+def test_a_narrowed_network_that_diverges_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In its proposals, or in the training after them."""
+
+    def diverge(*arguments: Any) -> Any:
+        raise Diverged("the loss is not finite", "stages.0")
+
+    def narrow(*arguments: Any) -> dict[str, Any]:
+        return {"steps": [], "model": str(tmp_path / "shrunk" / "netadapt"), "fits": True}
+
+    monkeypatch.setattr(finishing, "train_narrowed", diverge)
+    monkeypatch.setattr(finishing, "outcome", lambda run: {"score": 0.5})
+    least = Cost(Candidate("a", 96, "int8", "onnxruntime"), Spent(2.0, 2.0, 2.0, 2, 1))
+    trial = Trial(Entrant("a", 70.0, 224, 1, True), 96, 70.0, 1.25, True, least)
+    for name, narrowing, failed in (("one", diverge, "narrow"), ("two", narrow, "narrowed")):
+        monkeypatch.setattr(finishing, "narrow", narrowing)
+        log = Decisions(tmp_path / name)
+        log.decide("survey", lambda: {"costs": [asdict(least)]})
+        log.decide("round 2: a-96", lambda: {"run": "trials/2-a-96", "score": 0.9})
+        search: Any = SimpleNamespace(device=None, left=10.0, log=log, decide=log.decide)
+        search.budget, search.folder = Budget.parse("latency=1.6ms"), SearchFolder(tmp_path)
+        search.outcome = None
+        assert narrowed_files(search, [trial], Run(tmp_path)) == []
+        step, numbers = list(log.made.items())[-1]
+        assert told(step, numbers) == f"{failed}: training diverged: the loss is not finite"
 
 
 def test_what_int8_loses_is_weighed_and_not_forbidden() -> None:

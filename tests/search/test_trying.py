@@ -7,9 +7,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from made_search import all_decisions, reached, write_search
 
 from edgewise.cli.run_text import told
+from edgewise.errors import EdgewiseError
 from edgewise.run_folder import Run
 from edgewise.search.budget import Spent
 from edgewise.search.choice import Trial
@@ -75,3 +77,26 @@ def test_a_teacher_that_there_is_no_time_to_ask_changes_nothing(tmp_path: Path) 
     assert trained(search, [dear, fits]) == Run(folder.final)
     assert asked == [10.0 * DISTILLING]
     assert told("distil", log.made["distil"]) == "distil: one epoch takes too long"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (Diverged("the loss is not finite", "stages.0"), r"diverged: the .* with other --models"),
+        (TooLittleTime("one epoch takes too long"), r"failed: one epoch .* with more --time"),
+    ],
+)
+def test_a_long_training_that_fails_says_what_another_search_needs(
+    tmp_path: Path, error: EdgewiseError, words: str
+) -> None:
+    def train(*arguments: Any, **settings: Any) -> Run:
+        raise error
+
+    log = Decisions(tmp_path / "log")
+    least = Cost(Candidate(NAME, 96, "fp32", "onnxruntime"), Spent(1.0, 1.0, 1.0, 1))
+    trial = Trial(entrants((NAME,))[0], 96, 70.0, 0.8, False, least)
+    search: Any = SimpleNamespace(left=10.0, decide=log.decide, folder=SearchFolder(tmp_path))
+    search.trainer, search.outcome = SimpleNamespace(train=train), None
+    with pytest.raises(EdgewiseError, match=rf"long training of {NAME}-96 .*{words}"):
+        trained(search, [trial])
+    assert not log.made  # it is tried again on resume

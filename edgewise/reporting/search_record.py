@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from math import ceil, floor, log10
 
 from edgewise.errors import UsageError
 from edgewise.reporting.numbers import filesize, milliseconds
@@ -240,17 +239,8 @@ class SearchRecord:
     def _near(self, name: str, numbers: Numbers) -> NearPoint:
         spent = Spent(**numbers["spent"])
         used = self.budget.parts(spent)
-        have = {
-            "latency_ms": self.budget.latency_of(spent),
-            "size_bytes": float(spent.size_bytes),
-            "memory_bytes": float(spent.memory_bytes or 0),
-        }
-        more = {
-            field: _rounded_up(value)
-            for field, value in have.items()
-            if used.get(field.partition("_")[0], 0.0) > 1
-        }
-        needs = str(replace(self.budget, **more)) if more else ""  # type: ignore[arg-type]
+        enough = self.budget.widened(spent)
+        needs = "" if enough == self.budget else str(enough)
         return NearPoint(name, used, numbers.get("accuracy"), needs)
 
     def _files(self) -> Iterator[MadeFile]:
@@ -288,9 +278,3 @@ def times(used: float) -> str:
 
 def _same(file: Numbers, test: Numbers) -> bool:
     return all(file[name] == test.get(name) for name in ("folder", "runtime"))
-
-
-def _rounded_up(value: float) -> float:
-    """To two digits: what is measured again may be a little more."""
-    step = 10.0 ** (floor(log10(value)) - 1)
-    return ceil(value / step - 1e-9) * step

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import ceil, floor, log10
 
 from edgewise.errors import UsageError, unknown
 
 MEDIAN = "median"
+FIELDS = {"latency": "latency_ms", "size": "size_bytes", "memory": "memory_bytes"}
 PERCENTILES = (MEDIAN, "p90", "p99")
 TIMES = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 SIZES = {"B": 1.0, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
@@ -62,12 +64,12 @@ class Budget:
         percentile = MEDIAN
         for part in filter(None, (part.strip() for part in text.split(","))):
             name, _, value = (piece.strip() for piece in part.partition("="))
-            if name not in ("latency", "size", "memory"):
-                raise unknown("part of a budget", name, ("latency", "size", "memory"))
+            if name not in FIELDS:
+                raise unknown("part of a budget", name, FIELDS)
             if name == "latency":
                 value, _, asked = value.partition("@")
                 percentile = _percentile(asked.strip())
-            field = f"{name}_{'ms' if name == 'latency' else 'bytes'}"
+            field = FIELDS[name]
             if field in found:
                 raise UsageError(f"the budget names {name} twice.")
             found[field] = _quantity(name, value, TIMES if name == "latency" else SIZES)
@@ -95,6 +97,17 @@ class Budget:
     def holds(self, spent: Spent, room: float = 1.0) -> bool:
         """Whether nothing takes more than `room` of its part."""
         return all(part <= room for part in self.parts(spent).values())
+
+    def widened(self, spent: Spent) -> Budget:
+        """The least budget in round numbers that holds this too: it itself if it does already."""
+        have = {
+            "latency": self.latency_of(spent),
+            "size": float(spent.size_bytes),
+            "memory": float(spent.memory_bytes or 0),
+        }
+        over = [part for part, used in self.parts(spent).items() if used > 1]
+        more = {FIELDS[part]: _rounded_up(have[part]) for part in over}
+        return replace(self, **more)  # type: ignore[arg-type]
 
     def latency_of(self, spent: Spent) -> float:
         """The time in ms that is compared: that of the percentile."""
@@ -137,3 +150,9 @@ def _bytes(value: float | None) -> str:
         return ""
     unit = next(unit for unit in ("GB", "MB", "KB", "B") if value >= SIZES[unit] or unit == "B")
     return f"{value / SIZES[unit]:g}{unit}"
+
+
+def _rounded_up(value: float) -> float:
+    """To two digits: what is measured again may be a little more."""
+    step = 10.0 ** (floor(log10(value)) - 1)
+    return ceil(value / step - 1e-9) * step

@@ -117,17 +117,24 @@ def _pace(search: State, entrant: Entrant) -> Pace:
 
 
 def nothing_fits(found: Sequence[Cost], budget: Budget) -> str:
-    """What to say where no network is near the budget: the floor."""
+    """What to say where no network is near the budget: the floor, and the budget for it."""
     able = [cost for cost in found if cost.spent]
     if not able:
         reasons = "; ".join(sorted({cost.failure for cost in found}))
         return f"no network runs on the device: {reasons}"
     least = min(able, key=lambda cost: max(budget.parts(_spent(cost)).values()))
     spent = _spent(least)
+    takes = {
+        "latency": f"{budget.latency_of(spent):.3g} ms ({budget.percentile})",
+        "size": f"{spent.size_bytes / 1e6:.3g} MB on the device",
+        "memory": f"{(spent.memory_bytes or 0) / 1e6:.3g} MB of memory",
+    }
+    over = [part for part, used in budget.parts(spent).items() if used > 1]
+    faster = ", or a faster device" if "latency" in over else ""
     return (
-        f"nothing fits {budget}: the nearest is {least.candidate}, with a median of "
-        f"{spent.median_ms:.3g} ms (90 % of the calls within {spent.p90_ms:.3g} ms) and "
-        f"{spent.size_bytes / 1e6:.2f} MB. Give a larger budget, or a faster device."
+        f"nothing fits {budget}: the nearest is {least.candidate}, which takes "
+        f"{' and '.join(takes[part] for part in over)}. Give at least --budget "
+        f"{budget.widened(spent)}{faster}."
     )
 
 

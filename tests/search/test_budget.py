@@ -73,6 +73,26 @@ def test_room() -> None:
     assert budget.holds(SPENT, room=1.25)
 
 
+@pytest.mark.parametrize(
+    ("text", "enough"),
+    [
+        ("latency=3ms,size=4MB", "latency=4ms,size=4MB"),
+        ("latency=5ms@p99", "latency=9ms@p99"),
+        ("size=1MB,memory=20MB", "size=3MB,memory=50MB"),
+        ("latency=4ms,size=3MB,memory=50MB", "latency=4ms,size=3MB,memory=50MB"),
+    ],
+)
+def test_the_least_budget_that_would_do(text: str, enough: str) -> None:
+    assert str(Budget.parse(text).widened(SPENT)) == enough
+
+
+def test_what_would_do_is_rounded_up_to_two_digits() -> None:
+    spent = Spent(0.2713, 0.3, 0.4, 23_650_001, 101)
+    wider = Budget.parse("latency=1us,size=1B,memory=1B").widened(spent)
+    assert str(wider) == "latency=0.28ms,size=24MB,memory=110B"
+    assert Budget.parse(str(wider)).holds(spent)
+
+
 def test_memory_that_the_device_can_not_tell() -> None:
     unknown = Spent(4, 6, 9, 3_000_000, None)
     assert Budget.parse("size=6MB").parts(unknown) == {"size": 0.5}

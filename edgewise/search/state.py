@@ -17,7 +17,7 @@ from edgewise.search.device import Device, DeviceFacts
 from edgewise.search.entrants import Entrant
 from edgewise.search.pace import LEAST_LONG, LONG_TRAINING, long_share
 from edgewise.search.request import Request, SearchFolder
-from edgewise.search.trials import Trainer, outcome, with_test
+from edgewise.search.trials import Trainer, follow_move, outcome, with_test
 from edgewise.search.ways import ways_to
 
 
@@ -76,7 +76,9 @@ class State:
 
     def begin(self) -> None:
         """Writes what was asked for, or else reads what was decided: the folder is ours by now."""
-        if not SearchFolder.is_search(self.folder.root):
+        if SearchFolder.is_search(self.folder.root):
+            follow_move(self.folder)
+        else:
             self.request.write(self.folder.request)
         self.log = Decisions(self.folder.decisions)
 

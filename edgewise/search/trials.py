@@ -12,6 +12,7 @@ from edgewise.errors import UsageError
 from edgewise.run_folder import Run
 from edgewise.search.decisions import Numbers
 from edgewise.search.pace import steps_in
+from edgewise.search.request import RUNS, SearchFolder
 from edgewise.training.defaults import fit
 from edgewise.training.divergence import Diverged
 from edgewise.training.history import kept_epoch, read_history
@@ -121,6 +122,22 @@ def tried(work: Callable[[], Numbers]) -> Numbers:
         return {"score": 0.0, "failure": error.what}
     except Diverged as error:
         return {"score": 0.0, "failure": f"training diverged: {error.what}", "out": True}
+
+
+def follow_move(folder: SearchFolder) -> None:
+    """Names models and teachers in the recipes of a search's runs by where the search is now.
+
+    A run keeps their whole paths, and could not be gone on with once the folder was moved.
+    """
+    for path in (path for kind in RUNS for path in (folder.root / kind).rglob("recipe.json")):
+        recipe = Recipe.read(path)
+        moved = {
+            name: str(folder.at(was).resolve())
+            for name, was in (("model", recipe.model), ("teacher", recipe.teacher))
+            if was and Path(was).is_absolute() and not Path(was).exists()
+        }
+        if moved:
+            replace(recipe, **moved).write(path)  # type: ignore[arg-type]
 
 
 def few(dataset: Dataset, most: int) -> Dataset | None:

@@ -25,6 +25,7 @@ from edgewise.search.state import Watch
 from edgewise.search.trials import RETRIES
 from edgewise.training.evaluate import evaluate
 from edgewise.training.history import read_history
+from edgewise.training.loop import train
 from edgewise.training.recipe import Recipe
 
 pytest.importorskip("onnxruntime")
@@ -234,6 +235,34 @@ def test_a_finished_search_is_told_without_its_images_and_device(
     assert "data: 80 images of 2 classes" in called.output
     assert f"{root}/final/export/onnx-int8: int8 in onnxruntime, fits" in called.output
     assert f"report: {root / 'report.html'}" in called.output
+
+
+def test_a_training_from_another_run_goes_on_after_a_move(
+    found: Found, device: FormulaDevice, tmp_path: Path
+) -> None:
+    """Its recipe names its model and its teacher by where they were."""
+
+    class Enough(BaseException):
+        pass
+
+    def look(step: str, decided: dict[str, Any]) -> None:
+        raise Enough
+
+    before, after = SearchFolder(tmp_path / "before"), SearchFolder(tmp_path / "after")
+    shutil.copytree(found[1], before.root)
+    lines = before.decisions.read_text().splitlines(keepends=True)
+    before.decisions.write_text("".join(lines[:-1]))  # without the test
+    final = Run(before.final)
+    recipe = replace(Recipe.read(final.recipe), model=str(final.model), pretrained=None)
+    recipe = replace(recipe, teacher=str(final.root), epochs=1, minutes=None, head_epochs=0)
+    train(recipe, before.distilled)
+    shutil.move(before.root, after.root)
+    with pytest.raises(Enough):
+        run(Request.read(after.request), after.root, Watch(decided=look))
+    own = Recipe.read(Run(after.distilled).recipe)
+    assert [own.model, own.teacher] == [str(after.final / "model"), str(after.final)]
+    train(own, after.distilled, resume=True)
+    assert Recipe.read(Run(after.final).recipe).model == NAME
 
 
 def test_an_older_log_names_its_folders_from_elsewhere(

@@ -153,9 +153,8 @@ class HubFile:
 
     def _unreachable(self, address: str, error: Exception) -> EdgewiseError:
         reason = (str(error) or type(error).__name__).strip().splitlines()[0]
-        network = self.name.partition(".")[0]
         return EdgewiseError(
             f"can't download the weights {self.name} ({type(error).__name__}: {reason}). "
             f"Try again; or fetch {address} on another machine and put it at {self.placed}, where "
-            f"the next call finds it; or: edgewise import {self.file} --model {network}"
+            f"the next call finds it; or: edgewise import {self.file} --model {self.name}"
         )

@@ -228,6 +228,20 @@ def test_what_timm_has_fetched_is_used_without_the_hub(hub: FakeHub) -> None:
     load_pretrained(*SMALL)
 
 
+def test_what_was_fetched_is_found_by_timm_and_by_us_without_the_hub(
+    hub: FakeHub, tmp_path: Path
+) -> None:
+    from huggingface_hub import hf_hub_download
+
+    hub.put(f"timm/{NAME}", content(NAME))
+    load_pretrained(*SMALL)
+    hub.close()
+    found = hf_hub_download(f"timm/{NAME}", "model.safetensors", local_files_only=True)
+    assert Path(found).read_bytes() == content(NAME)
+    shutil.rmtree(tmp_path / "cache")
+    load_pretrained(*SMALL)
+
+
 def test_a_file_that_the_hub_lacks(hub: FakeHub) -> None:
     with pytest.raises(EdgewiseError, match=r"can't download the weights.*NotFound"):
         load_pretrained(*SMALL)

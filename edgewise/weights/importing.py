@@ -91,9 +91,10 @@ def read_weights(
             "If they are of one of these, say which with --source."
         )
     tag = _tag(model) or _tag(path.stem, alias.name)
-    rules = origin(found, alias.name, tag, path.stem)
+    width *= alias.width
+    rules = origin(found, alias.name, tag, path.stem, width)
     try:
-        network = _fill(file.tensors, alias.name, width * alias.width, rules)
+        network = _fill(file.tensors, alias.name, width, rules)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
     preprocess, notes = _preprocess(rules.preprocess, file.tensors)

@@ -14,7 +14,7 @@ from edgewise.families import variant
 from edgewise.preprocess import Preprocess
 from edgewise.weights.checkpoints import HALF, IMAGENET, Colours
 from edgewise.weights.hub import HubFile
-from edgewise.weights.pretrained import PRETRAINED
+from edgewise.weights.pretrained import PRETRAINED, Checkpoint
 
 SOURCES = ("timm", "timm-tf", "torchvision", "keras", "lukemelas", "facebookresearch")
 TENSORFLOW = ("timm-tf", "keras", "lukemelas")  # where the weights were trained
@@ -67,7 +67,9 @@ class Origin:
     preprocess: Preprocess
 
 
-def origin(source: str, model: str, tag: str | None = None, file: str = "") -> Origin:
+def origin(
+    source: str, model: str, tag: str | None = None, file: str = "", width: float = 1.0
+) -> Origin:
     """What `source`'s weights of `model`, our name, must be used with.
 
     Args:
@@ -75,6 +77,7 @@ def origin(source: str, model: str, tag: str | None = None, file: str = "") -> O
         model: our name of the network.
         tag: of timm's: which of its checkpoints; its default one if None.
         file: the file's name without its suffix, which tells torchvision's older weights.
+        width: the network's width multiplier; timm's narrow networks have checkpoints of their own.
 
     Raises:
         UsageError: no such source or model, or the source's network of that name is another one.
@@ -88,7 +91,9 @@ def origin(source: str, model: str, tag: str | None = None, file: str = "") -> O
             "of the colours differ. Import torchvision's or timm's weights."
         )
     if source.startswith("timm"):
-        preprocess = _timm(model, native, source == "timm-tf", tag)
+        checkpoint = timms_checkpoint(model, source == "timm-tf", tag, width)
+        usual = Preprocess(native, 0.875, "bicubic", *IMAGENET)
+        preprocess = checkpoint.preprocess if checkpoint else usual
     elif source == "torchvision":
         preprocess = _torchvision(model, file.endswith(TORCHVISION_OLDER))
     else:
@@ -101,13 +106,15 @@ def origin(source: str, model: str, tag: str | None = None, file: str = "") -> O
     return Origin(source, "symmetric", 1e-3 if wide else 1e-5, preprocess)
 
 
-def _timm(model: str, native: int, tensorflow: bool, tag: str | None) -> Preprocess:
-    """As the table of checkpoints has it; timm's usual one where it has none."""
+def timms_checkpoint(
+    model: str, tensorflow: bool, tag: str | None, width: float
+) -> Checkpoint | None:
+    """timm's checkpoint of that tag, or without a tag its default one; None if we know none."""
     for checkpoint in PRETRAINED.get(model, ()):
-        of_source = (checkpoint.padding == "same") == tensorflow
+        of_source = (checkpoint.padding == "same") == tensorflow and checkpoint.width == width
         if isinstance(checkpoint.source, HubFile) and of_source and tag in (None, checkpoint.tag):
-            return checkpoint.preprocess
-    return Preprocess(native, 0.875, "bicubic", *IMAGENET)
+            return checkpoint
+    return None
 
 
 def _torchvision(model: str, older: bool) -> Preprocess:

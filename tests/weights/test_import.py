@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 from edgewise.errors import UsageError
 from edgewise.families import VARIANTS
+from edgewise.weights.hub import HubFile
 from edgewise.weights.importing import import_weights, read_weights
 from edgewise.weights.origins import SOURCES, TORCHVISION_SIZES, origin
-from edgewise.weights.pretrained import imagenet_labels, load_pretrained
+from edgewise.weights.pretrained import PRETRAINED, imagenet_labels, load_pretrained, resolve
 
 TIMM = [  # one of each family at least, and timm's copies of TensorFlow's weights
     *("mobilenetv1_100", "mobilenetv2_050", "mobilenetv3_large_100", "mobilenetv3_small_075"),
@@ -150,6 +151,47 @@ def test_a_files_name_on_the_hub_says_which_checkpoint_it_is(tagged: str, tmp_pa
     assert used.interpolation == theirs["interpolation"]
     assert used.mean == pytest.approx([255 * x for x in theirs["mean"]])
     assert used.std == pytest.approx([255 * x for x in theirs["std"]])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("mobilenetv4_conv_small_050", "mobilenetv3_small_050", "tf_mobilenetv3_large_075"),
+        *("mobilenetv2_050", "mobilenetv1_100", "mobilenetv1_125"),
+    ],
+)
+def test_the_input_is_that_of_the_width(name: str) -> None:
+    """timm's network of half the width may be of another training, with other colours."""
+    theirs = import_timm().get_pretrained_cfg(name)  # of its default checkpoint
+    source = "timm-tf" if name.startswith("tf_") else "timm"
+    alias = resolve(name)
+    ours = origin(source, alias.name, width=alias.width).preprocess
+    size = theirs.test_input_size or theirs.input_size
+    assert (ours.size, ours.crop) == (size[1], theirs.test_crop_pct or theirs.crop_pct)
+    assert ours.mean == pytest.approx([255 * x for x in theirs.mean])
+
+
+def test_every_checkpoint_on_the_hub_is_imported_with_its_own_input() -> None:
+    for name, checkpoints in PRETRAINED.items():
+        for known in checkpoints:
+            if isinstance(known.source, HubFile):
+                source = "timm-tf" if known.source.name.startswith("tf_") else "timm"
+                rules = origin(source, name, known.tag, width=known.width)
+                assert rules.preprocess == known.preprocess, known
+                alias = resolve(known.source.name)
+                assert (alias.name, alias.width, alias.tag) == (name, known.width, known.tag)
+
+
+@pytest.mark.parametrize("how", ["our name and a width", "timm's name"])
+def test_half_of_mobilenet_v4_has_its_own_colours(how: str, tmp_path: Path) -> None:
+    network = timm_network("mobilenetv4_conv_small_050")
+    torch.save(network.state_dict(), tmp_path / "some.pth")
+    if how == "timm's name":
+        model = import_weights(tmp_path / "some.pth", "mobilenetv4_conv_small_050")
+    else:
+        model = import_weights(tmp_path / "some.pth", "mobilenet_v4_conv_small", width=0.5)
+    assert model.preprocess.mean == model.preprocess.std == (127.5,) * 3
+    assert difference(model.network, network) <= 1e-6
 
 
 def test_stated_source_comes_first(tmp_path: Path) -> None:

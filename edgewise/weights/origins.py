@@ -14,7 +14,7 @@ from edgewise.families import variant
 from edgewise.preprocess import Preprocess
 from edgewise.weights.checkpoints import HALF, IMAGENET, Colours
 from edgewise.weights.hub import HubFile
-from edgewise.weights.pretrained import PRETRAINED, Checkpoint
+from edgewise.weights.pretrained import PRETRAINED
 
 SOURCES = ("timm", "timm-tf", "torchvision", "keras", "lukemelas", "facebookresearch")
 TENSORFLOW = ("timm-tf", "keras", "lukemelas")  # where the weights were trained
@@ -59,12 +59,14 @@ class Origin:
         padding: "same" where TensorFlow trained them, else "symmetric".
         norm_eps: epsilon of batch norm, or of layer norm in ConvNeXt.
         preprocess: what they were evaluated with.
+        checkpoint: timm's name of the one that the preprocessing is taken from; empty if of none.
     """
 
     source: str
     padding: str
     norm_eps: float
     preprocess: Preprocess
+    checkpoint: str = ""
 
 
 def origin(
@@ -90,31 +92,30 @@ def origin(
             f"Keras' {model} is another network than {model} here: biases, strides or the order "
             "of the colours differ. Import torchvision's or timm's weights."
         )
+    checkpoint = ""
     if source.startswith("timm"):
-        checkpoint = timms_checkpoint(model, source == "timm-tf", tag, width)
-        usual = Preprocess(native, 0.875, "bicubic", *IMAGENET)
-        preprocess = checkpoint.preprocess if checkpoint else usual
+        preprocess, checkpoint = _timm(model, native, source == "timm-tf", tag, width)
     elif source == "torchvision":
         preprocess = _torchvision(model, file.endswith(TORCHVISION_OLDER))
     else:
         preprocess = _authors(source, model, native)
     if model.startswith("convnext"):
-        return Origin(source, "symmetric", 1e-6, preprocess)
+        return Origin(source, "symmetric", 1e-6, preprocess, checkpoint)
     if source in TENSORFLOW:
-        return Origin(source, "same", 1e-3, preprocess)
+        return Origin(source, "same", 1e-3, preprocess, checkpoint)
     wide = source == "torchvision" and model.startswith(TORCHVISION_1E3)
-    return Origin(source, "symmetric", 1e-3 if wide else 1e-5, preprocess)
+    return Origin(source, "symmetric", 1e-3 if wide else 1e-5, preprocess, checkpoint)
 
 
-def timms_checkpoint(
-    model: str, tensorflow: bool, tag: str | None, width: float
-) -> Checkpoint | None:
-    """timm's checkpoint of that tag, or without a tag its default one; None if we know none."""
+def _timm(
+    model: str, native: int, tensorflow: bool, tag: str | None, width: float
+) -> tuple[Preprocess, str]:
+    """As the table of checkpoints has it, and of which; timm's usual one where it has none."""
     for checkpoint in PRETRAINED.get(model, ()):
         of_source = (checkpoint.padding == "same") == tensorflow and checkpoint.width == width
         if isinstance(checkpoint.source, HubFile) and of_source and tag in (None, checkpoint.tag):
-            return checkpoint
-    return None
+            return checkpoint.preprocess, checkpoint.source.name
+    return Preprocess(native, 0.875, "bicubic", *IMAGENET), ""
 
 
 def _torchvision(model: str, older: bool) -> Preprocess:

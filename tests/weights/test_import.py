@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import metadata
@@ -151,6 +152,27 @@ def test_a_files_name_on_the_hub_says_which_checkpoint_it_is(tagged: str, tmp_pa
     assert used.interpolation == theirs["interpolation"]
     assert used.mean == pytest.approx([255 * x for x in theirs["mean"]])
     assert used.std == pytest.approx([255 * x for x in theirs["std"]])
+
+
+@pytest.mark.parametrize(
+    ("file", "says"),
+    [
+        ("tf_mobilenetv3_small_100.ap_in1k", "'ap_in1k'.* of tf_mobilenetv3_small_100.in1k; "),
+        ("mobilenetv3_small_100.mine", "'mine'.* of mobilenetv3_small_100.lamb_in1k; "),
+        ("mobilenetv3_small_100.lamb_in1k", ""),
+        ("tf_mobilenetv3_small_100.in1k", ""),
+        ("mobilenetv3_small_100", ""),
+        ("best.of.three", ""),
+    ],
+)
+def test_a_tag_that_is_not_known_is_named_with_the_rule_that_was_taken(
+    file: str, says: str, tmp_path: Path
+) -> None:
+    network = import_timm().create_model("mobilenetv3_small_100")
+    save_file(network.state_dict(), tmp_path / f"{file}.safetensors")
+    imported = read_weights(tmp_path / f"{file}.safetensors", "mobilenet_v3_small")
+    assert len(imported.notes) == bool(says)
+    assert re.search(says, "".join(imported.notes))
 
 
 @pytest.mark.parametrize(

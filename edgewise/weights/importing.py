@@ -88,7 +88,8 @@ def read_weights(
         first = ", ".join(f"'{key}'" for key in list(file.tensors)[:3])  # type: ignore[arg-type]
         raise UsageError(
             f"{path}: its tensors ({first} ...) have names of none of {', '.join(SOURCES)}. "
-            "If they are of one of these, say which with --source."
+            "If they are of one of these, say which with --source, of a file of torch.save: "
+            "safetensors has lost their order."
         )
     tag = _tag(model) or _tag(path.stem, alias.name)
     width *= alias.width

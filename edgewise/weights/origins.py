@@ -49,6 +49,19 @@ TORCHVISION_1E3 = (
     "efficientnet_v2",
 )
 
+# A tensor's name that only one source has, the surest first.
+RESNET = "layer1.0.conv1.weight"
+SIGNS = {
+    "_conv_stem.weight": "lukemelas",
+    "downsample_layers.0.0.weight": "facebookresearch",
+    "conv_stem.weight": "timm",
+    "stem.0.weight": "timm",
+    "pre_logits.fc1.weight": "timm",
+    "features.0.0.weight": "torchvision",
+    "features.0.weight": "torchvision",
+    RESNET: "torchvision",
+}
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -151,16 +164,11 @@ def recognise(names: Iterable[str], safetensors: bool) -> str | None:
     ResNet's names are the same in timm and torchvision, of which only timm publishes safetensors.
     """
     names = set(names)
-    for key, source in (
-        ("_conv_stem.weight", "lukemelas"),
-        ("downsample_layers.0.0.weight", "facebookresearch"),
-        ("conv_stem.weight", "timm"),
-        ("stem.0.weight", "timm"),
-        ("pre_logits.fc1.weight", "timm"),
-        ("features.0.0.weight", "torchvision"),
-        ("features.0.weight", "torchvision"),
-        ("layer1.0.conv1.weight", "timm" if safetensors else "torchvision"),
-    ):
-        if key in names:
-            return source
-    return None
+    source = next((source for sign, source in SIGNS.items() if sign in names), None)
+    return "timm" if source == "torchvision" and safetensors and RESNET in names else source
+
+
+def roots(names: Iterable[str]) -> list[str]:
+    """Where a source's names begin, once for each network: "" or a prefix such as "model."."""
+    found = (n.removesuffix(s) for n in names for s in SIGNS if f".{n}".endswith(f".{s}"))
+    return list(dict.fromkeys(found))

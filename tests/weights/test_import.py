@@ -311,6 +311,68 @@ def test_wrappers_classes_and_channels_are_understood(how: str, tmp_path: Path) 
         torch.testing.assert_close(imported.model.network(images), network(images))
 
 
+BESIDE: dict[str, tuple[Callable[[dict[str, Tensor]], Any], str]] = {
+    "averaged": (
+        lambda tensors: {"n_averaged": torch.tensor(3)} | below("module.", tensors),
+        "'n_averaged'.",
+    ),
+    "averaged beside the last": (
+        lambda tensors: {
+            "model": {k: v * 2 for k, v in tensors.items()},
+            "model_ema": {"n_averaged": torch.tensor(3)} | below("module.", tensors),
+        },
+        "'n_averaged'.",
+    ),
+    "Lightning": (
+        lambda tensors: {
+            "state_dict": below("model.", tensors)
+            | {f"criterion.{i}.weight": torch.ones(7) for i in range(5)}
+        },
+        "'criterion.0.weight', 'criterion.1.weight', 'criterion.2.weight' and 2 more.",
+    ),
+    "a trunk of one's own": (lambda tensors: below("net.backbone.", tensors), ""),
+}
+
+
+def below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}{name}": value for name, value in tensors.items()}
+
+
+@pytest.mark.parametrize("how", BESIDE)
+def test_what_is_beside_the_network_is_left_out_and_named(how: str, tmp_path: Path) -> None:
+    network, tensors = small()
+    wrap, left_out = BESIDE[how]
+    torch.save(wrap(tensors), tmp_path / "last.pt")
+    imported = read_weights(tmp_path / "last.pt", "mobilenetv2_050")
+    notes = [note for note in imported.notes if "Left out" in note]
+    assert [note.partition(": ")[2] for note in notes] == ([left_out] if left_out else [])
+    images = torch.randn(1, 1, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(imported.model.network(images), network(images))
+
+
+def test_two_networks_in_one_file_are_refused(tmp_path: Path) -> None:
+    _, tensors = small()
+    both = below("student.", tensors) | below("teacher.", tensors)
+    torch.save(both, tmp_path / "both.pth")
+    for source in (None, "timm"):
+        with pytest.raises(UsageError, match=r"one network: .*'student\.' and with 'teacher\.'"):
+            import_weights(tmp_path / "both.pth", "mobilenetv2_050", source)
+
+
+@pytest.mark.parametrize("source", [None, "timm"])
+@pytest.mark.parametrize("prefix", ["backbone.", "trunk._orig_mod."])
+def test_a_prefix_of_ones_own_in_a_file_without_order(
+    prefix: str, source: str | None, tmp_path: Path
+) -> None:
+    network, tensors = small()
+    save_file(below(prefix, tensors), tmp_path / "own.safetensors")
+    imported = read_weights(tmp_path / "own.safetensors", "mobilenetv2_050", source)
+    images = torch.randn(1, 1, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(imported.model.network(images), network(images))
+
+
 def test_labels_of_ones_own_and_no_classifier(tmp_path: Path) -> None:
     _, tensors = small()
     torch.save(tensors, tmp_path / "last.pt")

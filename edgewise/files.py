@@ -169,13 +169,31 @@ def read_labels(path: Path) -> tuple[str, ...]:
     Raises:
         UsageError: it is not UTF-8.
     """
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8: {error}. Save it as UTF-8.") from error
+    return _lines(_read_text(path))
+
+
+def read_typed_labels(path: Path) -> tuple[str, ...]:
+    """The lines of a person's label file, in which an editor of Windows leaves a mark and CRs.
+
+    Raises:
+        UsageError: it is not UTF-8.
+    """
+    text = _read_text(path).removeprefix("\ufeff")
+    return _lines(text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def _lines(text: str) -> tuple[str, ...]:
     # Not str.splitlines, which also splits at characters that a label may hold (U+2028 and more).
     lines = text.split("\n")
     return tuple(lines[:-1] if lines[-1] == "" else lines)
+
+
+def _read_text(path: Path) -> str:
+    """The characters of a file as they are, ends of lines too."""
+    try:
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8: {error}. Save it as UTF-8.") from error
 
 
 def write_labels(path: Path, labels: Iterable[str]) -> None:

@@ -34,7 +34,8 @@ def dilate(spec: Spec, output_stride: int) -> Spec:
     At the positions that a stride would have kept, every convolution still sees the values that it
     saw: one that loses its stride is dilated as those before it, those after it twice as much
     (arXiv 1606.00915, section 3.1). What looks at the whole map, such as squeeze-excite and
-    attention, now sees more of it and gives slightly other values.
+    attention, now sees more of it and gives slightly other values. A network whose last map is as
+    large already stays as it is, with the dilation that it has.
 
     Raises:
         UsageError: `output_stride` is not 8, 16 or 32.
@@ -56,7 +57,8 @@ def dilate(spec: Spec, output_stride: int) -> Spec:
 
 
 def _dilated(block: AnyBlock, before: int, after: int) -> AnyBlock:
-    """`before` for what has the stride or comes before it, `after` for what comes after it."""
+    """`before` times what has the stride or comes before it, `after` times what comes after it."""
     if isinstance(block, ConvNeXt | Residual):
-        return replace(block, first_dilation=before, dilation=after)
-    return replace(block, dilation=before)
+        first = block.first_dilation * before
+        return replace(block, first_dilation=first, dilation=block.dilation * after)
+    return replace(block, dilation=block.dilation * before)

@@ -299,6 +299,33 @@ def test_dilated_networks_equal_timm(name: str) -> None:
     assert (found - wanted).abs().max() <= 1e-6 * wanted.abs().max()
 
 
+@pytest.mark.parametrize("name", [*TENSORFLOWS, *OTHERS])
+def test_a_dilated_spec_stays_dilated(name: str) -> None:
+    spec = variant(name).spec(width=0.25)
+    dense, half = dilate(spec, 8), dilate(spec, 16)
+    assert dense != half != spec
+    for asked in (8, 16, 32):
+        assert dilate(dense, asked) == dense
+    assert dilate(half, 32) == dilate(half, 16) == half
+    assert dilate(half, 8) == dense
+
+
+def test_dilation_of_ones_own_is_doubled_with_the_rest() -> None:
+    """The same weights, sampled, as for the dilation that comes from strides alone."""
+    spec = without_the_whole_map(variant("mobilenet_v3_small").spec(width=0.25))
+    last = tuple(replace(block, dilation=2) for block in spec.stages[-1])
+    spec = replace(spec, stages=(*spec.stages[:-1], last))
+    assert dilate(spec, 32) == spec
+    network, dilated = build(spec).double(), build(dilate(spec, 16)).double()
+    randomise(network)
+    dilated.load_state_dict(network.state_dict())
+    image = torch.randn(1, 3, 96, 96, dtype=torch.double)
+    with torch.inference_mode():
+        wanted = network.eval().features(image)[-1]
+        found = dilated.eval().features(image)[-1][..., ::2, ::2]
+    assert (found - wanted).abs().max() <= 1e-12 * wanted.abs().max()
+
+
 @pytest.mark.parametrize("name", list_models())
 def test_small_stem_keeps_the_weights_and_drops_two_halvings(name: str) -> None:
     spec = variant(name).spec(width=0.25)

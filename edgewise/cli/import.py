@@ -40,12 +40,18 @@ def command(
     The tensors are checked against the network of that name. Padding, epsilon and preprocessing are
     set as those weights need them. No code in FILE is ever run.
     """
-    from edgewise.files import read_labels
-    from edgewise.weights.folder import save_model
+    from edgewise.errors import UsageError
+    from edgewise.files import read_typed_labels
+    from edgewise.weights.folder import check_labels, save_model
     from edgewise.weights.importing import read_weights
 
-    names = None if labels is None else read_labels(labels)
+    names = None if labels is None else read_typed_labels(labels)
     imported = read_weights(file, model, source, width, names)
+    if names is not None:
+        try:
+            check_labels(names, imported.model.network.spec.classes)
+        except UsageError as error:
+            raise UsageError(f"{labels}: {error}") from error
     folder = out or Path(f"{file.stem.removesuffix('.weights')}-edgewise")
     save_model(imported.model, folder)
 

@@ -45,7 +45,8 @@ def create_model(
         pretrained: loads published ImageNet weights: True for the preferred ones, or their tag
             (`edgewise models show NAME` lists them). They exist at few widths other than 1.
         stem: "small" for images of 28 to 64 px, see `edgewise.strides.small_stem`.
-        output_stride: 8 or 16 for larger last maps, see `edgewise.strides.dilate`.
+        output_stride: 8 or 16 for larger last maps, see `edgewise.strides.dilate`. A source whose
+            last map is as large already keeps it.
         drop_path: rate of stochastic depth in training; the source's own if None.
 
     Raises:

@@ -1,7 +1,7 @@
 """A model on disk: a folder of five plain files, and no pickle.
 
-    model.safetensors   every tensor, under the name that the network gives it; in its header
-                        `int8_ranges`, where the network learned to compute in int8
+    model.safetensors   every tensor, in float32, under the name that the network gives it; in its
+                        header `int8_ranges`, where the network learned to compute in int8
     spec.json           the network, row by row
     preprocess.json     how an image becomes an input
     labels.txt          one label a line, in the order of the logits, UTF-8
@@ -23,6 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -53,18 +54,21 @@ INT8 = "int8_ranges"  # in the header of TENSORS: `Model.int8_ranges` as JSON
 def save_model(model: Model, folder: Path) -> None:
     """Writes `model` as a model folder, in place of the model that is there, if any.
 
+    A compiled network is saved as the one that was compiled, another precision as float32.
+
     Raises:
-        UsageError: the labels don't fit the network, or `folder` holds something else.
+        UsageError: the labels or the tensors don't fit the network's spec, or `folder` holds
+            something else; nothing was written.
         EdgewiseError: the disk is full or can't be written; the old model is still there.
     """
     check_labels(model.labels, model.network.spec.classes)
+    tensors = _tensors(model.network)
     incoming = incoming_of(folder)
     _finish_save(folder)  # of a save that was killed
     if folder.exists() and not (folder / SPEC).is_file() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not a model folder. Name a new or an empty folder.")
     shutil.rmtree(incoming, ignore_errors=True)
     try:
-        tensors = {k: v.detach().contiguous() for k, v in model.network.state_dict().items()}
         ranges = {INT8: json.dumps(dict(model.int8_ranges))} if model.int8_ranges else None
         write_bytes(incoming / TENSORS, safetensors.torch.save(tensors, ranges))
         write_json(incoming / SPEC, model.network.spec.to_json())
@@ -164,6 +168,24 @@ def _finish_save(folder: Path) -> None:
         with suppress(FileNotFoundError):  # already moved
             (incoming / name).replace(folder / name)
     shutil.rmtree(incoming, ignore_errors=True)
+
+
+def _tensors(network: Network) -> dict[str, Tensor]:
+    """The network's tensors as a folder has them; refuses those that `load_model` would refuse."""
+    tensors = {}
+    for name, tensor in network.state_dict().items():
+        # `torch.compile` puts this before the names of the module that it was given.
+        whole = tensor.float() if tensor.is_floating_point() else tensor
+        tensors[name.replace("_orig_mod.", "")] = whole.detach().contiguous()
+    with torch.device("meta"):
+        wanted = build(network.spec).state_dict()
+    if difference := _first_difference(tensors, wanted):
+        raise UsageError(
+            f"the network doesn't fit its spec, from which it is built again: {difference}. Get "
+            "another network from edgewise.create_model instead of changing the modules of this "
+            "one. Nothing was written."
+        )
+    return tensors
 
 
 def _load_tensors(network: Network, path: Path) -> None:

@@ -23,11 +23,10 @@ from torch import Tensor
 from edgewise.errors import UsageError
 from edgewise.weights.keras import ARCHIVED, HDF5, KerasFile, read_keras
 from edgewise.weights.order import in_registered_order
-from edgewise.weights.origins import recognise
+from edgewise.weights.origins import RESNET, recognise, roots
 
 # The keys under which training scripts keep a state dict; averaged weights are the better ones.
 WRAPPERS = ("state_dict_ema", "model_ema", "ema", "state_dict", "model_state_dict", "model")
-PREFIXES = ("module.", "_orig_mod.", "model.")  # of DataParallel, torch.compile and Lightning
 
 
 @dataclass(frozen=True)
@@ -125,17 +124,38 @@ def _state_dict(content: Any, path: Path, safe: bool) -> WeightsFile:
     )
     if not tensors:
         raise UsageError(f"{path} holds no tensors by name: it is not a state dict.")
-    while prefix := next((p for p in PREFIXES if all(k.startswith(p) for k in tensors)), None):
-        tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
+    tensors, beside = _network(tensors, path)
+    if beside:
+        named = ", ".join(f"'{key}'" for key in beside[:3])
+        more = f" and {len(beside) - 3} more" if len(beside) > 3 else ""
+        notes.append(f"Left out, as no part of the network: {named}{more}.")
     source = recognise(tensors, safe)
     if source == "facebookresearch":
         tensors = dict(sorted(tensors.items(), key=lambda item: _stage(item[0])))
     elif source in ("timm", "torchvision"):
         tensors = in_registered_order(tensors)
-    if "layer1.0.conv1.weight" in tensors:
+    if RESNET in tensors:
         other = "torchvision" if safe else "timm"
         notes.append(f"timm and torchvision have the same names; if it is {other}'s, say --source.")
     return WeightsFile(tensors, source, tuple(notes))
+
+
+def _network(tensors: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors of the one network under their own names, and the names of all others.
+
+    DataParallel, torch.compile, Lightning and averaging put a prefix before the names, and the last
+    two keep more beside the network: a loss's weights, a count.
+    """
+    prefixes = roots(tensors)
+    if len(prefixes) > 1:
+        raise UsageError(
+            f"{path} holds more than one network: their names begin with "
+            f"{' and with '.join(repr(prefix) for prefix in prefixes)}. Save one of them alone: "
+            "torch.save(model.state_dict(), 'weights.pth')."
+        )
+    prefix = prefixes[0] if prefixes else ""
+    inside = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    return inside, [key for key in tensors if not key.startswith(prefix)]
 
 
 def _stage(key: str) -> tuple[int, bool]:

@@ -135,10 +135,13 @@ class HubFile:
                 return Path(known)
             raise self._unreachable(address, error) from error
         try:
-            path = Path(hf_hub_download(self.repo, self.file, revision=announced.commit_hash))
+            # Not by the announced commit: the cache would not say that it is "main", without which
+            # neither timm nor `try_to_load_from_cache` finds it while the hub is out of reach.
+            path = Path(hf_hub_download(self.repo, self.file))
         except Exception as error:
             raise self._unreachable(address, error) from error
-        # A large file's entity tag is its SHA-256. huggingface_hub compares no more than its size.
+        # A large file's entity tag is its SHA-256. huggingface_hub compares no more than its size;
+        # nor would it tell if "main" had moved since.
         if re.fullmatch("[0-9a-f]{64}", announced.etag or "") and (
             sha256_file(path) != announced.etag
         ):
@@ -153,9 +156,8 @@ class HubFile:
 
     def _unreachable(self, address: str, error: Exception) -> EdgewiseError:
         reason = (str(error) or type(error).__name__).strip().splitlines()[0]
-        network = self.name.partition(".")[0]
         return EdgewiseError(
             f"can't download the weights {self.name} ({type(error).__name__}: {reason}). "
             f"Try again; or fetch {address} on another machine and put it at {self.placed}, where "
-            f"the next call finds it; or: edgewise import {self.file} --model {network}"
+            f"the next call finds it; or: edgewise import {self.file} --model {self.name}"
         )

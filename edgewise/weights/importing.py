@@ -19,7 +19,7 @@ from edgewise.weights.convert import arrange, copy_by_order, count_classes
 from edgewise.weights.foreign import open_weights
 from edgewise.weights.keras import KerasFile
 from edgewise.weights.origins import SOURCES, Origin, origin
-from edgewise.weights.pretrained import imagenet_labels, resolve
+from edgewise.weights.pretrained import ALIASES, imagenet_labels, resolve
 
 
 @dataclass(frozen=True)
@@ -88,15 +88,23 @@ def read_weights(
         first = ", ".join(f"'{key}'" for key in list(file.tensors)[:3])  # type: ignore[arg-type]
         raise UsageError(
             f"{path}: its tensors ({first} ...) have names of none of {', '.join(SOURCES)}. "
-            "If they are of one of these, say which with --source."
+            "If they are of one of these, say which with --source, of a file of torch.save: "
+            "safetensors has lost their order."
         )
     tag = _tag(model) or _tag(path.stem, alias.name)
-    rules = origin(found, alias.name, tag, path.stem)
+    width *= alias.width
+    rules = origin(found, alias.name, tag, path.stem, width)
     try:
-        network = _fill(file.tensors, alias.name, width * alias.width, rules)
+        network = _fill(file.tensors, alias.name, width, rules)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
     preprocess, notes = _preprocess(rules.preprocess, file.tensors)
+    if found.startswith("timm") and tag is None and (unknown_tag := _tag_of_file(path, alias.name)):
+        notes.append(
+            f"'{unknown_tag}' is no checkpoint that is known here. The input is "
+            f"{f'that of {rules.checkpoint}' if rules.checkpoint else 'the usual one'}; yours may "
+            "have another size or other colours: compare preprocess.json with timm's page on it."
+        )
     classes = network.spec.classes
     if labels is None:
         numbered = tuple(f"class {index}" for index in range(classes))
@@ -120,6 +128,12 @@ def _tag(name: str, model: str | None = None) -> str | None:
     except UsageError:
         return None
     return alias.tag if "." in name and model in (None, alias.name) else None
+
+
+def _tag_of_file(path: Path, model: str) -> str:
+    """What stands in a file's name where timm's checkpoints of `model` have their tag, if any."""
+    network, _, tag = path.stem.partition(".")
+    return tag if network in ALIASES and ALIASES[network].name == model else ""
 
 
 def _fill(

@@ -49,6 +49,19 @@ TORCHVISION_1E3 = (
     "efficientnet_v2",
 )
 
+# A tensor's name that only one source has, the surest first.
+RESNET = "layer1.0.conv1.weight"
+SIGNS = {
+    "_conv_stem.weight": "lukemelas",
+    "downsample_layers.0.0.weight": "facebookresearch",
+    "conv_stem.weight": "timm",
+    "stem.0.weight": "timm",
+    "pre_logits.fc1.weight": "timm",
+    "features.0.0.weight": "torchvision",
+    "features.0.weight": "torchvision",
+    RESNET: "torchvision",
+}
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -59,15 +72,19 @@ class Origin:
         padding: "same" where TensorFlow trained them, else "symmetric".
         norm_eps: epsilon of batch norm, or of layer norm in ConvNeXt.
         preprocess: what they were evaluated with.
+        checkpoint: timm's name of the one that the preprocessing is taken from; empty if of none.
     """
 
     source: str
     padding: str
     norm_eps: float
     preprocess: Preprocess
+    checkpoint: str = ""
 
 
-def origin(source: str, model: str, tag: str | None = None, file: str = "") -> Origin:
+def origin(
+    source: str, model: str, tag: str | None = None, file: str = "", width: float = 1.0
+) -> Origin:
     """What `source`'s weights of `model`, our name, must be used with.
 
     Args:
@@ -75,6 +92,7 @@ def origin(source: str, model: str, tag: str | None = None, file: str = "") -> O
         model: our name of the network.
         tag: of timm's: which of its checkpoints; its default one if None.
         file: the file's name without its suffix, which tells torchvision's older weights.
+        width: the network's width multiplier; timm's narrow networks have checkpoints of their own.
 
     Raises:
         UsageError: no such source or model, or the source's network of that name is another one.
@@ -87,27 +105,30 @@ def origin(source: str, model: str, tag: str | None = None, file: str = "") -> O
             f"Keras' {model} is another network than {model} here: biases, strides or the order "
             "of the colours differ. Import torchvision's or timm's weights."
         )
+    checkpoint = ""
     if source.startswith("timm"):
-        preprocess = _timm(model, native, source == "timm-tf", tag)
+        preprocess, checkpoint = _timm(model, native, source == "timm-tf", tag, width)
     elif source == "torchvision":
         preprocess = _torchvision(model, file.endswith(TORCHVISION_OLDER))
     else:
         preprocess = _authors(source, model, native)
     if model.startswith("convnext"):
-        return Origin(source, "symmetric", 1e-6, preprocess)
+        return Origin(source, "symmetric", 1e-6, preprocess, checkpoint)
     if source in TENSORFLOW:
-        return Origin(source, "same", 1e-3, preprocess)
+        return Origin(source, "same", 1e-3, preprocess, checkpoint)
     wide = source == "torchvision" and model.startswith(TORCHVISION_1E3)
-    return Origin(source, "symmetric", 1e-3 if wide else 1e-5, preprocess)
+    return Origin(source, "symmetric", 1e-3 if wide else 1e-5, preprocess, checkpoint)
 
 
-def _timm(model: str, native: int, tensorflow: bool, tag: str | None) -> Preprocess:
-    """As the table of checkpoints has it; timm's usual one where it has none."""
+def _timm(
+    model: str, native: int, tensorflow: bool, tag: str | None, width: float
+) -> tuple[Preprocess, str]:
+    """As the table of checkpoints has it, and of which; timm's usual one where it has none."""
     for checkpoint in PRETRAINED.get(model, ()):
-        of_source = (checkpoint.padding == "same") == tensorflow
+        of_source = (checkpoint.padding == "same") == tensorflow and checkpoint.width == width
         if isinstance(checkpoint.source, HubFile) and of_source and tag in (None, checkpoint.tag):
-            return checkpoint.preprocess
-    return Preprocess(native, 0.875, "bicubic", *IMAGENET)
+            return checkpoint.preprocess, checkpoint.source.name
+    return Preprocess(native, 0.875, "bicubic", *IMAGENET), ""
 
 
 def _torchvision(model: str, older: bool) -> Preprocess:
@@ -143,16 +164,11 @@ def recognise(names: Iterable[str], safetensors: bool) -> str | None:
     ResNet's names are the same in timm and torchvision, of which only timm publishes safetensors.
     """
     names = set(names)
-    for key, source in (
-        ("_conv_stem.weight", "lukemelas"),
-        ("downsample_layers.0.0.weight", "facebookresearch"),
-        ("conv_stem.weight", "timm"),
-        ("stem.0.weight", "timm"),
-        ("pre_logits.fc1.weight", "timm"),
-        ("features.0.0.weight", "torchvision"),
-        ("features.0.weight", "torchvision"),
-        ("layer1.0.conv1.weight", "timm" if safetensors else "torchvision"),
-    ):
-        if key in names:
-            return source
-    return None
+    source = next((source for sign, source in SIGNS.items() if sign in names), None)
+    return "timm" if source == "torchvision" and safetensors and RESNET in names else source
+
+
+def roots(names: Iterable[str]) -> list[str]:
+    """Where a source's names begin, once for each network: "" or a prefix such as "model."."""
+    found = (n.removesuffix(s) for n in names for s in SIGNS if f".{n}".endswith(f".{s}"))
+    return list(dict.fromkeys(found))

@@ -57,6 +57,20 @@ def test_says_what_it_did_and_what_is_next(tensors: dict[str, Tensor], here: Pat
     }
 
 
+@pytest.mark.parametrize(
+    "written",
+    ["\ufeffrobin\nwren\nowl\n", "robin\r\nwren\r\nowl", "\ufeffrobin\r\nwren\r\nowl\r\n"],
+)
+def test_labels_may_come_from_an_editor_of_windows(
+    written: str, tensors: dict[str, Tensor], here: Path
+) -> None:
+    torch.save(tensors, "birds.pth")
+    Path("birds.txt").write_bytes(written.encode())
+    called = edgewise("import", "birds.pth", "--model", "mobilenetv2_050", "--labels", "birds.txt")
+    assert (called.status, called.errors) == (0, "")
+    assert load_model(here / "birds-edgewise").labels == ("robin", "wren", "owl")
+
+
 def test_grey_weights_say_what_they_take_wherever_they_are_used(
     tensors: dict[str, Tensor], here: Path
 ) -> None:
@@ -121,7 +135,8 @@ def test_network_without_a_classifier_says_what_it_is_for(
         (("birds.pth",), "--model"),
         (("birds.pth", "--model", "mobilenetv2_050", "--source", "keras"), "is not a Keras file"),
         (("birds.pth", "--model", "mobilenetv2_050", "--labels", "gone.txt"), "gone.txt"),
-        (("birds.pth", "--model", "mobilenetv2_050", "--labels", "two.txt"), "2 labels for the 3"),
+        (("birds.pth", "--model", "mobilenetv2_050", "--labels", "two.txt"), "two.txt: 2 labels"),
+        (("birds.pth", "--model", "mobilenetv2_050", "--labels", "gap.txt"), "gap.txt: label 1"),
         (
             ("birds.pth", "--model", "mobilenetv2_050", "--out", "full"),
             "full is not a model folder",
@@ -134,6 +149,7 @@ def test_wrong_calls_are_named_and_write_nothing(
     torch.save(tensors, "birds.pth")
     Path("page.pth").write_text("<html>Not found</html>")
     Path("two.txt").write_text("robin\nwren\n")
+    Path("gap.txt").write_text("robin\n\nowl\n")
     (here / "full").mkdir()
     (here / "full" / "diary.txt").write_text("dear diary")
     before = sorted(here.rglob("*"))

@@ -72,6 +72,20 @@ def test_strides_and_drop_path_change_and_the_weights_stay() -> None:
         assert all(torch.equal(v, state[k]) for k, v in whole.state_dict().items())
 
 
+def test_a_dilated_source_stays_dilated(tmp_path: Path) -> None:
+    dense = create_model("mobilenet_v4_conv_small", num_classes=2, width=0.35, output_stride=8)
+    save_model(Model(dense, PREPROCESS, ("a", "b")), tmp_path / "model")
+    image = torch.randn(1, 3, 64, 64)
+    for source in (dense.spec, tmp_path / "model"):
+        again = create_model(source)
+        assert again.spec == dense.spec
+        again.load_state_dict(dense.state_dict())
+        with torch.inference_mode():
+            torch.testing.assert_close(again.eval()(image), dense.eval()(image))
+    stages = create_model(tmp_path / "model", num_classes=9).spec.stages
+    assert stages == dense.spec.stages
+
+
 def test_depth_and_width_make_the_larger_efficientnets() -> None:
     """B3 is B0's table at width 1.2 and depth 1.4, V2-B3 is V2-B0's (their papers' code)."""
     for name in ("efficientnet_b", "efficientnet_v2_b"):

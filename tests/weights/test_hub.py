@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from edgewise.deploy.predictor import open_model
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.weights.create import create_model
 from edgewise.weights.hub import HubFile, cache_folder
+from edgewise.weights.importing import import_weights
 from edgewise.weights.pretrained import choose, load_pretrained
 
 pytest.importorskip("huggingface_hub")
@@ -183,7 +185,7 @@ def test_without_the_hub_the_message_says_what_to_fetch_and_where_to_put_it(
     message, placed = str(error.value), tmp_path / "cache" / "weights" / f"{NAME}.safetensors"
     assert f"{hub.address}/timm/{NAME}/resolve/main/model.safetensors" in message
     assert str(placed) in message
-    assert "edgewise import model.safetensors --model mobilenetv2_050" in message
+    assert f"edgewise import model.safetensors --model {NAME}" in message
     assert error.value.exit_status == 1
 
     placed.write_bytes(content(NAME))  # as it says
@@ -192,6 +194,19 @@ def test_without_the_hub_the_message_says_what_to_fetch_and_where_to_put_it(
     assert kept(tmp_path) == [NAME, placed.name]
     placed.unlink()
     load_pretrained(*SMALL)
+
+
+def test_the_import_that_the_message_names_gives_the_checkpoints_own_input(
+    hub: FakeHub, tmp_path: Path
+) -> None:
+    hub.close()
+    wanted = choose("mobilenet_v3_large", "miil_in21k_ft_in1k").preprocess
+    assert wanted != choose("mobilenet_v3_large").preprocess
+    with pytest.raises(EdgewiseError, match="edgewise import") as error:
+        load_pretrained("mobilenet_v3_large", "miil_in21k_ft_in1k")
+    file, name = re.findall(r"edgewise import (\S+) --model (\S+)", str(error.value))[0]
+    (tmp_path / file).write_bytes(content("mobilenetv3_large_100"))
+    assert import_weights(tmp_path / file, name).preprocess == wanted
 
 
 def test_a_half_file_placed_by_hand_is_named(hub: FakeHub, tmp_path: Path) -> None:
@@ -210,6 +225,20 @@ def test_what_timm_has_fetched_is_used_without_the_hub(hub: FakeHub) -> None:
     hub.put(f"timm/{NAME}", content(NAME))
     hf_hub_download(f"timm/{NAME}", "model.safetensors")
     hub.close()
+    load_pretrained(*SMALL)
+
+
+def test_what_was_fetched_is_found_by_timm_and_by_us_without_the_hub(
+    hub: FakeHub, tmp_path: Path
+) -> None:
+    from huggingface_hub import hf_hub_download
+
+    hub.put(f"timm/{NAME}", content(NAME))
+    load_pretrained(*SMALL)
+    hub.close()
+    found = hf_hub_download(f"timm/{NAME}", "model.safetensors", local_files_only=True)
+    assert Path(found).read_bytes() == content(NAME)
+    shutil.rmtree(tmp_path / "cache")
     load_pretrained(*SMALL)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import metadata
@@ -20,9 +21,10 @@ from torch import Tensor, nn
 
 from edgewise.errors import UsageError
 from edgewise.families import VARIANTS
+from edgewise.weights.hub import HubFile
 from edgewise.weights.importing import import_weights, read_weights
 from edgewise.weights.origins import SOURCES, TORCHVISION_SIZES, origin
-from edgewise.weights.pretrained import imagenet_labels, load_pretrained
+from edgewise.weights.pretrained import PRETRAINED, imagenet_labels, load_pretrained, resolve
 
 TIMM = [  # one of each family at least, and timm's copies of TensorFlow's weights
     *("mobilenetv1_100", "mobilenetv2_050", "mobilenetv3_large_100", "mobilenetv3_small_075"),
@@ -152,6 +154,68 @@ def test_a_files_name_on_the_hub_says_which_checkpoint_it_is(tagged: str, tmp_pa
     assert used.std == pytest.approx([255 * x for x in theirs["std"]])
 
 
+@pytest.mark.parametrize(
+    ("file", "says"),
+    [
+        ("tf_mobilenetv3_small_100.ap_in1k", "'ap_in1k'.* of tf_mobilenetv3_small_100.in1k; "),
+        ("mobilenetv3_small_100.mine", "'mine'.* of mobilenetv3_small_100.lamb_in1k; "),
+        ("mobilenetv3_small_100.lamb_in1k", ""),
+        ("tf_mobilenetv3_small_100.in1k", ""),
+        ("mobilenetv3_small_100", ""),
+        ("best.of.three", ""),
+    ],
+)
+def test_a_tag_that_is_not_known_is_named_with_the_rule_that_was_taken(
+    file: str, says: str, tmp_path: Path
+) -> None:
+    network = import_timm().create_model("mobilenetv3_small_100")
+    save_file(network.state_dict(), tmp_path / f"{file}.safetensors")
+    imported = read_weights(tmp_path / f"{file}.safetensors", "mobilenet_v3_small")
+    assert len(imported.notes) == bool(says)
+    assert re.search(says, "".join(imported.notes))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("mobilenetv4_conv_small_050", "mobilenetv3_small_050", "tf_mobilenetv3_large_075"),
+        *("mobilenetv2_050", "mobilenetv1_100", "mobilenetv1_125"),
+    ],
+)
+def test_the_input_is_that_of_the_width(name: str) -> None:
+    """timm's network of half the width may be of another training, with other colours."""
+    theirs = import_timm().get_pretrained_cfg(name)  # of its default checkpoint
+    source = "timm-tf" if name.startswith("tf_") else "timm"
+    alias = resolve(name)
+    ours = origin(source, alias.name, width=alias.width).preprocess
+    size = theirs.test_input_size or theirs.input_size
+    assert (ours.size, ours.crop) == (size[1], theirs.test_crop_pct or theirs.crop_pct)
+    assert ours.mean == pytest.approx([255 * x for x in theirs.mean])
+
+
+def test_every_checkpoint_on_the_hub_is_imported_with_its_own_input() -> None:
+    for name, checkpoints in PRETRAINED.items():
+        for known in checkpoints:
+            if isinstance(known.source, HubFile):
+                source = "timm-tf" if known.source.name.startswith("tf_") else "timm"
+                rules = origin(source, name, known.tag, width=known.width)
+                assert rules.preprocess == known.preprocess, known
+                alias = resolve(known.source.name)
+                assert (alias.name, alias.width, alias.tag) == (name, known.width, known.tag)
+
+
+@pytest.mark.parametrize("how", ["our name and a width", "timm's name"])
+def test_half_of_mobilenet_v4_has_its_own_colours(how: str, tmp_path: Path) -> None:
+    network = timm_network("mobilenetv4_conv_small_050")
+    torch.save(network.state_dict(), tmp_path / "some.pth")
+    if how == "timm's name":
+        model = import_weights(tmp_path / "some.pth", "mobilenetv4_conv_small_050")
+    else:
+        model = import_weights(tmp_path / "some.pth", "mobilenet_v4_conv_small", width=0.5)
+    assert model.preprocess.mean == model.preprocess.std == (127.5,) * 3
+    assert difference(model.network, network) <= 1e-6
+
+
 def test_stated_source_comes_first(tmp_path: Path) -> None:
     network = timm_network("tf_mobilenetv3_small_100")
     torch.save(network.state_dict(), tmp_path / "some.pth")
@@ -242,6 +306,68 @@ def test_wrappers_classes_and_channels_are_understood(how: str, tmp_path: Path) 
     assert (spec.name, spec.in_chans, spec.classes) == ("mobilenet_v2_0.5", 1, 7)
     assert imported.model.labels == tuple(f"class {i}" for i in range(7))
     assert any("averaged" in note for note in imported.notes) == (how == "averaged")
+    images = torch.randn(1, 1, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(imported.model.network(images), network(images))
+
+
+BESIDE: dict[str, tuple[Callable[[dict[str, Tensor]], Any], str]] = {
+    "averaged": (
+        lambda tensors: {"n_averaged": torch.tensor(3)} | below("module.", tensors),
+        "'n_averaged'.",
+    ),
+    "averaged beside the last": (
+        lambda tensors: {
+            "model": {k: v * 2 for k, v in tensors.items()},
+            "model_ema": {"n_averaged": torch.tensor(3)} | below("module.", tensors),
+        },
+        "'n_averaged'.",
+    ),
+    "Lightning": (
+        lambda tensors: {
+            "state_dict": below("model.", tensors)
+            | {f"criterion.{i}.weight": torch.ones(7) for i in range(5)}
+        },
+        "'criterion.0.weight', 'criterion.1.weight', 'criterion.2.weight' and 2 more.",
+    ),
+    "a trunk of one's own": (lambda tensors: below("net.backbone.", tensors), ""),
+}
+
+
+def below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}{name}": value for name, value in tensors.items()}
+
+
+@pytest.mark.parametrize("how", BESIDE)
+def test_what_is_beside_the_network_is_left_out_and_named(how: str, tmp_path: Path) -> None:
+    network, tensors = small()
+    wrap, left_out = BESIDE[how]
+    torch.save(wrap(tensors), tmp_path / "last.pt")
+    imported = read_weights(tmp_path / "last.pt", "mobilenetv2_050")
+    notes = [note for note in imported.notes if "Left out" in note]
+    assert [note.partition(": ")[2] for note in notes] == ([left_out] if left_out else [])
+    images = torch.randn(1, 1, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(imported.model.network(images), network(images))
+
+
+def test_two_networks_in_one_file_are_refused(tmp_path: Path) -> None:
+    _, tensors = small()
+    both = below("student.", tensors) | below("teacher.", tensors)
+    torch.save(both, tmp_path / "both.pth")
+    for source in (None, "timm"):
+        with pytest.raises(UsageError, match=r"one network: .*'student\.' and with 'teacher\.'"):
+            import_weights(tmp_path / "both.pth", "mobilenetv2_050", source)
+
+
+@pytest.mark.parametrize("source", [None, "timm"])
+@pytest.mark.parametrize("prefix", ["backbone.", "trunk._orig_mod."])
+def test_a_prefix_of_ones_own_in_a_file_without_order(
+    prefix: str, source: str | None, tmp_path: Path
+) -> None:
+    network, tensors = small()
+    save_file(below(prefix, tensors), tmp_path / "own.safetensors")
+    imported = read_weights(tmp_path / "own.safetensors", "mobilenetv2_050", source)
     images = torch.randn(1, 1, 64, 64)
     with torch.inference_mode():
         torch.testing.assert_close(imported.model.network(images), network(images))

@@ -81,6 +81,50 @@ def test_save_replaces_the_model_and_keeps_other_files(folder: Path) -> None:
     assert sorted(p.name for p in folder.parent.iterdir()) == ["model"]
 
 
+@pytest.mark.parametrize("part", ["whole", "stages"])
+def test_a_compiled_network_is_saved_as_what_was_compiled(folder: Path, part: str) -> None:
+    new = small(seed=1)
+    wanted = {name: tensor.clone() for name, tensor in new.network.state_dict().items()}
+    if part == "whole":
+        compiled = replace(new, network=torch.compile(new.network, backend="eager"))
+    else:
+        new.network.stages[1].compile(backend="eager")
+        new.network.stages[2] = torch.compile(new.network.stages[2], backend="eager")
+        compiled = new
+    save_model(compiled, folder)
+    found = load_model(folder).network.state_dict()
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_another_precision_is_saved_in_float32(folder: Path, dtype: torch.dtype) -> None:
+    new = small(seed=1)
+    new.network.to(dtype)
+    save_model(new, folder)
+    new.network.float()
+    assert same(load_model(folder), new)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "bias", "says"),
+    [
+        (3, False, "it has no tensor 'head.classifier.bias'"),
+        (5, True, r"'head\.classifier\.weight' is float32 \(5, .*not float32 \(3, "),
+    ],
+)
+def test_a_network_that_is_no_longer_its_spec_leaves_the_old_model(
+    folder: Path, outputs: int, bias: bool, says: str
+) -> None:
+    other = small(seed=1)
+    wide = other.network.head.classifier.in_features
+    other.network.head.classifier = torch.nn.Linear(wide, outputs, bias=bias)
+    with pytest.raises(UsageError, match=f"{says}.*Nothing was written"):
+        save_model(other, folder)
+    assert same(load_model(folder), small())
+    assert sorted(p.name for p in folder.parent.iterdir()) == ["model"]
+
+
 def test_save_refuses_a_folder_of_something_else(tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_text("my own file")
     with pytest.raises(UsageError, match="not a model folder"):

@@ -21,6 +21,7 @@ import pytest
 from edgewise.search import device_client, device_runner
 from edgewise.search.device import TimedFile
 from edgewise.search.device_client import RUNNER, RunnerEnded, talk
+from edgewise.search.device_worker import BROKEN
 from edgewise.search.local import LocalDevice
 
 if sys.platform != "linux":
@@ -140,6 +141,12 @@ def test_a_crash_is_that_files_failure(
     bench.run(*files, seconds=0.2)
     assert bench.of("bad") == {"event": "failed", "key": "bad", "reason": reason}
     assert len(bench.of("good")["rounds"]) == 5
+
+
+def test_a_runtime_that_can_not_be_imported_is_no_files_fault(bench: Bench) -> None:
+    (bench.folder / "packages" / "ncnn.py").write_text("raise OSError('no libgomp.so.1')")
+    bench.run(bench.file("a"))
+    assert bench.of("a")["reason"] == f"{BROKEN}ncnn: OSError: no libgomp.so.1"
 
 
 def test_what_hangs_is_ended(bench: Bench) -> None:

@@ -11,14 +11,20 @@ import pytest
 import torch
 from commandline import edgewise
 from fake_runtime import RUNTIMES
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, external_data_helper, helper, numpy_helper
 from small import small_model, write_onnx
 
 from edgewise.deploy.onnx import to_onnx
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.model import Classifier
 from edgewise.timing import onnx_file, runtimes
-from edgewise.timing.onnx_file import make_file_subject, read_input, right_answers
+from edgewise.timing.onnx_file import (
+    FileSubject,
+    make_file_subject,
+    read_input,
+    right_answers,
+    weight_files,
+)
 from edgewise.timing.plan import make_plan
 from edgewise.timing.runtimes import RUNTIMES as REAL
 from edgewise.timing.subject import open_subject
@@ -109,6 +115,56 @@ def test_free_sides_are_filled_and_another_process_sees_the_same(
     opened = open_subject(tmp_path / "shared")
     assert opened.graph == made.graph != make_file_subject(Path(linear), 64, 2).graph
     assert np.array_equal(opened.inputs, made.inputs) and np.array_equal(opened.right, made.right)
+
+
+def test_weights_in_a_file_beside_it_are_part_of_it(linear: str, tmp_path: Path) -> None:
+    apart, saved = tmp_path / "apart", tmp_path / "saved"
+    data = apart / "weights" / "linear.data"
+    for folder in (data.parent, saved):
+        folder.mkdir(parents=True)
+    options = {"save_as_external_data": True, "size_threshold": 0}
+    onnx.save(onnx.load(linear), apart / "a.onnx", location="weights/linear.data", **options)
+    subject = make_file_subject(apart / "a.onnx", 48, 2)
+    assert np.array_equal(subject.right, make_file_subject(Path(linear), 48, 2).right)
+    assert subject.bytes == (apart / "a.onnx").stat().st_size + data.stat().st_size
+    subject.save(saved)
+    opened = open_subject(saved)
+    assert isinstance(opened, FileSubject)
+    assert opened.graph == subject.graph
+    prepared = REAL["onnxruntime"].prepare_file(opened.path, opened.shape, 1)
+    answer = np.concatenate([prepared.run(images) for images in opened.inputs])
+    assert np.abs(answer - opened.right).max() < 1e-5
+    data.write_bytes(bytes(data.stat().st_size))
+    assert subject.graph != opened.graph  # other weights in the same graph
+    data.unlink()
+    with pytest.raises(UsageError, match=r"no such file: .*linear\.data, with weights of a\.onnx"):
+        make_plan([str(apart / "a.onnx")], RUNTIMES)
+    model = onnx.load(apart / "a.onnx", load_external_data=False)
+    model.graph.initializer[0].external_data[0].value = "../linear.onnx"
+    onnx.save(model, apart / "b.onnx")
+    with pytest.raises(UsageError, match=r"b\.onnx looks for weights in \.\./linear\.onnx"):
+        make_plan([str(apart / "b.onnx")], RUNTIMES)
+
+
+def test_constants_of_nodes_and_of_inner_graphs_are_looked_for_too(tmp_path: Path) -> None:
+    def apart(name: str) -> onnx.TensorProto:
+        tensor = numpy_helper.from_array(np.ones(4, np.float32), name)
+        external_data_helper.set_external_data(tensor, f"{name}.data")
+        (tmp_path / f"{name}.data").write_bytes(tensor.raw_data)
+        return tensor
+
+    y = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [4])]
+    constant = helper.make_node("Constant", [], ["y"], value=apart("inner"))
+    branch = helper.make_graph([constant], "branch", [], y)
+    nodes = [
+        helper.make_node("Constant", [], ["c"], value=apart("outer")),
+        helper.make_node("If", ["yes"], ["y"], then_branch=branch, else_branch=branch),
+    ]
+    save(tmp_path / "nested.onnx", nodes, [4], yes=True)
+    assert weight_files(tmp_path / "nested.onnx") == [
+        tmp_path / "inner.data",
+        tmp_path / "outer.data",
+    ]
 
 
 def test_a_file_has_its_own_precision(tmp_path: Path) -> None:

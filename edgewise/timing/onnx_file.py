@@ -70,7 +70,7 @@ class FileSubject:
     @property
     def graph(self) -> str:
         """A fingerprint of the file, its weights and the shape."""
-        return fingerprint(*map(sha256_file, (self.path, *self._weights)), self.shape)
+        return file_graph(self.path, self.shape)
 
     @property
     def bytes(self) -> int:
@@ -90,6 +90,11 @@ class FileSubject:
     @property
     def _weights(self) -> list[Path]:
         return weight_files(self.path)
+
+
+def file_graph(path: Path, shape: tuple[int, ...]) -> str:
+    """A fingerprint of an ONNX file, its weights and the shape of its input."""
+    return fingerprint(*map(sha256_file, (path, *weight_files(path))), shape)
 
 
 def weight_files(path: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,12 @@ from small import small_model, write_onnx
 
 from edgewise.deploy.onnx import to_onnx
 from edgewise.errors import EdgewiseError, UsageError
+from edgewise.measure.store import Store, new_row
 from edgewise.model import Classifier
-from edgewise.timing import onnx_file, runtimes
+from edgewise.timing import onnx_file, roofline, runtimes
 from edgewise.timing.onnx_file import (
     FileSubject,
+    file_graph,
     make_file_subject,
     read_input,
     right_answers,
@@ -206,6 +209,26 @@ def test_what_can_not_be_timed(linear: str, tmp_path: Path) -> None:
     )
     with pytest.raises(EdgewiseError, match="nobody can say what its right answers are"):
         right_answers(Path(odd), "x", np.zeros((1, 4), np.float32))
+
+
+def test_numbers_of_another_file_of_that_name_are_not_its_own(
+    linear: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtimes, "RUNTIMES", RUNTIMES)
+    fixed = roofline.Ceiling("fp32", 1, 1.0, ((2**28, 1e3),))
+    monkeypatch.setattr(roofline, "measure_ceilings", lambda precisions, threads: {"fp32": fixed})
+    row = new_row("2026-01-01", 0.1, linear, file_graph(Path(linear), (1, 3, 32, 32)), 32, 1, 1)
+    ours = {"library": "edgewise", "runtime": "right", "precision": "fp32"}
+    store = ["--store", tmp_path / "s.sqlite"]
+    Store(store[1]).add([replace(row, **ours, median_ms=2.0, rounds_ms=(2.0,) * 6)])
+    chosen = edgewise("bench", linear, "--choose", *store)
+    assert chosen.status == 0 and "right fp32, 2 ms" in chosen.output
+    roof = ("bench", linear, "--roofline", "--imgsz", 32, *store)
+    assert "best measured: right, 2 ms" in edgewise(*roof).output
+    save(Path(linear), [helper.make_node("Relu", ["x"], ["y"])], ["N", 3, "H", "W"])
+    chosen = edgewise("bench", linear, "--choose", *store)
+    assert chosen.status == 2 and f"Run: edgewise bench {linear}" in chosen.errors
+    assert "not measured yet" in edgewise(*roof).output
 
 
 @pytest.mark.slow

@@ -272,6 +272,7 @@ def alone(folder: Path) -> Iterator[None]:
 def main() -> None:
     """See above."""
     job = json.loads(sys.stdin.buffer.readline())
+    print()  # ends what a login shell may have printed before, so that our lines are our own
     with alone(Path(job["folder"])):
         receive(job, sys.stdin.buffer)
         say("ready")

@@ -176,12 +176,30 @@ def test_with_little_memory_fewer_are_timed_in_turns(
 
 
 def test_it_ends_when_nobody_listens(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(RunnerEnded):
+    with pytest.raises(RunnerEnded, match="it heard nothing from us for 0 s") as raised:
         bench.run(bench.file("a", ms=1), seconds=60, change="r.SILENCE = 0.5")
+    assert raised.value.gone
     assert not bench.workers()
     monkeypatch.setattr(device_client, "BEAT", 0.05)
     bench.run(bench.file("a", ms=1), seconds=1, change="r.SILENCE = 0.5")
     assert bench.of("a")["event"] == "timed"
+
+
+def test_who_was_stopped_meanwhile_asks_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-Z: the runner ends as it hears nothing, and we go on with another."""
+    device, asked = LocalDevice(1), []
+
+    def command() -> list[str]:
+        asked.append(changed("r.SILENCE = 0.1" if len(asked) == 0 else "pass"))
+        return asked[-1]
+
+    monkeypatch.setattr(device, "command", command)
+    monkeypatch.setattr(LocalDevice, "pauses", (0.0,))
+    answers = device.measure([bench.file("a", ms=1)], 0.5)
+    assert answers["a"].timing and len(asked) == 2
+    assert "local went away (it heard nothing from us for 0 s)" in capsys.readouterr().err
 
 
 def test_it_ends_with_us(bench: Bench) -> None:

@@ -264,10 +264,13 @@ def loaded(file: dict[str, Any], threads: int) -> tuple[Call, int | None]:
 
 
 def reason(error: BaseException) -> str:
-    """As `edgewise.errors.shortened` says it, which is not on the device."""
+    """As `edgewise.errors.shortened`, which is not on the device: this file goes there alone."""
     while error.__cause__:
         error = error.__cause__
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    # OpenVINO first says where in its source it found out.
+    last = lines[0].startswith(("Exception from ", "Check '"))
+    return f"{type(error).__name__}: {lines[-1] if last else lines[0]}"
 
 
 def work(answer: Callable[..., None]) -> None:

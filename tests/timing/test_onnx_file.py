@@ -105,6 +105,16 @@ def test_a_real_runtime_gives_the_right_answers(runtime: str, linear: str) -> No
     assert np.abs(answer - subject.right).max() < 1e-5
 
 
+def test_what_openvino_lacks_is_named(tmp_path: Path) -> None:
+    """Its message begins with where in its source it found out."""
+    if not REAL["openvino"].version():
+        pytest.skip("openvino is not installed")
+    magic = helper.make_node("Magic", ["x"], ["y"], domain="me")
+    path = save(tmp_path / "odd.onnx", [magic], [1, 4])
+    with pytest.raises(EdgewiseError, match=r"openvino can't take it: RuntimeError: .*me\.Magic"):
+        REAL["openvino"].prepare_file(Path(path), (1, 4), 1)
+
+
 def test_free_sides_are_filled_and_another_process_sees_the_same(
     linear: str, tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable
 
 LONGEST_REASON = 200  # characters of a library's own words in our error
+OPENVINO = "Exception from ", "Check '"  # so its errors begin: with files of its source
 
 
 class EdgewiseError(Exception):
@@ -40,13 +41,19 @@ def missing_package(package: str, extra: str) -> UsageError:
 
 
 def shortened(error: BaseException) -> str:
-    """The kind of the error that began it all, and the first line of its words."""
+    """The kind of the error that began it all, and the line of its words that says most."""
     while error.__cause__:
         error = error.__cause__
-    line = str(error).strip().partition("\n")[0]
+    line = telling_line(str(error))
     if len(line) > LONGEST_REASON:
         line = f"{line[:LONGEST_REASON]} ..."
     return f"{type(error).__name__}: {line}"
+
+
+def telling_line(text: str) -> str:
+    """The first line that is not empty; the last, where OpenVINO first says where it found out."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [""]
+    return lines[-1] if lines[0].startswith(OPENVINO) else lines[0]
 
 
 def reason(error: Exception) -> str:

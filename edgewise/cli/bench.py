@@ -222,9 +222,13 @@ def _measure(plan: Sequence[Group], seconds: float, store: Store) -> tuple[list[
 def _choose(models: Sequence[str], store: Store, as_json: bool) -> None:
     from edgewise.measure.choose import choose
     from edgewise.measure.store import machine_fingerprint
+    from edgewise.timing.subject import unchanged
 
-    rows, here = store.rows(), machine_fingerprint()
-    choices = [choice for model in models for choice in choose(rows, model, here)]
+    here = machine_fingerprint()
+    choices = []
+    for model in models:
+        rows = [row for row in store.rows() if row.model == model]
+        choices += choose(unchanged(rows, model), model, here)
     if as_json:
         click.echo(json.dumps([asdict(choice) for choice in choices], indent=2))
     else:

@@ -22,12 +22,14 @@ def print_roofline(
     """The ceilings, and for each network its least time, its best measured one and its layers."""
     from edgewise.measure.profile import profile
     from edgewise.timing.roofline import measure_ceilings
+    from edgewise.timing.subject import unchanged
 
     ceilings = {
         threads: measure_ceilings(tuple(precisions), threads)
         for threads in dict.fromkeys(group.threads for group in plan)
     }
-    rows = store.latest()
+    models = dict.fromkeys(group.model for group in plan)
+    rows = [row for model in models for row in unchanged(store.latest([model]), model)]
     networks = [
         _network(group, profile(group.model, group.imgsz, group.batch), ceiling, rows)
         for group in plan

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgewise.reporting.columns import columns
 from edgewise.reporting.numbers import filesize, percent, plural
+from edgewise.search.device_worker import BROKEN
 from edgewise.search.pace import TIMED
 from edgewise.search.ways import Way
 
@@ -44,7 +45,9 @@ def _survey(step: str, numbers: Numbers) -> str:
     failed = sum(not cost["spent"] for cost in costs)
     models = len({cost["candidate"]["model"] for cost in costs})
     text = f"measured: {plural(len(costs), 'file')} of {plural(models, 'network')}"
-    return f"{text}, {failed} of which failed" if failed else text
+    text = f"{text}, {failed} of which failed" if failed else text
+    broken = sorted({cost["failure"] for cost in costs if cost["failure"].startswith(BROKEN)})
+    return "\n".join([text, *(f"warning: the device {reason}" for reason in broken)])
 
 
 def _drift(step: str, numbers: Numbers) -> str:

@@ -35,7 +35,8 @@ class Choice:
 def choose(rows: Sequence[Row], model: str, machine: str) -> list[Choice]:
     """A choice for each input shape and number of threads that `model` was measured with.
 
-    Only the last session of each counts; what that lacks is in `Choice.earlier`.
+    Only the last session of each counts in which one of ours was right; what that lacks is in
+    `Choice.earlier`.
 
     Args:
         rows: of the store, the oldest first.
@@ -46,20 +47,20 @@ def choose(rows: Sequence[Row], model: str, machine: str) -> list[Choice]:
         UsageError: it was not measured here, or nothing gave the right answers.
     """
     here = [row for row in rows if row.machine == machine and row.model == model]
-    last = {(row.graph, row.threads): row.session for row in here}
     choices = []
-    for (graph, threads), session in last.items():
+    for graph, threads in dict.fromkeys((row.graph, row.threads) for row in here):
         same = [row for row in here if (row.graph, row.threads) == (graph, threads)]
         # Each candidate as it was last, whatever its runtime's version was.
         known = {(row.library, row.runtime, row.precision): row for row in same}
         right = [row for row in known.values() if row.status == OK]
+        last = max((row.session for row in right if row.library == OURS), default=None)
         timed = sorted(
-            (row for row in right if row.session == session), key=lambda row: row.median_ms or 0.0
+            (row for row in right if row.session == last), key=lambda row: row.median_ms or 0.0
         )
         best = next((row for row in timed if row.library == OURS), None)
         if best:
             others = ((row, ratio(row.rounds_ms, best.rounds_ms)) for row in timed if row != best)
-            earlier = (row for row in right if row.session != session)
+            earlier = (row for row in right if row.session < best.session)
             choices.append(Choice(best, tuple(others), tuple(earlier)))
     if not choices:
         raise UsageError(f"{model} was not measured on this machine. Run: edgewise bench {model}")

@@ -19,6 +19,7 @@ from edgewise.errors import EdgewiseError, UsageError, unknown
 from edgewise.files import sha256_file
 from edgewise.measure.rounds import ROUNDS, summary
 from edgewise.search.device import DeviceFacts, Measured, TimedFile
+from edgewise.search.device_runner import UNHEARD
 
 TOGETHER = 8  # files that are timed in turns: each has a process
 BEAT = 10.0  # seconds between the signs to the runner that we are still there
@@ -54,8 +55,8 @@ class RunnerEnded(EdgewiseError):
 
     @property
     def gone(self) -> bool:
-        """Whether the connection ended, or the process was killed: it may come back."""
-        return self.status in (0, GONE) or self.status < 0
+        """Whether the connection ended, we were not heard, or it was killed: it may come back."""
+        return self.status in (0, GONE, UNHEARD) or self.status < 0
 
 
 class RunnerDevice(ABC):
@@ -156,7 +157,8 @@ class RunnerDevice(ABC):
         if not ended.gone:
             raise EdgewiseError(f"timing files on {self.name} failed: {ended}") from ended
         if tries == len(self.pauses):
-            again = f" {tries} more tries did not bring it back." if tries else ""
+            more = "One more try" if tries == 1 else f"{tries} more tries"
+            again = f" {more} did not bring it back." if tries else ""
             raise EdgewiseError(
                 f"{self.name} went away while files were timed there ({ended.words}).{again} See "
                 "that it is on, in the network and not out of memory; then start again."

@@ -48,4 +48,5 @@ def usable_cores() -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps({"event": "facts", **facts()}))
+    # A line of its own, whatever a login shell printed before and did not end.
+    print("\n" + json.dumps({"event": "facts", **facts()}))

@@ -10,7 +10,8 @@ A job has `threads`, `seconds`, `rounds`, `folder` (for what is kept here) and `
 answers with the keys that are `missing`, and then reads the bytes of their parts.
 
 From "ready" on, whoever asked writes an empty line every few seconds. Once standard input ends, or
-nothing came for `SILENCE` seconds, nobody waits for the answer any more, and all processes end.
+nothing came for `SILENCE` seconds, nobody waits for the answer any more, and all processes end; in
+the second case with the exit status `UNHEARD`, for whoever was stopped meanwhile may ask again.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 SILENCE = 60.0  # seconds without a sign of life
+UNHEARD = 75  # the exit status after that; for C's libraries too it means: try again later
 LONGEST = 300.0  # seconds for one answer of a file's process; what takes longer hangs
 MOST_CALLS = 500  # in one turn
 DYING = 5.0  # seconds that a killed process may take to be gone
@@ -176,7 +178,8 @@ def time_in_turns(job: dict[str, Any]) -> None:
                 say("failed", key=key, reason=str(failure))
                 workers.pop(key).close()
             if time.monotonic() - BEAT[0] > SILENCE:
-                end()
+                print(f"it heard nothing from us for {SILENCE:.0f} s", file=sys.stderr, flush=True)
+                end(UNHEARD)
 
     turns(warm_up, list(workers))
     shuffle = random.Random(0)
@@ -245,14 +248,14 @@ def watch() -> None:
     end()
 
 
-def end() -> None:
+def end(status: int = 1) -> None:
     """Ends the processes of the files, then this one: no caller finds one of them still there."""
     for worker in WORKERS:
         worker.process.kill()
     for worker in WORKERS:
         with suppress(subprocess.TimeoutExpired):  # one that waits for its disk can't be killed
             worker.process.wait(DYING)
-    os._exit(1)
+    os._exit(status)
 
 
 @contextmanager
@@ -272,6 +275,7 @@ def alone(folder: Path) -> Iterator[None]:
 def main() -> None:
     """See above."""
     job = json.loads(sys.stdin.buffer.readline())
+    print()  # ends what a login shell may have printed before, so that our lines are our own
     with alone(Path(job["folder"])):
         receive(job, sys.stdin.buffer)
         say("ready")

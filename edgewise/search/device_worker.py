@@ -32,6 +32,11 @@ if TYPE_CHECKING:  # Python 3.8 can't evaluate these
 WINDOW = 5  # warm-up has settled once the medians of two windows in a row agree ...
 SETTLED = 0.05  # ... to within this part
 LONGEST_REASON = 300  # characters of a runtime's own words
+BROKEN = "can't import "  # so begins what is said of a runtime that is there and doesn't work
+
+
+class Broken(Exception):
+    """A runtime can't be imported, or NumPy can't: no file is to blame."""
 
 
 def load_onnxruntime(runtime: Any, file: dict[str, Any], threads: int) -> Call:
@@ -246,13 +251,26 @@ def loaded(file: dict[str, Any], threads: int) -> tuple[Call, int | None]:
     if not found:
         raise ImportError(f"{file['runtime']} is not installed")
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # see __init__.py
-    runtime = importlib.import_module(found[0])
-    importlib.import_module("numpy")
+    try:
+        importlib.import_module("numpy")  # first: a runtime only says that it failed
+        runtime = importlib.import_module(found[0])
+    except Exception as error:  # mostly ImportError, but a library's own code runs here
+        raise Broken(f"{BROKEN}{file['runtime']}: {reason(error)}") from error
     forget_peak()
     before = resident()
     call = load(runtime, file, threads)
     bind(threads)
     return call, before
+
+
+def reason(error: BaseException) -> str:
+    """As `edgewise.errors.shortened`, which is not on the device: this file goes there alone."""
+    while error.__cause__:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    # OpenVINO first says where in its source it found out.
+    last = lines[0].startswith(("Exception from ", "Check '"))
+    return f"{type(error).__name__}: {lines[-1] if last else lines[0]}"
 
 
 def work(answer: Callable[..., None]) -> None:
@@ -291,9 +309,10 @@ def main() -> None:
 
         try:
             work(answer)
+        except Broken as broken:
+            answer(failure=str(broken)[:LONGEST_REASON])
         except Exception as error:  # whatever a runtime raises is this file's result
-            first = str(error).strip().partition("\n")[0]
-            answer(failure=f"{type(error).__name__}: {first}"[:LONGEST_REASON])
+            answer(failure=reason(error)[:LONGEST_REASON])
 
 
 if __name__ == "__main__":

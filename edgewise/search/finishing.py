@@ -149,26 +149,31 @@ def tested(search: State, files: Sequence[Numbers]) -> Numbers:
         "folder": chosen["folder"],
         **asdict(way),
         "selected_by": {name: chosen[name] for name in ("accuracy", "low", "high", "images")},
-        "over": [{**file, **now} for file, now in over],
+        "over": [{**file, **now} for file, now in over if file["fits"]],
         **now,
         **(answer() if way.format in TRUSTED else isolated(answer)),
     }
 
 
 def _timed_afresh(search: State, files: Sequence[Numbers]) -> list[tuple[Numbers, Numbers]]:
-    """Files with what they cost now: the best first, until one fits; or at last the nearest."""
-    tried = []
+    """Files with what they cost now: the best first, until one fits; or at last the nearest.
+
+    A device that is slower now is so for all: a time of now is only held against others of now.
+    """
+    tried: list[tuple[Numbers, Numbers]] = []
     for file in best_first(files):
         tried.append((file, _costs_now(search, file)))
         if tried[-1][1]["fits"]:
             return tried
-    as_now = [{**file, **now} for file, now in tried]
-    file = nearest([*as_now, *(file for file in files if not file["fits"])])
-    if file in as_now:
-        tried.append(tried.pop(as_now.index(file)))
-    else:
+    never = [file for file in files if not file["fits"]]
+    while True:
+        as_now = [{**file, **now} for file, now in tried]
+        file = nearest([*as_now, *never])
+        if file in as_now:
+            tried.append(tried.pop(as_now.index(file)))
+            return tried
+        never.remove(file)
         tried.append((file, _costs_now(search, file)))
-    return tried
 
 
 def _costs_now(search: State, file: Numbers) -> Numbers:

@@ -33,6 +33,7 @@ from edgewise.search.pace import FIRST_ROUND, SECOND_ROUND
 from edgewise.search.request import Request, SearchFolder
 from edgewise.search.state import State, Watch
 from edgewise.search.trying import round_of, trained
+from edgewise.search.ways import ways_to
 from edgewise.training.interrupt import Stopped
 
 SURVIVORS = 3  # of the first round
@@ -50,8 +51,8 @@ def run(request: Request, root: Path, watch: Watch | None = None) -> SearchFolde
         The folder; the last decision, "test", names the chosen file and says whether it fits.
 
     Raises:
-        UsageError: the request, the data or the folder is no good, the data is not that which the
-            search began with, or another process is at work in the folder.
+        UsageError: the request, the data or the folder is no good, the data or the device is not
+            that which the search began with, or another process is at work in the folder.
         NothingFits: no network is anywhere near the budget. (That the best file misses it is no
             error, but said in "test".)
         Stopped: a signal came; everything is saved.
@@ -93,8 +94,31 @@ def _check(folder: SearchFolder, request: Request) -> None:
         raise UsageError(f"{root} holds something else already. Choose another --name.")
 
 
+def _check_device(search: State) -> None:
+    """Whether it is the one whose times are in the log.
+
+    Not by the fingerprint, in which the kernel's version is: after an update it is the same device.
+    """
+    made, request = search.log.made, search.request
+    if "device" not in made:
+        return
+    old, new = made["device"], asdict(search.facts)
+    ways, _ = ways_to(request.formats, request.precisions, old["runtimes"], request.device)
+    names = "cpu", "cores", *sorted({way.runtime for way in ways})
+    was, now = old | old["runtimes"], new | new["runtimes"]
+    pairs = [(name, was[name], now.get(name, "none")) for name in names]
+    others = [f"{name}: {one} -> {other}" for name, one, other in pairs if one != other]
+    if others:
+        raise UsageError(
+            f"{search.folder.root} was begun on another device than {request.device} is now "
+            f"({'; '.join(others)}), whose times can't be held against these. Go on with it there, "
+            "or with the same versions again; or start anew under another --name."
+        )
+
+
 def climb(search: State) -> None:
     """All rungs."""
+    _check_device(search)
     facts = {"device": search.request.device, **asdict(search.facts)}
     facts["left_out"] = search.left_out
     search.decide("device", lambda: facts)

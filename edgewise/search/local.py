@@ -11,6 +11,8 @@ from edgewise.weights.hub import cache_folder
 class LocalDevice(RunnerDevice):
     """See `Device`."""
 
+    pauses = (1.0,)  # where we were stopped for a while (Ctrl-Z), its runner has ended meanwhile
+
     def __init__(self, threads: int) -> None:
         super().__init__("local", threads)
         self.folder = str(cache_folder() / "device")

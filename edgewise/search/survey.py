@@ -16,6 +16,7 @@ from edgewise.search.costs import Candidate, Cost
 from edgewise.search.decisions import Numbers
 from edgewise.search.device import Device, DeviceFacts, Measured, TimedFile
 from edgewise.search.device_client import TOGETHER, parts
+from edgewise.search.device_worker import BROKEN
 from edgewise.search.entrants import SIZES, Entrant
 from edgewise.search.graphs import graphs_folder
 from edgewise.search.timing_files import timed_files
@@ -26,16 +27,18 @@ STORE = "devices.sqlite"  # in the cache: as `edgewise bench`'s, but of files on
 SECONDS = 1.0  # of timed calls of each file
 HOPELESS = 4.0  # times the budget: a network that takes more at its smallest size is left alone
 ROOM = 1.3  # times the budget: what compression may still bring down
-# What crashed is tried again in the next search: most often memory was short just then, and a try
-# takes a second. What a runtime refuses it refuses each time, and what hangs takes minutes.
+# Tried again in the next search, which takes a second: what crashed, for most often memory was
+# short just then, and what the device's Python could not import, which is no fault of the file.
+# What a runtime refuses it refuses each time, and what hangs takes minutes.
 CRASHED = "crashed ("  # as device_runner.py says it
+AGAIN = (CRASHED, BROKEN, "ImportError: ", "ModuleNotFoundError: ")
 
 
 @dataclass
 class Survey:
     """Measures candidates on a device, each once: what was measured there before is looked up.
 
-    What crashed before is not: it is tried again.
+    What crashed before is not, nor what a broken runtime could not load: it is tried again.
 
     Attributes:
         device: where.
@@ -112,7 +115,7 @@ class Survey:
             for row in self.store.rows()
             if row.machine == self.facts.fingerprint
             and row.threads == self.device.threads
-            and not row.reason.startswith(CRASHED)
+            and not row.reason.startswith(AGAIN)
         ]
 
     def _key(self, candidate: Candidate, file: TimedFile) -> tuple[str, str, str, str]:

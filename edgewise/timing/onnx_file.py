@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,28 +69,79 @@ class FileSubject:
 
     @property
     def graph(self) -> str:
-        """A fingerprint of the file and the shape."""
-        return fingerprint(sha256_file(self.path), self.shape)
+        """A fingerprint of the file, its weights and the shape."""
+        return file_graph(self.path, self.shape)
+
+    @property
+    def bytes(self) -> int:
+        """Of the file, and of those with its weights."""
+        return sum(path.stat().st_size for path in (self.path, *self._weights))
 
     def save(self, folder: Path) -> None:
         """Writes it to `folder`, for another process to `open_subject`."""
         shutil.copyfile(self.path, folder / GRAPH)
+        for path in self._weights:  # the graph names them by their places beside it
+            place = folder / path.relative_to(self.path.parent)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, place)
         np.save(folder / INPUTS, self.inputs)
         np.save(folder / RIGHT, self.right)
+
+    @property
+    def _weights(self) -> list[Path]:
+        return weight_files(self.path)
+
+
+def file_graph(path: Path, shape: tuple[int, ...]) -> str:
+    """A fingerprint of an ONNX file, its weights and the shape of its input."""
+    return fingerprint(*map(sha256_file, (path, *weight_files(path))), shape)
+
+
+def weight_files(path: Path) -> list[Path]:
+    """The files beside an ONNX file that hold weights of it: "model.onnx.data" ("external data").
+
+    Raises:
+        UsageError: one is not there, or is to be looked for elsewhere.
+    """
+    import onnx
+    from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
+    graph = onnx.load(path, load_external_data=False).graph
+    places = {
+        ExternalDataInfo(tensor).location
+        for tensor in _tensors(graph)
+        if uses_external_data(tensor)
+    }
+    for place in map(Path, places):
+        if place.is_absolute() or ".." in place.parts:
+            raise UsageError(f"{path} looks for weights in {place}, which is not beside it.")
+        if not (path.parent / place).is_file():
+            raise UsageError(f"no such file: {path.parent / place}, with weights of {path.name}")
+    return [path.parent / place for place in sorted(places)]
+
+
+def _tensors(graph: Any) -> Iterator[Any]:
+    """All constants of a graph and of those inside of it."""
+    yield from graph.initializer
+    for attribute in (attribute for node in graph.node for attribute in node.attribute):
+        yield from (attribute.t, *attribute.tensors)
+        for inner in (attribute.g, *attribute.graphs):
+            yield from _tensors(inner)
 
 
 def read_input(path: Path, imgsz: int | None, batch: int) -> FileInput:
     """What a call takes at that size of image, where the file leaves it free.
 
     Raises:
-        UsageError: onnx is not installed, it is no ONNX file, its size is another, or it takes more
-            than one input.
+        UsageError: onnx is not installed, it is no ONNX file, its size is another, it takes more
+            than one input, or a file with its weights is missing.
     """
     try:
         import onnx
     except ImportError as error:
         raise missing_package("onnx", "onnx") from error
     graph = read_graph(path, (imgsz, imgsz) if imgsz else None, batch, None)
+    weight_files(path)
     constants = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in constants]
     if len(inputs) != 1:

@@ -15,6 +15,7 @@ from edgewise.errors import EdgewiseError
 from edgewise.measure.rounds import ROUNDS, Timing, interleave
 from edgewise.measure.store import FAILED, WRONG, Row, new_row, now
 from edgewise.timing.answers import fault
+from edgewise.timing.onnx_file import FileSubject
 from edgewise.timing.plan import Candidate, Group
 from edgewise.timing.subject import make_subject
 from edgewise.timing.worker import Job, Worker
@@ -79,9 +80,15 @@ def steps(groups: Sequence[Group]) -> int:
 
 @dataclass
 class _Tried:
-    """What is known of the candidates of a group."""
+    """What is known of the candidates of a group.
+
+    Attributes:
+        graph: see `Row`.
+        file_bytes: of an ONNX file with all its weights, which no runtime can tell.
+    """
 
     graph: str
+    file_bytes: int | None
     workers: dict[Candidate, Worker] = field(default_factory=dict)
     timings: dict[Candidate, Timing] = field(default_factory=dict)
     peaks: dict[Candidate, int | None] = field(default_factory=dict)
@@ -90,7 +97,8 @@ class _Tried:
 
 def _try(group: Group, known: Mapping[str, Runtime], seconds: float, watch: Watch) -> _Tried:
     subject = make_subject(group.model, group.imgsz, group.batch)
-    tried = _Tried(subject.graph)
+    size = subject.bytes if isinstance(subject, FileSubject) else None
+    tried = _Tried(subject.graph, size)
     folder = Path(tempfile.mkdtemp(prefix="edgewise-bench-"))
     with ExitStack() as resources:
         resources.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -148,7 +156,8 @@ def _row(
     row = replace(blank, version=version, **vars(candidate))
     if candidate in tried.workers:
         ready = tried.workers[candidate].ready
-        row = replace(row, first_ms=ready.first_ms, weight_bytes=ready.weight_bytes)
+        weight_bytes = tried.file_bytes or ready.weight_bytes
+        row = replace(row, first_ms=ready.first_ms, weight_bytes=weight_bytes)
         if ready.likeness:
             row = replace(row, **vars(ready.likeness))
         if wrong := fault(ready.likeness, candidate.precision):

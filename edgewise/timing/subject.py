@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,9 +14,10 @@ import torch
 from torch import nn
 
 from edgewise.deploy.predictor import open_model
+from edgewise.errors import UsageError
 from edgewise.files import read_json, write_json
 from edgewise.layers import GRN, LayerScale
-from edgewise.measure.store import fingerprint
+from edgewise.measure.store import Row, fingerprint
 from edgewise.network import Network, build
 from edgewise.spec import Spec
 from edgewise.timing.onnx_file import (
@@ -23,7 +26,9 @@ from edgewise.timing.onnx_file import (
     RIGHT,
     SUFFIX,
     FileSubject,
+    file_graph,
     make_file_subject,
+    read_input,
 )
 from edgewise.timing.runtimes import random_images
 from edgewise.weights.create import create_model
@@ -58,7 +63,7 @@ class Subject:
     @property
     def graph(self) -> str:
         """A fingerprint of what is computed, whatever the weights: 12 hex digits."""
-        return fingerprint(self.network.spec.to_json(), self.shape)
+        return _graph(self.network.spec, self.shape)
 
     def save(self, folder: Path) -> None:
         """Writes it to `folder`, for another process to `open_subject`."""
@@ -75,6 +80,32 @@ def open_subject(folder: Path) -> Subject | FileSubject:
     network = build(Spec.from_json(read_json(folder / SPEC)))
     network.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
     return Subject(network.eval(), np.load(folder / INPUTS), np.load(folder / RIGHT))
+
+
+def unchanged(rows: Sequence[Row], model: str) -> list[Row]:
+    """Those rows of `model` that are of it as it is now.
+
+    Another file or folder may lie there by now; a name always stands for the same network.
+    """
+    if not Path(model).is_dir() and not (model.endswith(SUFFIX) and Path(model).is_file()):
+        return list(rows)
+    graphs: dict[tuple[int, int], str] = {}
+    for imgsz, batch in {(row.imgsz, row.batch) for row in rows}:
+        with suppress(UsageError):  # it takes no such input, or it is broken
+            graphs[imgsz, batch] = _graph_now(model, imgsz, batch)
+    return [row for row in rows if row.graph == graphs.get((row.imgsz, row.batch))]
+
+
+def _graph_now(model: str, imgsz: int, batch: int) -> str:
+    """The `graph` of what `make_subject` would make of a file or a folder."""
+    if model.endswith(SUFFIX):
+        return file_graph(Path(model), read_input(Path(model), imgsz, batch).shape)
+    spec = open_model(model).network.spec
+    return _graph(spec, (batch, spec.in_chans, imgsz, imgsz))
+
+
+def _graph(spec: Spec, shape: tuple[int, ...]) -> str:
+    return fingerprint(spec.to_json(), shape)
 
 
 def make_subject(model: str, imgsz: int, batch: int) -> Subject | FileSubject:

@@ -19,7 +19,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from edgewise.errors import EdgewiseError
+from edgewise.errors import EdgewiseError, shortened
 from edgewise.measure.rounds import Here
 from edgewise.measure.store import OURS
 
@@ -178,8 +178,7 @@ def _serve(pipe: Connection, job: Job) -> None:
     except EdgewiseError as error:
         pipe.send(EdgewiseError(str(error)))
     except Exception as error:  # whatever a runtime raises is that candidate's result
-        first = str(error).strip().partition("\n")[0]
-        pipe.send(EdgewiseError(f"{type(error).__name__}: {first}"[:LONGEST_REASON]))
+        pipe.send(EdgewiseError(shortened(error)))
 
 
 def _bind(threads: int) -> None:

@@ -175,6 +175,21 @@ def test_what_only_earlier_sessions_had_is_told_as_it_was_last() -> None:
     assert choice.earlier == (slower,)
 
 
+def test_a_session_in_which_nothing_was_right_does_not_count() -> None:
+    later = {"session": "2026-03-01"}
+    rows = [
+        timed(5.0, runtime="onnxruntime"),
+        timed(4.0, runtime="openvino"),
+        timed(9.0, runtime="torch"),
+        replace(FAILED, **later, runtime="openvino"),  # so it is out, though it was the fastest
+        timed(3.0, **later, library="timm"),
+    ]
+    (choice,) = choose(rows, "mobilenet_v2", "m")
+    assert choice.best == rows[0]
+    assert [row for row, _ in choice.others] == [rows[2]]
+    assert choice.earlier == ()
+
+
 @pytest.mark.parametrize("rows", [[], [FAILED], [replace(ROW, machine="other")]])
 def test_nothing_to_choose_from_says_what_to_run(rows: list[Row]) -> None:
     with pytest.raises(UsageError, match="Run: edgewise bench mobilenet_v2"):

@@ -21,6 +21,7 @@ import pytest
 from edgewise.search import device_client, device_runner
 from edgewise.search.device import TimedFile
 from edgewise.search.device_client import RUNNER, RunnerEnded, talk
+from edgewise.search.device_worker import BROKEN
 from edgewise.search.local import LocalDevice
 
 if sys.platform != "linux":
@@ -142,6 +143,12 @@ def test_a_crash_is_that_files_failure(
     assert len(bench.of("good")["rounds"]) == 5
 
 
+def test_a_runtime_that_can_not_be_imported_is_no_files_fault(bench: Bench) -> None:
+    (bench.folder / "packages" / "ncnn.py").write_text("raise OSError('no libgomp.so.1')")
+    bench.run(bench.file("a"))
+    assert bench.of("a")["reason"] == f"{BROKEN}ncnn: OSError: no libgomp.so.1"
+
+
 def test_what_hangs_is_ended(bench: Bench) -> None:
     bench.run(bench.file("slow", ms=60_000), bench.file("good"), change="r.LONGEST = 1")
     assert bench.of("slow")["reason"] == "gave no answer in 1 s"
@@ -169,12 +176,30 @@ def test_with_little_memory_fewer_are_timed_in_turns(
 
 
 def test_it_ends_when_nobody_listens(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(RunnerEnded):
+    with pytest.raises(RunnerEnded, match="it heard nothing from us for 0 s") as raised:
         bench.run(bench.file("a", ms=1), seconds=60, change="r.SILENCE = 0.5")
+    assert raised.value.gone
     assert not bench.workers()
     monkeypatch.setattr(device_client, "BEAT", 0.05)
     bench.run(bench.file("a", ms=1), seconds=1, change="r.SILENCE = 0.5")
     assert bench.of("a")["event"] == "timed"
+
+
+def test_who_was_stopped_meanwhile_asks_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-Z: the runner ends as it hears nothing, and we go on with another."""
+    device, asked = LocalDevice(1), []
+
+    def command() -> list[str]:
+        asked.append(changed("r.SILENCE = 0.1" if len(asked) == 0 else "pass"))
+        return asked[-1]
+
+    monkeypatch.setattr(device, "command", command)
+    monkeypatch.setattr(LocalDevice, "pauses", (0.0,))
+    answers = device.measure([bench.file("a", ms=1)], 0.5)
+    assert answers["a"].timing and len(asked) == 2
+    assert "local went away (it heard nothing from us for 0 s)" in capsys.readouterr().err
 
 
 def test_it_ends_with_us(bench: Bench) -> None:

@@ -15,6 +15,7 @@ from tiny_onnx import write_tiny_onnx
 
 from edgewise.deploy.artifact import Info
 from edgewise.deploy.formats import ONNX_RUNTIME, OPENVINO
+from edgewise.errors import shortened
 from edgewise.preprocess import Preprocess
 from edgewise.search import device_worker
 from edgewise.search.device_client import PACKAGES, SCRIPTS
@@ -85,6 +86,26 @@ def test_warm_up_ends_once_the_time_has_settled(monkeypatch: pytest.MonkeyPatch)
     # By hand: after 12 calls the medians of two windows of 5 are 5 and 1, after 13 both are 1.
     assert settle(lambda: None, 60.0) == times[:13]
     assert settle(lambda: None, 0.0) == [1.0]  # once at least
+
+
+WHERE = "Exception from src/inference/src/cpp/core.cpp:84:"  # the first lines of OpenVINO's errors
+CHECK = "Check 'a.compatible(b)' failed at src/core/shape.hpp:65:"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (f"{WHERE}\n{CHECK}\nSummary:\n-- No rule for Scaler\n\n", "-- No rule for Scaler"),
+        (f"{CHECK}\nWhile validating y:\nIncompatible dimensions\n", "Incompatible dimensions"),
+        ("\nGot invalid dimensions\n index: 1 Got: 7 Expected: 8\n", "Got invalid dimensions"),
+        (" Check the file \n by hand", "Check the file"),
+        ("", ""),
+    ],
+)
+def test_what_a_runtime_said_is_told_by_the_line_that_says_most(text: str, said: str) -> None:
+    """Here and on a device alike."""
+    error = RuntimeError(text)
+    assert shortened(error) == device_worker.reason(error) == f"RuntimeError: {said}"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory as Linux counts it")

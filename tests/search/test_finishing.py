@@ -124,6 +124,30 @@ def test_a_file_that_does_not_fit_any_more_makes_way_for_the_next(
     assert (found["folder"], found["spent"]["median_ms"]) == ("dear", 7.0)
 
 
+def test_an_old_time_is_not_held_against_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device takes twice as long now. What never fitted was timed while it was fast."""
+    own = {"runtime": "onnxruntime", "low": 0.0, "high": 1.0}
+    files = [
+        file("int8", 0.95, 0.9, folder="fitted", **own),
+        file("bf16", 0.94, 1.6, folder="dear", **own),
+        file("fp32", 0.94, 1.7, folder="breaks", **own),
+        file("fp16", 0.94, 3.0, folder="far", **own),
+    ]
+    now = {"fitted": 9.0, "dear": 16.0, "breaks": 0.0, "far": 30.0}
+    found, asked = timed_afresh(monkeypatch, files, now)
+    assert asked == ["fitted", "dear", "breaks"]
+    assert (found["folder"], found["spent"]["median_ms"]) == ("fitted", 9.0)
+    assert found["over"] == []  # the others never fitted
+
+    found, asked = timed_afresh(monkeypatch, files, now | {"breaks": 8.0})
+    assert asked == ["fitted", "dear", "breaks"]
+    assert (found["folder"], found["spent"]["median_ms"]) == ("breaks", 8.0)
+    assert [one["folder"] for one in found["over"]] == ["fitted"]
+
+    with pytest.raises(EdgewiseError, match="none of the exported files can be shipped: timed out"):
+        timed_afresh(monkeypatch, files, dict.fromkeys(now, 0.0))
+
+
 def test_rounding_is_learned_only_where_it_is_needed() -> None:
     lossy, fine = file("int8", 0.88, 0.5), file("int8", 0.895, 0.5)
     dear, fitting = file("fp32", 0.9, 1.5), file("fp32", 0.9, 0.9)

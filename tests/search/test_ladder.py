@@ -280,6 +280,47 @@ def test_an_older_log_names_its_folders_from_elsewhere(
     assert device.asked[-1].path == root / "final" / "export" / "onnx-int8" / "model.onnx"
 
 
+def test_a_search_does_not_go_on_with_another_device(
+    photos: Path, device: FormulaDevice, tmp_path: Path
+) -> None:
+    class Enough(BaseException):
+        pass
+
+    def look(step: str, decided: dict[str, Any]) -> None:
+        raise Enough
+
+    root, first = tmp_path / "search", device.facts()
+
+    def go_on(**changes: Any) -> None:
+        device.facts = lambda: replace(first, **changes)  # type: ignore[method-assign]
+        with pytest.raises(Enough):
+            run(request_for(photos, "latency=6ms"), root, Watch(decided=look))
+
+    go_on()
+    go_on(fingerprint="new", platform="a newer kernel")
+    go_on(runtimes={"onnxruntime": "1.0", "litert": "2.0"})  # which was not asked for
+    for changes, words in (
+        ({"cpu": "another"}, "cpu: a formula -> another"),
+        ({"runtimes": {"onnxruntime": "1.1"}}, r"onnxruntime: 1\.0 -> 1\.1"),
+        ({"runtimes": {"openvino": "1"}}, r"onnxruntime: 1\.0 -> none"),
+    ):
+        with pytest.raises(UsageError, match=rf"another device than local .*{words}.* --name"):
+            go_on(**changes)
+
+
+def test_a_finished_search_is_shown_on_another_device(
+    found: Found, device: FormulaDevice, tmp_path: Path
+) -> None:
+    root = tmp_path / "copied"
+    shutil.copytree(found[1], root)
+    other = replace(device.facts(), cpu="another", runtimes={"onnxruntime": "9"})
+    device.facts = lambda: other  # type: ignore[method-assign]
+    called = edgewise("run", "--resume", root)
+    assert called.status == 0, called.errors
+    assert "device: local, a formula" in called.output
+    assert not device.asked
+
+
 @pytest.mark.slow
 def test_trials_thin_out(
     photos: Path, device: FormulaDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -59,6 +59,19 @@ def test_it_is_another_users_python(board: Board) -> None:
     assert facts.cpu == machine()["cpu"]
 
 
+def test_what_a_login_shell_prints_may_end_without_a_newline(
+    board: Board, files: list[TimedFile]
+) -> None:
+    shell = board.home / ".bashrc"
+    text = shell.read_text()
+    try:
+        shell.write_text(r"printf '\033]0;board\007hello '")  # a window's title, and a word
+        answers = open_device(board.device).measure(files[:1], 0.1)
+    finally:
+        shell.write_text(text)
+    assert not answers["small"].failure
+
+
 def test_files_are_timed_there(board: Board, files: list[TimedFile]) -> None:
     steps: list[str] = []
     answers = open_device(board.device).measure(files, 0.2, steps.append)

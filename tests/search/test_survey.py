@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from search_device import FormulaDevice
 
+from edgewise.cli.run_text import told
 from edgewise.measure.store import Store
 from edgewise.search.budget import Budget
 from edgewise.search.costs import Candidate, Cost
 from edgewise.search.device import Measured, TimedFile
+from edgewise.search.device_worker import BROKEN
 from edgewise.search.entrants import entrants
 from edgewise.search.survey import Survey, survey
 from edgewise.search.ways import Way
@@ -144,3 +146,34 @@ def test_what_crashed_is_tried_again_and_what_was_refused_is_not(
     assert len(device.asked) == 3
     assert [cost.spent for cost in surveyor.costs(wanted)] == [crashed.spent, None]
     assert len(device.asked) == 3
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        f"{BROKEN}onnxruntime: ImportError: libopenblas.so: cannot open shared object file",
+        "ImportError: numpy.core.multiarray failed to import",  # as rows said it once
+        "ModuleNotFoundError: No module named 'torch'",  # which ExecuTorch needs
+    ],
+)
+def test_a_board_that_was_mended_is_measured(
+    work: tuple[Survey, FormulaDevice], monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    surveyor, device = work
+    wanted = [Candidate("tiny", 64, "fp32", "onnxruntime")]
+    with monkeypatch.context() as patch:
+        patch.setattr(device, "_measured", lambda file: Measured(None, failure=reason))
+        (broken,) = surveyor.costs(wanted)
+    (mended,) = surveyor.costs(wanted)
+    assert (broken.spent, broken.failure) == (None, reason)
+    assert mended.spent and not mended.failure
+
+
+def test_a_runtime_that_is_broken_is_told() -> None:
+    candidate = Candidate("tiny", 64, "fp32", "onnxruntime")
+    reasons = [f"{BROKEN}openvino: OSError: no libtbb"] * 2
+    costs = [asdict(Cost(candidate, None, failure=reason)) for reason in (*reasons, "refused")]
+    assert told("survey", {"costs": costs}).splitlines() == [
+        "measured: 3 files of 1 network, 3 of which failed",
+        "warning: the device can't import openvino: OSError: no libtbb",
+    ]

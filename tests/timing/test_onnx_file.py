@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,22 @@ import pytest
 import torch
 from commandline import edgewise
 from fake_runtime import RUNTIMES
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, external_data_helper, helper, numpy_helper
 from small import small_model, write_onnx
 
 from edgewise.deploy.onnx import to_onnx
 from edgewise.errors import EdgewiseError, UsageError
+from edgewise.measure.store import Store, new_row
 from edgewise.model import Classifier
-from edgewise.timing import onnx_file, runtimes
-from edgewise.timing.onnx_file import make_file_subject, read_input, right_answers
+from edgewise.timing import onnx_file, roofline, runtimes
+from edgewise.timing.onnx_file import (
+    FileSubject,
+    file_graph,
+    make_file_subject,
+    read_input,
+    right_answers,
+    weight_files,
+)
 from edgewise.timing.plan import make_plan
 from edgewise.timing.runtimes import RUNTIMES as REAL
 from edgewise.timing.subject import open_subject
@@ -96,6 +105,16 @@ def test_a_real_runtime_gives_the_right_answers(runtime: str, linear: str) -> No
     assert np.abs(answer - subject.right).max() < 1e-5
 
 
+def test_what_openvino_lacks_is_named(tmp_path: Path) -> None:
+    """Its message begins with where in its source it found out."""
+    if not REAL["openvino"].version():
+        pytest.skip("openvino is not installed")
+    magic = helper.make_node("Magic", ["x"], ["y"], domain="me")
+    path = save(tmp_path / "odd.onnx", [magic], [1, 4])
+    with pytest.raises(EdgewiseError, match=r"openvino can't take it: RuntimeError: .*me\.Magic"):
+        REAL["openvino"].prepare_file(Path(path), (1, 4), 1)
+
+
 def test_free_sides_are_filled_and_another_process_sees_the_same(
     linear: str, tmp_path: Path
 ) -> None:
@@ -109,6 +128,56 @@ def test_free_sides_are_filled_and_another_process_sees_the_same(
     opened = open_subject(tmp_path / "shared")
     assert opened.graph == made.graph != make_file_subject(Path(linear), 64, 2).graph
     assert np.array_equal(opened.inputs, made.inputs) and np.array_equal(opened.right, made.right)
+
+
+def test_weights_in_a_file_beside_it_are_part_of_it(linear: str, tmp_path: Path) -> None:
+    apart, saved = tmp_path / "apart", tmp_path / "saved"
+    data = apart / "weights" / "linear.data"
+    for folder in (data.parent, saved):
+        folder.mkdir(parents=True)
+    options = {"save_as_external_data": True, "size_threshold": 0}
+    onnx.save(onnx.load(linear), apart / "a.onnx", location="weights/linear.data", **options)
+    subject = make_file_subject(apart / "a.onnx", 48, 2)
+    assert np.array_equal(subject.right, make_file_subject(Path(linear), 48, 2).right)
+    assert subject.bytes == (apart / "a.onnx").stat().st_size + data.stat().st_size
+    subject.save(saved)
+    opened = open_subject(saved)
+    assert isinstance(opened, FileSubject)
+    assert opened.graph == subject.graph
+    prepared = REAL["onnxruntime"].prepare_file(opened.path, opened.shape, 1)
+    answer = np.concatenate([prepared.run(images) for images in opened.inputs])
+    assert np.abs(answer - opened.right).max() < 1e-5
+    data.write_bytes(bytes(data.stat().st_size))
+    assert subject.graph != opened.graph  # other weights in the same graph
+    data.unlink()
+    with pytest.raises(UsageError, match=r"no such file: .*linear\.data, with weights of a\.onnx"):
+        make_plan([str(apart / "a.onnx")], RUNTIMES)
+    model = onnx.load(apart / "a.onnx", load_external_data=False)
+    model.graph.initializer[0].external_data[0].value = "../linear.onnx"
+    onnx.save(model, apart / "b.onnx")
+    with pytest.raises(UsageError, match=r"b\.onnx looks for weights in \.\./linear\.onnx"):
+        make_plan([str(apart / "b.onnx")], RUNTIMES)
+
+
+def test_constants_of_nodes_and_of_inner_graphs_are_looked_for_too(tmp_path: Path) -> None:
+    def apart(name: str) -> onnx.TensorProto:
+        tensor = numpy_helper.from_array(np.ones(4, np.float32), name)
+        external_data_helper.set_external_data(tensor, f"{name}.data")
+        (tmp_path / f"{name}.data").write_bytes(tensor.raw_data)
+        return tensor
+
+    y = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [4])]
+    constant = helper.make_node("Constant", [], ["y"], value=apart("inner"))
+    branch = helper.make_graph([constant], "branch", [], y)
+    nodes = [
+        helper.make_node("Constant", [], ["c"], value=apart("outer")),
+        helper.make_node("If", ["yes"], ["y"], then_branch=branch, else_branch=branch),
+    ]
+    save(tmp_path / "nested.onnx", nodes, [4], yes=True)
+    assert weight_files(tmp_path / "nested.onnx") == [
+        tmp_path / "inner.data",
+        tmp_path / "outer.data",
+    ]
 
 
 def test_a_file_has_its_own_precision(tmp_path: Path) -> None:
@@ -150,6 +219,26 @@ def test_what_can_not_be_timed(linear: str, tmp_path: Path) -> None:
     )
     with pytest.raises(EdgewiseError, match="nobody can say what its right answers are"):
         right_answers(Path(odd), "x", np.zeros((1, 4), np.float32))
+
+
+def test_numbers_of_another_file_of_that_name_are_not_its_own(
+    linear: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtimes, "RUNTIMES", RUNTIMES)
+    fixed = roofline.Ceiling("fp32", 1, 1.0, ((2**28, 1e3),))
+    monkeypatch.setattr(roofline, "measure_ceilings", lambda precisions, threads: {"fp32": fixed})
+    row = new_row("2026-01-01", 0.1, linear, file_graph(Path(linear), (1, 3, 32, 32)), 32, 1, 1)
+    ours = {"library": "edgewise", "runtime": "right", "precision": "fp32"}
+    store = ["--store", tmp_path / "s.sqlite"]
+    Store(store[1]).add([replace(row, **ours, median_ms=2.0, rounds_ms=(2.0,) * 6)])
+    chosen = edgewise("bench", linear, "--choose", *store)
+    assert chosen.status == 0 and "right fp32, 2 ms" in chosen.output
+    roof = ("bench", linear, "--roofline", "--imgsz", 32, *store)
+    assert "best measured: right, 2 ms" in edgewise(*roof).output
+    save(Path(linear), [helper.make_node("Relu", ["x"], ["y"])], ["N", 3, "H", "W"])
+    chosen = edgewise("bench", linear, "--choose", *store)
+    assert chosen.status == 2 and f"Run: edgewise bench {linear}" in chosen.errors
+    assert "not measured yet" in edgewise(*roof).output
 
 
 @pytest.mark.slow

@@ -11,18 +11,20 @@ import numpy as np
 import pytest
 import torch
 from fake_runtime import RUNTIMES
+from small import small_model
 from torch import nn
 
 from edgewise.errors import EdgewiseError
-from edgewise.measure.store import Row
+from edgewise.measure.store import Row, new_row
 from edgewise.network import build
 from edgewise.timing import run
 from edgewise.timing.answers import fault, liken
 from edgewise.timing.peers import twin
 from edgewise.timing.plan import make_plan
 from edgewise.timing.run import Watch, bench
-from edgewise.timing.subject import make_subject, open_subject
+from edgewise.timing.subject import make_subject, open_subject, unchanged
 from edgewise.timing.worker import Job, Worker
+from edgewise.weights.folder import save_model
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +120,20 @@ def test_a_subject_is_the_same_in_another_process(tmp_path: Path) -> None:
         logits = np.concatenate([again.network(x).numpy() for x in torch.from_numpy(again.inputs)])
     np.testing.assert_array_equal(logits, subject.right)
     assert len(subject.right) == 18  # 16 or more, in whole batches
+
+
+def test_rows_of_another_network_in_the_same_folder_do_not_count(tmp_path: Path) -> None:
+    folder = str(tmp_path)
+
+    def timed(width: float) -> list[Row]:
+        save_model(small_model("mobilenet_v1", ("a", "b"), 32, width), tmp_path)
+        graphs = [make_subject(folder, imgsz, 2).graph for imgsz in (32, 48)]
+        shapes = zip(graphs, (32, 48), strict=True)
+        return [new_row("s", 0.1, folder, graph, imgsz, 2, 1) for graph, imgsz in shapes]
+
+    old, new = timed(0.25), timed(0.5)
+    assert unchanged([*old, *new], folder) == new
+    assert unchanged(old, "mobilenet_v1") == old  # a name stands for one network
 
 
 @pytest.mark.parametrize("name", ["tiny", "convnext_v2_atto", "mobilenet_v4_hybrid_medium"])

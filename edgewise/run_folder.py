@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgewise.errors import UsageError
+from edgewise.shell import command_line
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,6 @@ class Run:
         if not (self.model / "spec.json").is_file():
             raise UsageError(
                 f"{self.root} has no trained model yet. "
-                f"Go on with: edgewise train --resume {self.root}"
+                f"Go on with: {command_line('train', '--resume', self.root)}"
             )
         return self

@@ -11,6 +11,7 @@ from typing import Any
 from edgewise.errors import UsageError
 from edgewise.files import read_json, sha256_file
 from edgewise.run_folder import Run
+from edgewise.shell import command_line
 from edgewise.training.history import EpochMetrics, read_history
 from edgewise.training.recipe import Recipe
 from edgewise.weights.folder import learned_int8
@@ -78,8 +79,8 @@ class Record:
 
     def command(self, verb: str) -> str:
         """The command line that runs `verb` on this run."""
-        precision = " --precision int8" if verb == "export" and self.learned_int8 else ""
-        return f"edgewise {verb} {self.folder}{precision}"
+        precision = ("--precision", "int8") if verb == "export" and self.learned_int8 else ()
+        return command_line(*verb.split(), self.run.root, *precision)
 
     def picture(self, path: str) -> Path:
         """Where the image is that split.csv calls `path`."""

@@ -32,6 +32,7 @@ from edgewise.search.pace import FIRST_ROUND, SECOND_ROUND
 from edgewise.search.request import Request, SearchFolder
 from edgewise.search.state import State, Watch
 from edgewise.search.trying import round_of, trained
+from edgewise.shell import command_line
 from edgewise.training.interrupt import Stopped
 
 SURVIVORS = 3  # of the first round
@@ -69,7 +70,7 @@ def run(request: Request, root: Path, watch: Watch | None = None) -> SearchFolde
             climb(search)
     except Stopped as stop:
         raise Stopped(
-            f"stopped; go on with: edgewise run --resume {root}", stop.exit_status - 128
+            f"stopped; go on with: {command_line('run', '--resume', root)}", stop.exit_status - 128
         ) from stop
     return folder
 
@@ -81,7 +82,7 @@ def _check(folder: SearchFolder, request: Request) -> None:
         if Request.read(folder.request) != request:
             raise UsageError(
                 f"{root} is a search for something else. Go on with it as it was asked for: "
-                f"edgewise run --resume {root}. Or choose another --name."
+                f"{command_line('run', '--resume', root)}. Or choose another --name."
             )
     elif holds_more_than(root, ()):
         raise UsageError(f"{root} holds something else already. Choose another --name.")
@@ -108,7 +109,7 @@ def _doctor(search: State) -> Numbers:
         errors = " ".join(f.text for f in seen.findings if f.severity == "error")
         raise EdgewiseError(
             f"training on {data} would not be sound: {errors} Look closer with: "
-            f"edgewise doctor {data}"
+            f"{command_line('doctor', data)}"
         )
     return {
         "images": seen.usable,

@@ -26,6 +26,7 @@ from edgewise.files import claimed
 from edgewise.model import Classifier, cooled
 from edgewise.progress import bar
 from edgewise.run_folder import Run
+from edgewise.shell import command_line
 from edgewise.training.batches import recipe_batches
 from edgewise.training.checkpoint import load_checkpoint, load_kept, save_checkpoint
 from edgewise.training.device import pick_device
@@ -134,7 +135,8 @@ def _train(
                 raise Stopped(_how_to_go_on(run), request.number) from error
             raise EdgewiseError(
                 f"{error} If memory is short, use fewer --workers or a smaller --batch. "
-                f"Nothing that was saved is lost; go on with: edgewise train --resume {root}"
+                "Nothing that was saved is lost; "
+                f"go on with: {command_line('train', '--resume', root)}"
             ) from error
         if out_of_memory:
             del training  # what it holds is to be tried with
@@ -393,4 +395,4 @@ class _Training:
 
 
 def _how_to_go_on(run: Run) -> str:
-    return f"stopped; go on with: edgewise train --resume {run.root}"
+    return f"stopped; go on with: {command_line('train', '--resume', run.root)}"

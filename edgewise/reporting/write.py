@@ -62,7 +62,9 @@ def _facts(record: Record, measured: Json | None) -> Json:
         "train_command": train_command,
         "commands": [
             train_command,
-            *(record.command(verb) for verb in ("eval", "export", "verify", "report")),
+            record.command("eval"),
+            *record.exports(),
+            *(record.command(verb) for verb in ("verify", "report")),
         ],
     }
 

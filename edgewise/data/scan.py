@@ -32,7 +32,7 @@ from edgewise.data.sources import (
     read_label_file,
     scan_containers,
 )
-from edgewise.errors import UsageError
+from edgewise.errors import UsageError, some
 
 LAYOUT = """Expected one of:
   photos/daisy/1.jpg, photos/rose/2.jpg, ...                  a folder per class
@@ -90,8 +90,7 @@ def scan(path: Path) -> Scan:
         absent = [name for name in label_file[1] if name not in classes]
         if absent:
             warnings.append(
-                f"not a class: {label_file[0]} names {', '.join(absent[:5])}"
-                f"{' ...' if len(absent) > 5 else ''}, of which there is no image"
+                f"not a class: {label_file[0]} names {some(absent)}, of which there is no image"
             )
         classes.sort(key=label_file[1].index)
     _check_classes(path, classes, images)

@@ -98,7 +98,7 @@ def _train(
     claim: ExitStack,
     given: Dataset | None = None,
 ) -> None:
-    root = run.root
+    root, unwritable = run.root, None
     if recipe.cache == "ram" and world.size > 1:
         raise UsageError(
             "cache=ram would hold the images once for each process. With torchrun use cache=disk, "
@@ -106,7 +106,12 @@ def _train(
         )
     if resume or not world.first:
         # The others wait here until the first has claimed the folder, which it may have to make.
-        world.first_does(lambda: claim.enter_context(claimed(Run.open(root).root)))
+        try:
+            world.first_does(lambda: claim.enter_context(claimed(Run.open(root).root)))
+        except EdgewiseError as error:
+            if isinstance(error, UsageError) or not resume:
+                raise
+            unwritable = error  # which a finished run may be
         recipe, dataset, cache = reopen_run(recipe, run)
     else:
         made = world.first_does(lambda: create_run(recipe, run, claim, given))
@@ -118,6 +123,8 @@ def _train(
             training.restore()
             if training.finished():
                 print(f"nothing left to do in {root}")
+            elif unwritable:
+                raise unwritable
         out_of_memory = False
         try:
             while not training.finished():

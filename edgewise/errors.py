@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MOST_NAMED = 5  # examples that a message names before it only counts
 LONGEST_REASON = 200  # characters of a library's own words in our error
 OPENVINO = "Exception from ", "Check '"  # so its errors begin: with files of its source
 
@@ -31,6 +32,13 @@ def _likeness(typed: str, known: str) -> tuple[float, float]:
     """First how much of what was typed is in the name, so that a name's beginning is near it."""
     matcher = difflib.SequenceMatcher(a=typed, b=known, autojunk=False)
     return sum(block.size for block in matcher.get_matching_blocks()), matcher.ratio()
+
+
+def some(items: Iterable[object]) -> str:
+    """The first few, and how many more there are."""
+    names = [str(item) for item in items]
+    more = len(names) - MOST_NAMED
+    return "; ".join(names[:MOST_NAMED]) + (f"; and {more:,} more" if more > 0 else "")
 
 
 def missing_package(package: str, extra: str) -> UsageError:

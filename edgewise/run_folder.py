@@ -6,13 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgewise.errors import UsageError
+from edgewise.shell import command_line
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Run:
     """Paths in one run folder. Each file has one writer, named here."""
 
     root: Path
+
+    def __init__(self, root: str | Path) -> None:
+        object.__setattr__(self, "root", Path(root))
 
     @property
     def recipe(self) -> Path:
@@ -105,17 +109,18 @@ class Run:
         return self.root / "MODEL_CARD.md"
 
     @staticmethod
-    def is_run(path: Path) -> bool:
+    def is_run(path: str | Path) -> bool:
         """Whether `path` is a run folder: one with a recipe."""
-        return (path / "recipe.json").is_file()
+        return Path(path, "recipe.json").is_file()
 
     @classmethod
-    def open(cls, path: Path) -> Run:
+    def open(cls, path: str | Path) -> Run:
         """The run at `path`.
 
         Raises:
             UsageError: no such folder, or not a run.
         """
+        path = Path(path)
         if not path.is_dir():
             raise UsageError(f"no such run: {path}. `edgewise train` makes one under runs/.")
         if not cls.is_run(path):
@@ -133,6 +138,6 @@ class Run:
         if not (self.model / "spec.json").is_file():
             raise UsageError(
                 f"{self.root} has no trained model yet. "
-                f"Go on with: edgewise train --resume {self.root}"
+                f"Go on with: {command_line('train', '--resume', self.root)}"
             )
         return self

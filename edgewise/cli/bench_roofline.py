@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgewise.shell import command_line
+
 if TYPE_CHECKING:
     from edgewise.measure.profile_result import Profile
     from edgewise.measure.store import Row, Store
@@ -118,7 +120,7 @@ def _print_network(network: dict[str, Any]) -> None:
             f"{measured['times_ideal']:.2f} times that"
         )
     else:
-        click.echo(f"not measured yet: edgewise bench {network['model']}")
+        click.echo(f"not measured yet: {command_line('bench', network['model'])}")
     layers = network["layers"]
     lines = [
         (

@@ -12,6 +12,7 @@ import click
 from edgewise.cli.train import RUNS
 from edgewise.cli.words import Part, given
 from edgewise.compress.pruning import CRITERIA, TARGETS, Pruning
+from edgewise.shell import command_line
 
 if TYPE_CHECKING:
     from edgewise.compress.separate import Report
@@ -159,7 +160,7 @@ def _separate_model(
             "images: train it before you use it.",
             err=True,
         )
-    click.echo(f"next:  edgewise train photos/ --model {folder}")
+    click.echo(f"next:  {command_line('train', 'photos/', '--model', folder)}")
 
 
 def _make_run(
@@ -214,6 +215,6 @@ def _summary(original: Run, made: Run) -> str:
         lines.append((str(run.root), params, macs, accuracy))
     return (
         f"{columns(lines, '<>>>')}\n"
-        f"next:  edgewise eval {made.root}\n"
-        f"       edgewise export {made.root} --precision fp32,int8"
+        f"next:  {command_line('eval', made.root)}\n"
+        f"       {command_line('export', made.root, '--precision', 'fp32,int8')}"
     )

@@ -10,6 +10,7 @@ import click
 from edgewise.cli.words import Names
 from edgewise.deploy.formats import FORMATS, PRECISIONS
 from edgewise.errors import EdgewiseError
+from edgewise.shell import command_line
 
 
 def _formats_help() -> str:
@@ -117,7 +118,7 @@ def command(
     else:
         click.echo(exported_table(made))
         if made:
-            click.echo(f"next: edgewise predict {made[0].folder} IMAGES")
+            click.echo(f"next: {command_line('predict', made[0].folder, 'IMAGES')}")
     for name, reason in failed:
         click.secho(f"failed: {name}: {reason}", fg="red", err=True)
     if failed:

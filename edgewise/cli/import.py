@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from edgewise.shell import command_line
+
 
 @click.command(
     epilog="""
@@ -75,7 +77,7 @@ def command(
             "edgewise.create_model(folder, in_chans=3) makes one of its weights."
         )
     elif spec.classes:
-        click.echo(f"next: edgewise predict {folder} photo.jpg")
+        click.echo(f"next: {command_line('predict', folder, 'photo.jpg')}")
     else:
         click.echo("It has no classifier: edgewise.create_model(folder, num_classes=...) adds one.")
 

@@ -15,6 +15,7 @@ from edgewise.cli.words import Duration, Names, given
 from edgewise.deploy.formats import FORMATS, PRECISIONS
 from edgewise.search.budget import EXAMPLE, Budget
 from edgewise.search.ways import SEARCHED
+from edgewise.shell import command_line
 
 if TYPE_CHECKING:
     from edgewise.search.decisions import Numbers
@@ -186,7 +187,7 @@ def _search(request: Request, root: Path) -> None:
         sys.exit(stop.exit_status)
     except KeyboardInterrupt:  # between trainings, which save themselves
         if SearchFolder.is_search(root):
-            click.echo(f"stopped; go on with: edgewise run --resume {root}", err=True)
+            click.echo(f"stopped; go on with: {command_line('run', '--resume', root)}", err=True)
         sys.exit(130)
     except NothingFits:
         _report(SearchFolder(root))
@@ -211,4 +212,4 @@ def _report(made: SearchFolder) -> None:
     try:
         click.echo(f"report: {write_search_report(made)}")
     except EdgewiseError as error:
-        click.echo(f"no report: {error} Then: edgewise report {made.root}", err=True)
+        click.echo(f"no report: {error} Then: {command_line('report', made.root)}", err=True)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from edgewise.cli.words import Duration, NumberOr
+from edgewise.shell import command_line
 from edgewise.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -208,6 +209,6 @@ def _print_end(run: Run) -> None:
         f"{run.root} is finished after {len(history)} epochs{early}. Epoch {kept.epoch} is kept, "
         f"with a validation accuracy of {kept.val_accuracy:.4f}.\n"
         f"model: {run.model}\n"
-        f"next:  edgewise eval {run.root}\n"
-        f"       edgewise export {run.root} --format onnx"
+        f"next:  {command_line('eval', run.root)}\n"
+        f"       {command_line('export', run.root, '--format', 'onnx')}"
     )

@@ -21,11 +21,9 @@ from edgewise.data.split import (
     side,
     to_carve,
 )
-from edgewise.errors import UsageError
+from edgewise.errors import UsageError, some
 from edgewise.files import read_json, write_json, write_text
 from edgewise.run_folder import Run
-
-MOST_NAMED = 5  # examples that a message names before it only counts
 
 
 @dataclass(frozen=True)
@@ -151,12 +149,12 @@ def _check_enough(
     for label, (name, contents) in enumerate(of_class.items()):
         if len(contents) >= 2:
             continue
-        has = f"only the usable image {_some(contents.values())}" if contents else "no usable image"
+        has = f"only the usable image {some(contents.values())}" if contents else "no usable image"
         bad = [f"{item.path} ({item.reason})" for item in quarantined if item.label == label]
         raise UsageError(
             f"class '{name}' has {has}; it needs two that differ, one to learn from and one to "
             "check with. Add images of it, or leave the class out."
-            + (f" Not usable: {_some(bad)}" if bad else "")
+            + (f" Not usable: {some(bad)}" if bad else "")
         )
 
 
@@ -180,7 +178,7 @@ def _copy_warnings(
         (across_labels, "under two labels, one of which is wrong"),
     ):
         if copies:
-            pairs = _some([f"{copy.path} = {other.path}" for copy, other in copies.items()])
+            pairs = some([f"{copy.path} = {other.path}" for copy, other in copies.items()])
             yield f"{len(copies):,} images are {what}: {pairs}"
 
 
@@ -189,13 +187,7 @@ def _absence_warnings(classes: Sequence[str], splits: dict[str, list[Sample]]) -
         present = {sample.label for sample in splits[split]}
         absent = [name for label, name in enumerate(classes) if label not in present]
         if present and absent:
-            yield f"these classes have no image in {split}: {_some(absent)}"
-
-
-def _some(items: Iterable[object]) -> str:
-    names = [str(item) for item in items]
-    more = len(names) - MOST_NAMED
-    return "; ".join(names[:MOST_NAMED]) + (f"; and {more:,} more" if more > 0 else "")
+            yield f"these classes have no image in {split}: {some(absent)}"
 
 
 def describe(dataset: Dataset) -> str:
@@ -204,8 +196,8 @@ def describe(dataset: Dataset) -> str:
     total = sum(len(samples) for samples in dataset.splits.values())
     lines = [f"{total:,} images of {len(dataset.classes)} classes ({parts}) in {dataset.root}"]
     if dataset.quarantined:
-        some = [f"{dataset.relative(bad.path)} ({bad.reason})" for bad in dataset.quarantined]
-        lines.append(f"{len(some):,} files left out: {_some(some)}")
+        left_out = [f"{dataset.relative(bad.path)} ({bad.reason})" for bad in dataset.quarantined]
+        lines.append(f"{len(left_out):,} files left out: {some(left_out)}")
     lines += [f"warning: {warning}" for warning in dataset.warnings]
     return "\n".join(lines)
 

@@ -11,6 +11,7 @@ from edgewise.data.facts import FactTable
 from edgewise.data.labelled import Labelled
 from edgewise.data.near import BLANK, exact_copies, near_copies
 from edgewise.data.split import SPLITS
+from edgewise.errors import some
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 MOST_UNREADABLE = 0.05  # of all files: above, something is wrong with the whole
@@ -142,7 +143,7 @@ class Case:
                 yield Finding(
                     "missing class",
                     ERROR if split == "train" else WARNING,
-                    f"no usable image in {split} of: {', '.join(absent)}.",
+                    f"no usable image in {split} of: {some(absent)}.",
                 )
         if given and "val" not in given:
             able = any(count > 1 for count in self._contents("train").values())
@@ -158,7 +159,7 @@ class Case:
             yield Finding(
                 "too few images",
                 ERROR,
-                f"fewer than two usable images that differ of: {', '.join(alone)}. Training needs "
+                f"fewer than two usable images that differ of: {some(alone)}. Training needs "
                 "one to learn from and one to check with: add some, or leave the class out.",
             )
         few = [
@@ -170,7 +171,7 @@ class Case:
             yield Finding(
                 "few images",
                 WARNING,
-                f"fewer than {FEW} usable images of: {', '.join(few)}. Their accuracy can't be "
+                f"fewer than {FEW} usable images of: {some(few)}. Their accuracy can't be "
                 "told from so few; add some.",
             )
         largest, smallest = max(totals.values()), max(min(totals.values()), 1)

@@ -8,15 +8,22 @@ from __future__ import annotations
 
 import csv
 import os
-import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgewise.data.containers import KINDS
-from edgewise.data.decode import IMAGE_SUFFIXES
-from edgewise.data.labelled import SPLIT_NAMES, Labelled, is_hidden
+from edgewise.data.folders import (
+    children,
+    folders,
+    is_image,
+    left_out,
+    natural,
+    only_results,
+    walk,
+)
+from edgewise.data.labelled import SPLIT_NAMES, Labelled
 from edgewise.data.sources import (
     Found,
     check_labels,
@@ -25,7 +32,7 @@ from edgewise.data.sources import (
     read_label_file,
     scan_containers,
 )
-from edgewise.errors import UsageError
+from edgewise.errors import UsageError, some
 
 LAYOUT = """Expected one of:
   photos/daisy/1.jpg, photos/rose/2.jpg, ...                  a folder per class
@@ -68,6 +75,8 @@ def scan(path: Path) -> Scan:
     if path.is_dir():
         containers = containers_below(root)
         found = scan_containers(containers, names) if containers else Found(*_scan_folder(root))
+        if containers:
+            found.warnings += [left_out(folder) for folder in folders(root) if only_results(folder)]
     elif not path.is_file():
         raise UsageError(f"no such folder or file: {path}")
     elif path.suffix.lower() in KINDS:
@@ -75,14 +84,13 @@ def scan(path: Path) -> Scan:
     else:
         found = Found(_scan_csv(root / path.name, names))
     images, warnings = found.images, found.warnings
-    classes = sorted({image.label for image in images}, key=_natural)
+    classes = sorted({image.label for image in images}, key=natural)
     if label_file:
         check_labels(classes, *label_file)
         absent = [name for name in label_file[1] if name not in classes]
         if absent:
             warnings.append(
-                f"not a class: {label_file[0]} names {', '.join(absent[:5])}"
-                f"{' ...' if len(absent) > 5 else ''}, of which there is no image"
+                f"not a class: {label_file[0]} names {some(absent)}, of which there is no image"
             )
         classes.sort(key=label_file[1].index)
     _check_classes(path, classes, images)
@@ -94,17 +102,20 @@ def scan(path: Path) -> Scan:
 def _scan_folder(root: Path) -> tuple[list[Labelled], list[str]]:
     images: list[Labelled] = []
     tops = _tops(root)
+    places = [top for top, _ in tops]
     warnings = [
         f"not used: {file.name} in {folder}, since its folders hold images; give the file itself, "
         "or move it away"
-        for folder in dict.fromkeys((root, *(top for top, _ in tops)))
-        for file in _children(folder)
+        for folder in dict.fromkeys((root, *places))
+        for file in children(folder)
         if file.is_file() and (file.suffix.lower() in KINDS or _lists_images(file))
     ]
+    if root not in places:
+        warnings += [left_out(folder) for folder in folders(root) if folder not in places]
     for top, split in tops:
-        stray = [file.name for file in _children(top) if _is_image(file) and not file.is_dir()]
-        folders = _folders(top)
-        if stray and not folders:
+        stray = [file.name for file in children(top) if is_image(file) and not file.is_dir()]
+        below = folders(top)
+        if stray and all(map(only_results, below)):
             raise UsageError(
                 f"the images of {top} (such as {stray[0]}) are in no class folder. "
                 f"Move those of each class into a folder with its name. {LAYOUT}"
@@ -114,12 +125,15 @@ def _scan_folder(root: Path) -> tuple[list[Labelled], list[str]]:
                 f"not used: {len(stray)} images directly in {top}, outside of its class folders, "
                 f"such as {stray[0]}"
             )
-        for folder in folders:
+        for folder in below:
             label = unicodedata.normalize("NFC", folder.name)  # macOS may write é as two letters
-            found = [Labelled(str(file), label, split) for file in images_below(folder)]
-            if not found:
+            walked = list(walk(folder))
+            files = [file for images_there, _ in walked for file in images_there]
+            if any(result for _, result in walked):
+                warnings.append(left_out(folder))
+            elif not files:
                 warnings.append(f"not a class: {folder} has no images")
-            images += found
+            images += [Labelled(str(file), label, split) for file in files]
     if not images:
         raise UsageError(f"no images in {root}. {LAYOUT}")
     return images, warnings
@@ -131,44 +145,18 @@ def _tops(root: Path) -> list[tuple[Path, str | None]]:
     A class may itself be called "train" or "test": such a folder only counts as a split if class
     folders are in it, and if nothing but splits lies beside it.
     """
-    folders = _folders(root)
-    splits = [folder for folder in folders if folder.name.lower() in SPLIT_NAMES]
-    others = [folder for folder in folders if folder not in splits]
-    nested = any(_folders(folder) for folder in splits)
+    below = folders(root)
+    splits = [folder for folder in below if folder.name.lower() in SPLIT_NAMES]
+    if not splits:
+        return [(root, None)]
+    others = [folder for folder in below if folder not in splits and not only_results(folder)]
+    nested = any(not only_results(inner) for folder in splits for inner in folders(folder))
     if nested and others:
         raise UsageError(
             f"{root} has both splits ({splits[0].name}/) and other folders ({others[0].name}/). "
             f"Move the others away, or put every class folder under train/, val/ and test/."
         )
-    if splits and not others:
-        return [(folder, SPLIT_NAMES[folder.name.lower()]) for folder in splits]
-    return [(root, None)]
-
-
-def _children(folder: Path) -> list[Path]:
-    try:
-        children = sorted(folder.iterdir(), key=lambda child: _natural(child.name))
-    except OSError as error:
-        raise UsageError(f"can't read the folder {folder}: {error.strerror}") from None
-    return [child for child in children if not is_hidden(child.name)]
-
-
-def _folders(folder: Path) -> list[Path]:
-    return [child for child in _children(folder) if child.is_dir()]
-
-
-def images_below(folder: Path) -> Iterator[Path]:
-    """The image files at any depth below a class folder; a link that leads back is not followed."""
-    seen: set[str] = set()
-    below = [folder]
-    while below:
-        current = below.pop()
-        if (real := os.path.realpath(current)) in seen:
-            continue
-        seen.add(real)
-        children = _children(current)
-        below += [child for child in reversed(children) if child.is_dir()]  # the first comes next
-        yield from (child for child in children if _is_image(child) and not child.is_dir())
+    return [(root, None)] if others else [(f, SPLIT_NAMES[f.name.lower()]) for f in splits]
 
 
 def _lists_images(file: Path) -> bool:
@@ -178,10 +166,6 @@ def _lists_images(file: Path) -> bool:
     with file.open("rb") as lines:
         columns = lines.readline(1 << 12).decode("utf-8-sig", "replace").strip().split(",")
     return {"path", "label"} <= set(columns)
-
-
-def _is_image(file: Path) -> bool:
-    return file.suffix.lower() in IMAGE_SUFFIXES
 
 
 def _scan_csv(file: Path, names: Sequence[str] | None) -> list[Labelled]:
@@ -269,9 +253,3 @@ def _check_file_names(images: list[Labelled]) -> None:
                 f"a file name is not valid Unicode: {os.fsencode(image.path)!r}. "
                 "Rename it; `convmv` does so for a whole folder."
             ) from None
-
-
-def _natural(name: str) -> tuple[list[str | int], str]:
-    """A key that sorts as a person would: by letters without case, and by numbers as numbers."""
-    parts = re.split(r"(\d+)", name)
-    return [int(part) if part.isdecimal() else part.casefold() for part in parts], name

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from edgewise.data.containers import KINDS, open_container, row_names
 from edgewise.data.decode import IMAGE_SUFFIXES
+from edgewise.data.folders import folders, images_below, only_results
 from edgewise.data.labelled import SPLIT_NAMES, Labelled, is_hidden
 from edgewise.errors import UsageError, unknown
 from edgewise.files import read_json
@@ -55,9 +56,11 @@ def containers_below(root: Path) -> list[tuple[Path, str | None]] | None:
     """
     if any((root / name).is_file() for name in SAVED):
         return _saved(root)
-    below = [child for child in root.iterdir() if child.is_dir() and not is_hidden(child.name)]
-    if any(folder.name.lower() not in (*SPLIT_NAMES, "data") for folder in below):
+    below = folders(root)
+    others = [folder for folder in below if folder.name.lower() not in (*SPLIT_NAMES, "data")]
+    if not all(map(only_results, others)):
         return None
+    below = [folder for folder in below if folder not in others]
     if any(_has_class_folders(folder) for folder in below if folder.name.lower() in SPLIT_NAMES):
         return None
     found = [
@@ -81,10 +84,7 @@ def containers_below(root: Path) -> list[tuple[Path, str | None]] | None:
 
 
 def _has_class_folders(split: Path) -> bool:
-    folders = (child for child in split.iterdir() if child.is_dir() and not is_hidden(child.name))
-    return any(
-        file.suffix.lower() in IMAGE_SUFFIXES for folder in folders for file in folder.rglob("*")
-    )
+    return any(any(images_below(folder)) for folder in folders(split))
 
 
 def _split_of(name: str) -> str | None:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewise.data.dataset import read_dataset
-from edgewise.data.scan import images_below, scan
+from edgewise.data.folders import images_below
+from edgewise.data.scan import scan
 from edgewise.deploy.decoded import decode_batches
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.preprocess import Preprocess

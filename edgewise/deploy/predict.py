@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgewise.data.scan import images_below
+from edgewise.data.folders import images_below
 from edgewise.deploy.decoded import answers, decode_batches
 from edgewise.deploy.fastest import open_fastest
 from edgewise.deploy.predictor import Predictor, open_predictor

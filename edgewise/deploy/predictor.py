@@ -15,6 +15,7 @@ from edgewise.deploy.formats import Reader, format_of, is_exported
 from edgewise.errors import UsageError, missing_package
 from edgewise.files import read_json, sha256_file
 from edgewise.run_folder import Run
+from edgewise.shell import command_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -156,8 +157,8 @@ def open_classifier(source: str | Path) -> Model:
         )
     if not model.labels:
         raise UsageError(
-            f"{source} has no classifier, so it knows no classes. Train from it first: edgewise "
-            f"train photos/ --model {source}"
+            f"{source} has no classifier, so it knows no classes. "
+            f"Train from it first: {command_line('train', 'photos/', '--model', source)}"
         )
     return model
 
@@ -186,7 +187,7 @@ def open_model(source: str | Path) -> Model:
     model = load_pretrained(name, tag, width)
     if not model.labels:
         raise UsageError(
-            f"the weights '{tag}' of {name} learned without labels and know no classes. Train "
-            f"from them first: edgewise train photos/ --model {source}"
+            f"the weights '{tag}' of {name} learned without labels and know no classes. "
+            f"Train from them first: {command_line('train', 'photos/', '--model', source)}"
         )
     return model

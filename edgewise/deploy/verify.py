@@ -24,6 +24,7 @@ from edgewise.files import sha256_file, write_json
 from edgewise.measure.latency import benchmark
 from edgewise.progress import bar
 from edgewise.run_folder import Run
+from edgewise.shell import command_line
 from edgewise.training.evaluate import Skipped
 from edgewise.training.metrics import wilson
 
@@ -116,8 +117,8 @@ def verify(run: Run, names: Sequence[str] = (), exports: Path | None = None) -> 
     if not found:
         wanted = f" as {', '.join(names)}" if names else ""
         raise UsageError(
-            f"{run.root} has not been exported{wanted} yet. Run: edgewise export {run.root} "
-            "--format onnx"
+            f"{run.root} has not been exported{wanted} yet. "
+            f"Run: {command_line('export', run.root, '--format', 'onnx')}"
         )
     dataset = read_dataset(run)
     digest = sha256_file(run.weights) if run.weights.is_file() else ""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from edgewise.errors import UsageError
 from edgewise.measure.rounds import Ratio, ratio
 from edgewise.measure.store import OK, OURS, Row
+from edgewise.shell import command_line
 
 
 @dataclass(frozen=True)
@@ -63,5 +64,7 @@ def choose(rows: Sequence[Row], model: str, machine: str) -> list[Choice]:
             earlier = (row for row in right if row.session < best.session)
             choices.append(Choice(best, tuple(others), tuple(earlier)))
     if not choices:
-        raise UsageError(f"{model} was not measured on this machine. Run: edgewise bench {model}")
+        raise UsageError(
+            f"{model} was not measured on this machine. Run: {command_line('bench', model)}"
+        )
     return choices

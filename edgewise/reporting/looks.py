@@ -13,6 +13,7 @@ from edgewise.gradcam import grad_cam
 from edgewise.reporting.pictures import data_uri, heated
 from edgewise.reporting.record import Record
 from edgewise.reporting.views import worst_first
+from edgewise.training.rounding import as_learned
 from edgewise.weights.folder import load_model
 
 MOST_MISTAKES, MOST_RIGHT = 6, 6
@@ -43,7 +44,8 @@ class Looks:
 
 
 def looks(record: Record) -> Looks:
-    """Grad-CAM of the evaluated model: a mistake's for the answer and for the truth.
+    """Grad-CAM of the evaluated model, in int8 if it learned that: a mistake's for the answer and
+    for the truth.
 
     Raises:
         UsageError: the model can't be read.
@@ -77,7 +79,7 @@ def _draw(
     record: Record, seen: dict[str, tuple[str, ...]]
 ) -> tuple[dict[str, str], dict[str, tuple[str, ...]], tuple[int, int] | None]:
     """The pictures and their maps, of the files that can be read; rows and columns of a map."""
-    model = load_model(record.run.model)
+    model = as_learned(load_model(record.run.model))
     pixels = {}
     for path in seen:
         try:

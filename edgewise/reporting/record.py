@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgewise.deploy.formats import FORMATS
 from edgewise.errors import UsageError
 from edgewise.files import read_json, sha256_file
 from edgewise.run_folder import Run
+from edgewise.shell import command_line
 from edgewise.training.history import EpochMetrics, read_history
 from edgewise.training.recipe import Recipe
 from edgewise.weights.folder import learned_int8
@@ -76,10 +78,26 @@ class Record:
             return "fine-tuned from ImageNet weights"
         return "trained on from another model" if self.recipe.folder else "trained from scratch"
 
-    def command(self, verb: str) -> str:
+    def command(self, verb: str, *options: str) -> str:
         """The command line that runs `verb` on this run."""
-        precision = " --precision int8" if verb == "export" and self.learned_int8 else ""
-        return f"edgewise {verb} {self.folder}{precision}"
+        return command_line(*verb.split(), self.run.root, *options)
+
+    def exports(self) -> list[str]:
+        """The command lines that make the verified files again, or else the usual one."""
+        seen = self.verification["artifacts"] if self.verification else ()
+        made = {item["name"] for item in seen}
+        formats: dict[str, list[str]] = {}  # by the precisions that they were made in
+        for name, format in FORMATS.items():
+            if own := [p for p in format.precisions if f"{name}-{p}" in made]:
+                formats.setdefault(",".join(own), []).append(name)
+        return [
+            self.command(
+                "export",
+                *(("--format", ",".join(names)) if names != ["onnx"] else ()),
+                *(("--precision", precisions) if precisions != "fp32" else ()),
+            )
+            for precisions, names in formats.items()
+        ] or [self.command("export", *(("--precision", "int8") if self.learned_int8 else ()))]
 
     def picture(self, path: str) -> Path:
         """Where the image is that split.csv calls `path`."""

@@ -19,6 +19,7 @@ from edgewise.search.decisions import Numbers
 from edgewise.search.request import Request, SearchFolder
 from edgewise.search.ssh import ADDRESS
 from edgewise.search.ways import Way
+from edgewise.shell import command_line
 
 TEMPLATE = "search.html.j2"
 FEWEST_ROWS = 8  # candidates that are shown unfolded, at least
@@ -70,8 +71,9 @@ def write_search_report(folder: SearchFolder) -> Path:
         "rungs": rung_times(record),
         "failures": failures(record),
         "use": _use(record, test) if test else None,
-        "resume": f"edgewise run --resume {shlex.quote(str(folder.root))}",
+        "resume": command_line("run", "--resume", folder.root),
         "command": run_command(record.request),
+        "report_of_run": command_line("report", record.folder.final),
         "over": OVER,
         "taken": taken,
         "way_of": Way.of,
@@ -83,13 +85,13 @@ def write_search_report(folder: SearchFolder) -> Path:
 
 def run_command(request: Request) -> str:
     """The command line that asks for a search, without what it would be anyway."""
-    words = ["edgewise", "run", request.data, "--budget", request.budget]
+    words = ["run", request.data, "--budget", request.budget]
     usual = {field.name: field.default for field in fields(Request)}
     for name, option in OPTIONS.items():
         value = getattr(request, name)
         if value != usual[name]:
             words += [option] if value is False else [option, _word(name, value)]
-    return shlex.join(words)
+    return command_line(*words)
 
 
 def _word(name: str, value: Any) -> str:
@@ -110,9 +112,7 @@ def _use(record: SearchRecord, test: Numbers) -> dict[str, str]:
     use = {
         "folder": str(folder),
         "python": PYTHON.format(*map(_quoted, (str(here), test["runtime"]))),
-        "command": shlex.join(
-            ["edgewise", "predict", str(here), "photo.jpg", "--runtime", test["runtime"]]
-        ),
+        "command": command_line("predict", here, "photo.jpg", "--runtime", test["runtime"]),
         "send": "",
     }
     address = ADDRESS.fullmatch(request.device.removeprefix("ssh:").partition(",")[0])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from edgewise.reporting.looks import looks
 from edgewise.reporting.record import Json, Record, read_record
 from edgewise.reporting.templates import render
 from edgewise.run_folder import Run
+from edgewise.shell import command_line
 from edgewise.training.history import kept_epoch
 
 THROUGHPUT = "Training images a second"
@@ -47,8 +47,7 @@ def report(run: Run) -> Path:
 def _facts(record: Record, measured: Json | None) -> Json:
     """What both templates use."""
     evaluation, held_to = record.evaluation, views.held_to(record)
-    data = shlex.quote(record.recipe.data)
-    train_command = record.environment.get("command", f"edgewise train {data}")
+    train_command = record.environment.get("command", command_line("train", record.recipe.data))
     return {
         "name": record.run.root.resolve().name,
         "version": __version__,
@@ -63,7 +62,9 @@ def _facts(record: Record, measured: Json | None) -> Json:
         "train_command": train_command,
         "commands": [
             train_command,
-            *(record.command(verb) for verb in ("eval", "export", "verify", "report")),
+            record.command("eval"),
+            *record.exports(),
+            *(record.command(verb) for verb in ("verify", "report")),
         ],
     }
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edgewise.errors import EdgewiseError, UsageError
+from edgewise.shell import command_line
 
 Numbers = dict[str, Any]
 
@@ -60,8 +61,8 @@ class Decisions:
                 if file.tell() != self._bytes:  # what is there now may not be cut off
                     raise EdgewiseError(
                         f"{self.path} was changed by another process meanwhile, so nothing was "
-                        f"added. Once no other search is at work there, go on with: edgewise run "
-                        f"--resume {self.path.parent}"
+                        "added. Once no other search is at work there, go on with: "
+                        f"{command_line('run', '--resume', self.path.parent)}"
                     )
                 file.truncate(self._whole)
                 file.write(data)
@@ -70,7 +71,7 @@ class Decisions:
         except OSError as error:
             raise EdgewiseError(
                 f"can't write {self.path}: {error.strerror or error}. Free some space, then go on "
-                f"with: edgewise run --resume {self.path.parent}"
+                f"with: {command_line('run', '--resume', self.path.parent)}"
             ) from error
         self._whole += len(data)
         self._bytes = self._whole

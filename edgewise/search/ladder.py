@@ -34,6 +34,7 @@ from edgewise.search.request import Request, SearchFolder
 from edgewise.search.state import State, Watch
 from edgewise.search.trying import round_of, trained
 from edgewise.search.ways import ways_to
+from edgewise.shell import command_line
 from edgewise.training.interrupt import Stopped
 
 SURVIVORS = 3  # of the first round
@@ -76,7 +77,7 @@ def run(request: Request, root: Path, watch: Watch | None = None) -> SearchFolde
             climb(search)
     except Stopped as stop:
         raise Stopped(
-            f"stopped; go on with: edgewise run --resume {root}", stop.exit_status - 128
+            f"stopped; go on with: {command_line('run', '--resume', root)}", stop.exit_status - 128
         ) from stop
     return folder
 
@@ -88,7 +89,7 @@ def _check(folder: SearchFolder, request: Request) -> None:
         if Request.read(folder.request) != request:
             raise UsageError(
                 f"{root} is a search for something else. Go on with it as it was asked for: "
-                f"edgewise run --resume {root}. Or choose another --name."
+                f"{command_line('run', '--resume', root)}. Or choose another --name."
             )
     elif holds_more_than(root, ()):
         raise UsageError(f"{root} holds something else already. Choose another --name.")
@@ -138,7 +139,7 @@ def _doctor(search: State) -> Numbers:
         errors = " ".join(f.text for f in seen.findings if f.severity == "error")
         raise EdgewiseError(
             f"training on {data} would not be sound: {errors} Look closer with: "
-            f"edgewise doctor {data}"
+            f"{command_line('doctor', data)}"
         )
     return {
         "images": seen.usable,

@@ -11,6 +11,7 @@ from typing import get_type_hints
 from edgewise.errors import UsageError
 from edgewise.files import remove_halves, write_text
 from edgewise.run_folder import Run
+from edgewise.shell import command_line
 
 
 @dataclass(frozen=True)
@@ -143,5 +144,6 @@ def read_history(run: Run) -> list[EpochMetrics]:
             ]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise UsageError(
-            f"can't read {run.metrics} ({error}); `edgewise train --resume {run.root}` writes it"
+            f"can't read {run.metrics} ({error}); "
+            f"`{command_line('train', '--resume', run.root)}` writes it"
         ) from None

@@ -26,6 +26,7 @@ from edgewise.files import claimed
 from edgewise.model import Classifier, cooled
 from edgewise.progress import bar
 from edgewise.run_folder import Run
+from edgewise.shell import command_line
 from edgewise.training.batches import recipe_batches
 from edgewise.training.checkpoint import load_checkpoint, load_kept, save_checkpoint
 from edgewise.training.device import pick_device
@@ -97,7 +98,7 @@ def _train(
     claim: ExitStack,
     given: Dataset | None = None,
 ) -> None:
-    root = run.root
+    root, unwritable = run.root, None
     if recipe.cache == "ram" and world.size > 1:
         raise UsageError(
             "cache=ram would hold the images once for each process. With torchrun use cache=disk, "
@@ -105,7 +106,12 @@ def _train(
         )
     if resume or not world.first:
         # The others wait here until the first has claimed the folder, which it may have to make.
-        world.first_does(lambda: claim.enter_context(claimed(Run.open(root).root)))
+        try:
+            world.first_does(lambda: claim.enter_context(claimed(Run.open(root).root)))
+        except EdgewiseError as error:
+            if isinstance(error, UsageError) or not resume:
+                raise
+            unwritable = error  # which a finished run may be
         recipe, dataset, cache = reopen_run(recipe, run)
     else:
         made = world.first_does(lambda: create_run(recipe, run, claim, given))
@@ -117,6 +123,8 @@ def _train(
             training.restore()
             if training.finished():
                 print(f"nothing left to do in {root}")
+            elif unwritable:
+                raise unwritable
         out_of_memory = False
         try:
             while not training.finished():
@@ -134,7 +142,8 @@ def _train(
                 raise Stopped(_how_to_go_on(run), request.number) from error
             raise EdgewiseError(
                 f"{error} If memory is short, use fewer --workers or a smaller --batch. "
-                f"Nothing that was saved is lost; go on with: edgewise train --resume {root}"
+                "Nothing that was saved is lost; "
+                f"go on with: {command_line('train', '--resume', root)}"
             ) from error
         if out_of_memory:
             del training  # what it holds is to be tried with
@@ -393,4 +402,4 @@ class _Training:
 
 
 def _how_to_go_on(run: Run) -> str:
-    return f"stopped; go on with: edgewise train --resume {run.root}"
+    return f"stopped; go on with: {command_line('train', '--resume', run.root)}"

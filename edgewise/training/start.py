@@ -22,6 +22,7 @@ from edgewise.files import claimed, holds_more_than, read_json, remove_halves, w
 from edgewise.measure.latency import machine
 from edgewise.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from edgewise.run_folder import Run
+from edgewise.shell import command_line
 from edgewise.training import tensorboard
 from edgewise.training.batches import cache_of
 from edgewise.training.defaults import check, fit
@@ -102,8 +103,8 @@ def _check_free(run: Run) -> None:
     """
     if run.is_run(run.root):
         raise UsageError(
-            f"{run.root} is a run already. Go on with it: edgewise train --resume {run.root}. "
-            "Or choose another --name."
+            f"{run.root} is a run already. Go on with it: "
+            f"{command_line('train', '--resume', run.root)}. Or choose another --name."
         )
     if holds_more_than(run.root, (*_first_files(run), run.recipe)):
         raise UsageError(f"{run.root} holds something else already. Choose another --name.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from edgewise.errors import EdgewiseError, missing_package
 from edgewise.run_folder import Run
+from edgewise.shell import command_line
 from edgewise.training.history import EpochMetrics
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def epoch_log(run: Run, wanted: bool) -> Callable[[EpochMetrics], None]:
         except OSError as error:
             raise EdgewiseError(
                 f"can't write {run.tensorboard}: {error.strerror or error}. Free some space, then "
-                f"go on with: edgewise train --resume {run.root}"
+                f"go on with: {command_line('train', '--resume', run.root)}"
             ) from error
 
     return log

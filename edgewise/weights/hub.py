@@ -19,6 +19,7 @@ from pathlib import Path
 
 from edgewise.errors import EdgewiseError, missing_package
 from edgewise.files import MANIFEST, sha256_file
+from edgewise.shell import command_line
 
 ASKED = "timm/mobilenetv3_small_100.lamb_in1k"  # any repository that we use
 PATIENCE = 5.0  # seconds
@@ -159,5 +160,6 @@ class HubFile:
         return EdgewiseError(
             f"can't download the weights {self.name} ({type(error).__name__}: {reason}). "
             f"Try again; or fetch {address} on another machine and put it at {self.placed}, where "
-            f"the next call finds it; or: edgewise import {self.file} --model {self.name}"
+            f"the next call finds it; or: "
+            f"{command_line('import', self.file, '--model', self.name)}"
         )

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from photos import picture, png_bomb, write_photos
 
-from edgewise.data import dataset as module
 from edgewise.data.dataset import (
     Dataset,
     Sample,
@@ -21,7 +20,7 @@ from edgewise.data.dataset import (
     read_dataset,
     write_dataset,
 )
-from edgewise.errors import UsageError
+from edgewise.errors import MOST_NAMED, UsageError
 from edgewise.run_folder import Run
 
 
@@ -271,7 +270,7 @@ def test_long_lists_are_cut(tmp_path: Path) -> None:
     for number in range(9):
         (tmp_path / f"a/bad{number}.jpg").write_text("x")
     text = describe(load_dataset(tmp_path, 1))
-    assert text.count("bad") == module.MOST_NAMED
+    assert text.count("bad") == MOST_NAMED
     assert "and 4 more" in text
 
 

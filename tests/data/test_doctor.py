@@ -146,6 +146,18 @@ def test_classes_that_are_missing_few_or_unbalanced(photos: Path) -> None:
     assert "6 to 1" in named["imbalance"].text
 
 
+def test_of_many_classes_only_the_first_are_named(tmp_path: Path) -> None:
+    """Of each kind of finding that names classes: 20 more than are said."""
+    root = tmp_path / "many"
+    write_photos(root / "train", {f"small{i:02}": 2 for i in range(25)})
+    write_photos(root / "train", {f"alone{i:02}": 1 for i in range(25)})
+    write_photos(root / "val", {"small00": 1})
+    named = found(examine(root))
+    for kind, more in (("missing class", 44), ("too few images", 20), ("few images", 20)):
+        assert f"; and {more} more. " in named[kind].text + " "
+        assert len(named[kind].text) < 300
+
+
 def refused(photos: Path) -> Examination:
     """What the doctor sees in images that `edgewise train` doesn't take."""
     with pytest.raises(UsageError):
@@ -165,7 +177,7 @@ def test_a_class_that_has_not_two_images_that_differ(photos: Path) -> None:
         path.write_bytes(b"")
     named = found(refused(photos / "train"))
     assert named["too few images"].severity == "error"
-    assert "differ of: bird (0), cat (1), dog (1). " in named["too few images"].text
+    assert "differ of: bird (0); cat (1); dog (1). " in named["too few images"].text
     assert "few images" not in named
 
 

@@ -7,6 +7,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from edgewise.data.scan import scan
 from edgewise.errors import UsageError
@@ -96,6 +97,46 @@ def test_links(tmp_path: Path) -> None:
         "b/1.jpg",
         "b/2.jpg",
     ]
+
+
+RUN = ("recipe.json", "split.csv", "lr_find.png")
+SEARCH = ("search.json", "decisions.jsonl", "trials/one/lr_find.png")
+
+
+def with_results(root: Path) -> Path:
+    """A run, a search and a plot of `edgewise compare --png`, as a call from inside makes them."""
+    touch(root, *(f"runs/first/{name}" for name in RUN), *(f"runs/best/{name}" for name in SEARCH))
+    Figure().savefig(root / "runs/compared.png", format="png")
+    return root
+
+
+def test_runs_and_searches_below_the_data_are_no_class(tmp_path: Path) -> None:
+    touch(tmp_path / "plain", "a/1.jpg", "b/1.jpg")
+    touch(tmp_path / "split", "train/a/1.jpg", "train/b/1.jpg", "val/a/2.jpg")
+    touch(tmp_path / "inside", "train/a/1.jpg", "train/b/1.jpg")
+    for root, place in (("plain", "."), ("split", "."), ("inside", "train"), ("plain", "a/deep")):
+        before = found(tmp_path / root)
+        data = tmp_path / root / place
+        data.mkdir(exist_ok=True)
+        with_results(data)
+        assert found(tmp_path / root) == before
+        assert sum("what edgewise made" in w for w in scan(tmp_path / root).warnings) >= 1
+        assert not any("not a class" in warning for warning in scan(tmp_path / root).warnings)
+
+
+def test_photos_in_a_class_called_runs_stay_though_there_are_runs_in_it(tmp_path: Path) -> None:
+    with_results(touch(tmp_path, "walks/1.png", "runs/1.png", "runs/deep/2.jpg"))
+    assert [name for name, _, _ in found(tmp_path)] == [
+        "runs/1.png",
+        "runs/deep/2.jpg",
+        "walks/1.png",
+    ]
+    assert scan(tmp_path).warnings == (f"not used: what edgewise made in {tmp_path / 'runs'}",)
+
+
+def test_photos_beside_a_file_called_recipe_stay(tmp_path: Path) -> None:
+    touch(tmp_path, "soup/1.jpg", "soup/recipe.json", "cake/1.jpg", "cake/recipe.json")
+    assert len(found(tmp_path)) == 2
 
 
 def test_warns_about_what_it_leaves_out(tmp_path: Path) -> None:

@@ -69,6 +69,16 @@ def test_shards_of_webdataset(tmp_path: Path) -> None:
     assert len(load_dataset(root, 0).splits["val"]) == 9
 
 
+def test_a_run_beside_shards_is_not_looked_into(tmp_path: Path) -> None:
+    root = write_shards(tmp_path / "shards", {"train": 0, "val": 100})
+    run = root / "runs/first"
+    run.mkdir(parents=True)
+    for name in ("recipe.json", "split.csv", "lr_find.png"):
+        (run / name).write_bytes(b"x")
+    check(scan(root), {"train": 0, "val": 100})
+    assert scan(root).warnings == (f"not used: what edgewise made in {root / 'runs'}",)
+
+
 def test_one_shard_and_splits_in_folders(tmp_path: Path) -> None:
     root = write_shards(tmp_path / "one", {"shard": 0})
     assert {image.split for image in scan(root / "shard-000001.tar").images} == {None}

@@ -37,9 +37,15 @@ frame.onload = () => {{
   const wide = [...page.querySelectorAll("body *")].filter(
     item => item.getBoundingClientRect().right > root.clientWidth + 1
       && !item.parentElement.closest(".scroll") && !item.closest("svg"));
+  const spilled = [...page.querySelectorAll("table:not(.matrix) :is(th, td)")].filter(cell => {{
+    const content = page.createRange();
+    content.selectNodeContents(cell);
+    return content.getBoundingClientRect().right > cell.getBoundingClientRect().right + 1;
+  }});
   seen.textContent = JSON.stringify({{
     scroll: root.scrollWidth, client: root.clientWidth, title: page.title,
     wide: wide.map(item => item.outerHTML.slice(0, 80)),
+    spilled: spilled.map(cell => cell.outerHTML.slice(0, 80)),
     labels: [...page.querySelectorAll("text.label")].map(item => item.getBoundingClientRect()),
     broken: [...page.images].filter(image => image.complete && !image.naturalWidth).length,
   }});
@@ -65,6 +71,7 @@ def opened(page: str, width: int, folder: Path) -> Any:
     assert seen["client"] <= width
     assert seen["scroll"] <= seen["client"], seen["wide"]
     assert not seen["wide"]
+    assert not seen["spilled"]  # into the next column
     assert seen["broken"] == 0
     return seen
 

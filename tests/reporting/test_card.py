@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from made_run import Made
 from PIL import Image
 from tiny_onnx import write_tiny_onnx
 
+from edgewise.data.decode import decode
 from edgewise.deploy.artifact import MAIN
 from edgewise.files import read_json
 from edgewise.preprocess import Preprocess
@@ -26,22 +28,32 @@ def test_the_card_states_facts_of_the_run(made: Made) -> None:
     assert "2 files of the data could not be used." in card
 
 
+@pytest.mark.parametrize(
+    ("mode", "channels", "format"),
+    [("RGB", 3, "JPEG"), ("CMYK", 4, "JPEG"), ("RGBA", 4, "PNG"), ("LA", 2, "PNG")],
+)
 def test_its_program_gives_the_exported_files_answer(
-    made: Made, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    made: Made,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    mode: str,
+    channels: int,
+    format: str,
 ) -> None:
     preprocess = Preprocess.from_json(read_json(made.run.model / "preprocess.json"))
     rng = np.random.default_rng(0)
     weights = rng.normal(0, 0.01, (preprocess.size**2 * 3, 10))
     report(made.run)
     write_tiny_onnx(made.run.exports / MAIN / "model.onnx", weights, made.labels, preprocess)
-    image = Image.fromarray(rng.integers(0, 256, (90, 131, 3), dtype=np.uint8))
-    image.save(made.run.root / "photo.jpg", lossless=True)
+    content = rng.integers(0, 256, (90, 131, channels), dtype=np.uint8)
+    image = Image.frombytes(mode, (131, 90), content.tobytes())
+    image.save(made.run.root / "photo.jpg", format)
     (program,) = re.findall(
         r"```python\n(.*?)```", made.run.model_card.read_text(encoding="utf-8"), re.DOTALL
     )
     monkeypatch.chdir(made.run.root)
     exec(program, {})
-    logits = preprocess.pixels(Image.open("photo.jpg")).ravel() / 255 @ weights
+    logits = preprocess.pixels(decode(Path("photo.jpg"))).ravel() / 255 @ weights
     wanted = np.exp(logits) / np.exp(logits).sum()
     label, probability = capsys.readouterr().out.rsplit(" ", 1)
     assert label == made.labels[wanted.argmax()]

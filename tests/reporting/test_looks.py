@@ -18,6 +18,7 @@ from edgewise.reporting.looks import Look, looks
 from edgewise.reporting.pictures import ORANGE, STRENGTH, heated
 from edgewise.reporting.record import Record, read_record
 from edgewise.reporting.write import report
+from edgewise.training.rounding import as_learned
 from edgewise.weights.folder import load_model, save_model
 
 
@@ -41,7 +42,7 @@ def test_no_heat_is_grey_and_full_heat_is_orange() -> None:
 
 def check(record: Record, look: Look) -> None:
     """In each corner of a drawn map, orange is as strong as Grad-CAM says of that class there."""
-    model = load_model(record.run.model)
+    model = as_learned(load_model(record.run.model))
     shown = model.preprocess.pixels(decode(record.picture(look.path)))
     assert look.picture and pixels_of(look.picture) == pytest.approx(shown, abs=40)
     for label, uri in zip(look.classes, look.maps, strict=True):
@@ -71,6 +72,16 @@ def test_maps_are_of_their_pictures_and_classes(made: Made) -> None:
         of_class = (made.truth == made.truth[number]) & (made.answers == made.truth)
         assert made.probabilities[number].max() == made.probabilities[of_class].max()
         check(record, look)
+
+
+def test_maps_of_a_network_that_learned_int8_are_of_its_answers_in_int8(made: Made) -> None:
+    record = read_record(made.run)
+    in_float = looks(record).mistakes[0]
+    ranges = {"stem.conv": (0.0, 0.05)}  # so narrow that most of a picture is cut off
+    save_model(replace(load_model(made.run.model), int8_ranges=ranges), made.run.model)
+    in_int8 = looks(record).mistakes[0]
+    assert in_int8.maps != in_float.maps
+    check(record, in_int8)
 
 
 def test_a_picture_that_vanished_leaves_a_place(made: Made) -> None:

@@ -266,7 +266,7 @@ def test_a_network_that_learned_int8_is_reported_in_int8(made: Made) -> None:
     words = page_of(made.run).words
     assert "The model in PyTorch in int8 is right on 95.3% of 320 val images" in words
     assert "3.52 MB int8 ONNX file, 3.38 M parameters" in words
-    assert f"edgewise export {made.run.root} --precision int8" in words
+    assert f"edgewise export {made.run.root} --precision fp32,int8" in words
     card = made.run.model_card.read_text(encoding="utf-8")
     assert "(the model in PyTorch in int8: 95.3%)" in card
     assert "3.52 MB in int8. Latency" in card.replace("\u00a0", " ")
@@ -274,6 +274,20 @@ def test_a_network_that_learned_int8_is_reported_in_int8(made: Made) -> None:
     verification = json.loads(made.run.verification.read_text())
     write(made.run.verification, verification | {"artifacts": verification["artifacts"][:1]})
     assert "The model in PyTorch in float is right on 97.1%" in page_of(made.run).words
+
+
+def test_what_made_the_verified_files_is_told_to_repeat_it(made: Made) -> None:
+    verification = json.loads(made.run.verification.read_text())
+    names = ("onnx-fp32", "litert-fp32", "openvino-int8", "onnx-int8", "executorch-int8")
+    files = [verification["artifacts"][0] | {"name": name} for name in names]
+    write(made.run.verification, {**verification, "artifacts": files})
+    page_of(made.run)
+    lines = made.run.model_card.read_text(encoding="utf-8").splitlines()
+    assert [line.partition(str(made.run.root))[2] for line in lines if " export " in line] == [
+        " --precision fp32,int8",
+        " --format openvino,executorch --precision int8",
+        " --format litert",
+    ]
 
 
 def test_skipped_files_are_listed(made: Made) -> None:

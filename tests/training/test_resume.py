@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import textwrap
 from dataclasses import asdict, replace
@@ -15,6 +16,7 @@ from tiny import python
 
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.run_folder import Run
+from edgewise.training import loop
 from edgewise.training.history import read_history
 from edgewise.training.interrupt import Stopped
 from edgewise.training.learner import Learner
@@ -236,3 +238,30 @@ def test_checkpoint_of_another_recipe_is_named(recipe: Recipe, tmp_path: Path) -
     edited.write(run.recipe)
     with pytest.raises(EdgewiseError, match=r"doesn't fit .*recipe\.json"):
         train(edited, tmp_path, resume=True)
+
+
+def test_only_a_finished_run_may_be_where_nothing_can_be_written(
+    recipe: Recipe,
+    reference: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def refuse(folder: Path) -> None:
+        raise EdgewiseError(f"can't write in {folder}")
+
+    def written() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+
+    root = shutil.copytree(reference.root, tmp_path / "copy")
+    monkeypatch.setattr(loop, "claimed", refuse)
+    before = written()
+    train(recipe, root, resume=True)
+    assert "nothing left to do" in capsys.readouterr().out
+    assert written() == before
+    checkpoints = Run(root).checkpoints
+    (checkpoints / "previous.safetensors").replace(checkpoints / "last.safetensors")
+    before = written()
+    with pytest.raises(EdgewiseError, match=r"can't write in .*copy"):
+        train(recipe, root, resume=True)
+    assert written() == before

@@ -130,7 +130,7 @@ def _train(
             # torch raises this in the midst of a step, so there is nothing sound to save.
             if not str(error).startswith("DataLoader worker"):
                 raise
-            if request.number is not None:  # a signal to all processes at once
+            if request.number is not None:  # the signal ended a worker too, as on macOS
                 raise Stopped(_how_to_go_on(run), request.number) from error
             raise EdgewiseError(
                 f"{error} If memory is short, use fewer --workers or a smaller --batch. "

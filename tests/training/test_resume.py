@@ -15,6 +15,7 @@ from tiny import python
 
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.run_folder import Run
+from edgewise.training.checkpoint import load_checkpoint
 from edgewise.training.history import read_history
 from edgewise.training.interrupt import Stopped
 from edgewise.training.learner import Learner
@@ -139,7 +140,7 @@ def test_killed_before_the_first_checkpoint_starts_again(
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_signal_to_all_processes(name: str, recipe: Recipe, reference: Run, tmp_path: Path) -> None:
-    """As Ctrl-C in a terminal and `timeout` send it: workers get it too, and SIGTERM ends them."""
+    """As Ctrl-C in a terminal and `timeout` send it: to the workers too, and SIGTERM twice."""
     interrupted = f"""
         import os, signal, sys
         from edgewise.training.learner import Learner
@@ -148,6 +149,8 @@ def test_signal_to_all_processes(name: str, recipe: Recipe, reference: Run, tmp_
         def step_with_interrupt(self, pixels, labels, number):
             if number == 5:
                 os.killpg(os.getpgrp(), signal.{name})
+                if signal.{name} == signal.SIGTERM:
+                    os.killpg(os.getpgrp(), signal.SIGTERM)
             return step(self, pixels, labels, number)
         Learner.step = step_with_interrupt
         main()
@@ -160,6 +163,9 @@ def test_signal_to_all_processes(name: str, recipe: Recipe, reference: Run, tmp_
     assert stopped.returncode == 128 + signal.Signals[name], stopped.stderr
     assert "stopped; go on with: edgewise train --resume runs/first" in stopped.stderr
     assert "Traceback" not in stopped.stderr
+    state, _ = load_checkpoint(Run(tmp_path / "runs" / "first"))
+    assert state is not None  # the batch at hand was finished and saved
+    assert (state["progress"]["epoch"], state["progress"]["batch"]) == (1, 2)
 
     resumed = python(
         "from edgewise.cli.main import main; main()",

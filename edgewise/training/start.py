@@ -305,8 +305,11 @@ def _device_name(device: str) -> str:
 
 def _whole_path(teacher: str | None) -> str | None:
     """A run may be resumed from another folder."""
-    if teacher is None or teacher.startswith(TIMM):
-        return teacher
+    if teacher is None:
+        return None
+    if teacher.startswith(TIMM):
+        name, _, file = teacher.removeprefix(TIMM).partition(":")
+        return f"{TIMM}{name}:{Path(file).resolve()}" if file else teacher
     return str(Path(teacher).resolve())
 
 

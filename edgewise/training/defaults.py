@@ -93,9 +93,12 @@ def check(recipe: Recipe) -> None:
             f"{recipe.stages} stages need at least as many epochs, not {recipe.epochs}"
         )
     if 0 < recipe.batch < recipe.accumulate * 2:
+        most = recipe.batch // 2
+        fewer = f"accumulate={most}{' or less' if most > 1 else ''}, or " if most else ""
         raise UsageError(
             f"a batch of {recipe.batch} can't be computed in {recipe.accumulate} parts: batch norm "
-            "needs two images or more in each"
+            f"needs two images or more in each. Give {fewer}--batch {2 * recipe.accumulate} or "
+            "more."
         )
 
 

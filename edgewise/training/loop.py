@@ -248,10 +248,11 @@ class _Training:
         resumed ends as one that was not.
 
         Raises:
-            Diverged: `error`, if the recipe allows no more of it.
+            Diverged: `error`, if the recipe allows no more of it; with the last rate tried.
         """
         if self.progress.divergences >= self.recipe.retries:
-            raise error
+            tried = self.learner.rate_factor * self.recipe.lr if self.recipe.retries else None
+            raise Diverged(error.what, error.where, tried) from error
         divergences = self.progress.divergences + 1
         self.ahead = None
         state = load_kept(self.run)

@@ -322,7 +322,8 @@ class _Training:
     def _learn(self) -> None:
         """Learns from the batches that are left of the epoch under way."""
         progress = self.progress
-        left = self.steps_per_epoch - progress.batch
+        # Of more processes than it was stopped with, an epoch may have one batch less.
+        left = max(0, self.steps_per_epoch - progress.batch)
         if self.ahead is None:
             epochs = range(progress.epoch, self.recipe.epochs)
             self.ahead = iter(self._batches(epochs, progress.batch))

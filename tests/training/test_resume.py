@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import textwrap
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,11 @@ from typing import Any
 import pytest
 from tiny import python
 
+from edgewise.data.loader import Batches
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.run_folder import Run
+from edgewise.training import loop
+from edgewise.training.batches import recipe_batches
 from edgewise.training.checkpoint import load_checkpoint
 from edgewise.training.history import read_history
 from edgewise.training.interrupt import Stopped
@@ -61,6 +65,25 @@ def test_stopped_and_resumed_equals_uninterrupted(
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert same(train(recipe, tmp_path, resume=True), reference)
     assert len(steps) == 3 * STEPS  # none was done twice
+
+
+def test_stopped_at_an_epochs_end_it_goes_on_in_more_processes(
+    recipe: Recipe,
+    tmp_path: Path,
+    stop_at: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """52 images are 4 batches, but 3 of three processes: the last 4 images join those before."""
+    stop_at(STEPS)
+    with pytest.raises(Stopped):
+        train(recipe, tmp_path)
+
+    def of_three(*arguments: Any, share: tuple[int, int], **rest: Any) -> Batches:
+        return recipe_batches(*arguments, share=(0, 3), **rest)
+
+    monkeypatch.setattr(loop, "recipe_batches", of_three)
+    history = read_history(train(recipe, tmp_path, resume=True))
+    assert [epoch.epoch for epoch in history] == [1, 2, 3]
 
 
 def test_second_signal_stops_at_once(

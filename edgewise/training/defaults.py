@@ -101,11 +101,16 @@ def check(recipe: Recipe) -> None:
             f"needs two images or more in each. Give {fewer}--batch {2 * recipe.accumulate} or "
             "more."
         )
-    _check_first_stage(recipe)
 
 
-def _check_first_stage(recipe: Recipe) -> None:
-    """Whether what is set for the first stage does something; see `progressive.at_epoch`."""
+def check_first_stage(recipe: Recipe) -> None:
+    """Whether what is set for the first stage does something; see `progressive.at_epoch`.
+
+    It is asked of new recipes only: one of a run may have been put into a single stage since.
+
+    Raises:
+        UsageError: something does nothing; the message says what it needs.
+    """
     for settings, needed, is_there in (
         (tuple(FIRST_OFF), "stages=4 or so", recipe.stages > 1),
         (("first_mixup",), "mixup or cutmix", bool(recipe.mixup or recipe.cutmix)),

@@ -24,7 +24,7 @@ from edgewise.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from edgewise.run_folder import Run
 from edgewise.training import tensorboard
 from edgewise.training.batches import cache_of
-from edgewise.training.defaults import check, fit
+from edgewise.training.defaults import check, check_first_stage, fit
 from edgewise.training.device import pick_device
 from edgewise.training.recipe import Recipe
 from edgewise.training.teacher import TIMM, Teacher, load_teacher
@@ -71,6 +71,7 @@ def create_run(
     _check_free(run)
     if recipe.epochs and recipe.minutes:
         raise UsageError("give --epochs or --time, not both")
+    check_first_stage(recipe)
     parent = next(path for path in run.root.absolute().parents if path.exists())
     if not os.access(parent, os.W_OK):
         raise UsageError(f"can't write in {parent}: make it writable, or train in another folder.")

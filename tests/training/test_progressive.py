@@ -11,7 +11,7 @@ import torch
 
 from edgewise.errors import UsageError
 from edgewise.training import loop
-from edgewise.training.defaults import check
+from edgewise.training.defaults import check_first_stage
 from edgewise.training.learner import Learner
 from edgewise.training.loop import train
 from edgewise.training.progressive import at_epoch
@@ -112,11 +112,13 @@ def test_more_stages_than_epochs() -> None:
         ({"stages": 2, "first_dropout": 0.1}, "without dropout nothing .* first_dropout=0"),
     ],
 )
-def test_a_first_value_that_would_do_nothing(settings: dict[str, Any], says: str) -> None:
-    recipe = Recipe("photos", pretrained=False, device="cpu")
+def test_a_first_value_that_would_do_nothing(
+    settings: dict[str, Any], says: str, recipe: Recipe, tmp_path: Path
+) -> None:
     with pytest.raises(UsageError, match=says):
-        resolve(replace(recipe, **settings))
-    resolve(replace(recipe, **{**settings, "stages": 2, "mixup": 0.2, "dropout": 0.0}))
+        train(replace(recipe, **settings), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    check_first_stage(replace(recipe, **{**settings, "stages": 2, "mixup": 0.2, "dropout": 0.0}))
 
 
 def test_a_published_recipe_in_a_single_stage() -> None:
@@ -124,6 +126,6 @@ def test_a_published_recipe_in_a_single_stage() -> None:
     with pytest.raises(
         UsageError, match="Set both, or first_imgsz=null first_magnitude=0"
     ) as error:
-        check(Recipe("photos", **settings))
+        check_first_stage(Recipe("photos", **settings))
     off = str(error.value).partition("Set both, or ")[2].rstrip(".").split()
-    check(Recipe("photos", **laid_over(settings, parse_settings(off))))
+    check_first_stage(Recipe("photos", **laid_over(settings, parse_settings(off))))

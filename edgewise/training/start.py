@@ -122,6 +122,8 @@ def reopen_run(recipe: Recipe, run: Run) -> tuple[Recipe, Dataset, ImageCache | 
         UsageError: no such run, or `recipe` asks for something else than it did.
     """
     stored = Recipe.read(Run.open(run.root).recipe)
+    # That of a run of an older version may be relative.
+    stored = replace(stored, teacher=_whole_path(stored.teacher))
     open_settings = {
         name: getattr(stored, name)
         for name, value in asdict(recipe).items()

@@ -7,7 +7,10 @@ random state is neither read nor moved.
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -213,7 +216,7 @@ def _batches(
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=_collate,
-        worker_init_fn=_leave_interrupts_to_parent,
+        worker_init_fn=_leave_signals_to_parent,
         generator=torch.Generator(),  # else each epoch draws a number from torch's global one
     )
     return Batches(loader, finish)
@@ -232,9 +235,23 @@ def _collate(
     return torch.from_numpy(np.stack(pixels)), torch.tensor(labels), changes
 
 
-def _leave_interrupts_to_parent(worker: int) -> None:
-    """Ctrl-C reaches every process of the terminal; only the parent should answer it.
+def _leave_signals_to_parent(worker: int) -> None:
+    """What stops the work may reach each process of it, and only the parent should answer.
 
-    SIGTERM must still end a worker: it is how Python ends those that are left when it exits.
+    Ctrl-C reaches all of a terminal; SIGTERM all of a group or a job, from `timeout`, torchrun or
+    Slurm, and the parent still needs the batches that are on their way.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS, where SIGTERM ends it
+        # Blocked in this thread, it is so in all that are started from it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_when_parent_asks, daemon=True).start()
+
+
+def _end_when_parent_asks() -> None:
+    """SIGTERM from the parent must end a worker: Python so ends those that are left at its exit."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent.pid:
+        pass
+    os._exit(0)

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 
 from edgewise.data.dataset import Dataset, Sample, read_dataset
 from edgewise.errors import UsageError
@@ -81,7 +82,7 @@ class Trainer:
         """
         recipe = fit(resolve(self._recipe(model, imgsz, pretrained=pretrained)), self.dataset)
         _, seconds = training_seconds(recipe, preprocess_of(recipe), self.dataset)
-        return seconds, steps_in(len(self.dataset.splits["train"]), recipe.batch)
+        return fmean(seconds), steps_in(len(self.dataset.splits["train"]), recipe.batch)
 
     def _recipe(self, model: str, imgsz: int, **settings: object) -> Recipe:
         return Recipe(

@@ -24,6 +24,7 @@ UNEVEN = 5.0
 NORM_NEEDS = 16  # images at once; with fewer, their statistics are too noisy to learn
 CONVNEXT_DECAY = 0.9
 TRAIN_PART = (0.8, 0.9)  # of the size that is deployed
+FIRST_OFF = {"first_imgsz": "null", "first_magnitude": 0, "first_mixup": 0, "first_dropout": 0}
 MULTIPLES = (32, 16, 8)  # pixels: whole pixels after the network's strides, if it can be
 
 
@@ -93,10 +94,34 @@ def check(recipe: Recipe) -> None:
             f"{recipe.stages} stages need at least as many epochs, not {recipe.epochs}"
         )
     if 0 < recipe.batch < recipe.accumulate * 2:
+        most = recipe.batch // 2
+        fewer = f"accumulate={most}{' or less' if most > 1 else ''}, or " if most else ""
         raise UsageError(
             f"a batch of {recipe.batch} can't be computed in {recipe.accumulate} parts: batch norm "
-            "needs two images or more in each"
+            f"needs two images or more in each. Give {fewer}--batch {2 * recipe.accumulate} or "
+            "more."
         )
+
+
+def check_first_stage(recipe: Recipe) -> None:
+    """Whether what is set for the first stage does something; see `progressive.at_epoch`.
+
+    It is asked of new recipes only: one of a run may have been put into a single stage since.
+
+    Raises:
+        UsageError: something does nothing; the message says what it needs.
+    """
+    for settings, needed, is_there in (
+        (tuple(FIRST_OFF), "stages=4 or so", recipe.stages > 1),
+        (("first_mixup",), "mixup or cutmix", bool(recipe.mixup or recipe.cutmix)),
+        (("first_dropout",), "dropout", recipe.dropout is not None),
+    ):
+        idle = [setting for setting in settings if getattr(recipe, setting)]
+        if idle and not is_there:
+            off = " ".join(f"{setting}={FIRST_OFF[setting]}" for setting in idle)
+            raise UsageError(
+                f"without {needed} nothing comes of {' and '.join(idle)}. Set both, or {off}."
+            )
 
 
 def _network(recipe: Recipe) -> str:

@@ -7,23 +7,27 @@ import os
 import torch
 
 from edgewise.errors import UsageError
+from edgewise.training.world import of_torchrun
 
 
 def pick_device(name: str) -> torch.device:
     """The device of that name; for "auto", the fastest kind that is there.
 
-    Started by torchrun, each process takes the GPU of its number on its host.
+    Of several processes that torchrun started, each takes the GPU of its number on its host,
+    whichever is named: a run's recipe names that of the first.
 
     Raises:
         UsageError: no such device, or not on this machine.
     """
-    local = os.environ.get("LOCAL_RANK")
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda", int(local)) if local else torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        if not torch.cuda.is_available():
+            return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        name = "cuda"
+    world = of_torchrun()
+    if world.size > 1 and name.partition(":")[0] == "cuda":
+        name = f"cuda:{world.local}"
     try:
-        device = torch.device(f"cuda:{local}" if name == "cuda" and local else name)
+        device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]

@@ -13,12 +13,24 @@ from edgewise.errors import EdgewiseError
 class Diverged(EdgewiseError):
     """A loss, a gradient or a weight is not finite; the message names the place and the mend."""
 
-    def __init__(self, what: str, where: str) -> None:
-        super().__init__(
-            f"training has diverged: {what} ({where}). Train again with a lower --lr, or with "
-            "retries=3, which halves it by itself; what was saved before is kept."
+    def __init__(self, what: str, where: str, tried: float | None = None) -> None:
+        """Says what and where.
+
+        Args:
+            what: is not finite, and when.
+            where: it began.
+            tried: the peak learning rate of the last retry, if there were any.
+        """
+        lower = (
+            "a lower --lr, or with retries=3, which halves it by itself"
+            if tried is None
+            else f"an --lr below {tried:g}, the last that was tried"
         )
-        self.what = what
+        super().__init__(
+            f"training has diverged: {what} ({where}). Train again with {lower}; what was saved "
+            "before is kept."
+        )
+        self.what, self.where = what, where
 
 
 def first_not_finite(

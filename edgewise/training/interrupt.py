@@ -30,7 +30,10 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Notes the first SIGINT or SIGTERM; a second one raises KeyboardInterrupt at once.
+    """Notes the first SIGINT or SIGTERM; a SIGINT after it raises KeyboardInterrupt at once.
+
+    A SIGTERM after it does nothing: `timeout`, torchrun and Slurm may send two of them, one to the
+    process and one to all of its group or job.
 
     Outside of the main thread, where Python allows no handlers, it does nothing.
     """
@@ -38,10 +41,12 @@ def stop_on_signals() -> Iterator[StopRequest]:
 
     def note(number: int, frame: FrameType | None) -> None:
         if request.number is not None:
-            raise KeyboardInterrupt
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            return
         request.number = number
         # Not print: the signal may have come in the middle of one.
-        os.write(2, b"\nstopping as soon as what is at work is saved; again to stop at once\n")
+        os.write(2, b"\nstopping once what is at work is saved; another Ctrl-C stops at once\n")
 
     if threading.current_thread() is not threading.main_thread():
         yield request

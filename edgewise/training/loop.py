@@ -138,7 +138,7 @@ def _train(
             # torch raises this in the midst of a step, so there is nothing sound to save.
             if not str(error).startswith("DataLoader worker"):
                 raise
-            if request.number is not None:  # a signal to all processes at once
+            if request.number is not None:  # the signal ended a worker too, as on macOS
                 raise Stopped(_how_to_go_on(run), request.number) from error
             raise EdgewiseError(
                 f"{error} If memory is short, use fewer --workers or a smaller --batch. "
@@ -257,10 +257,11 @@ class _Training:
         resumed ends as one that was not.
 
         Raises:
-            Diverged: `error`, if the recipe allows no more of it.
+            Diverged: `error`, if the recipe allows no more of it; with the last rate tried.
         """
         if self.progress.divergences >= self.recipe.retries:
-            raise error
+            tried = self.learner.rate_factor * self.recipe.lr if self.recipe.retries else None
+            raise Diverged(error.what, error.where, tried) from error
         divergences = self.progress.divergences + 1
         self.ahead = None
         state = load_kept(self.run)
@@ -330,7 +331,8 @@ class _Training:
     def _learn(self) -> None:
         """Learns from the batches that are left of the epoch under way."""
         progress = self.progress
-        left = self.steps_per_epoch - progress.batch
+        # Of more processes than it was stopped with, an epoch may have one batch less.
+        left = max(0, self.steps_per_epoch - progress.batch)
         if self.ahead is None:
             epochs = range(progress.epoch, self.recipe.epochs)
             self.ahead = iter(self._batches(epochs, progress.batch))

@@ -202,9 +202,14 @@ class Recipe:
         0, ge=0, le=MAX_MAGNITUDE, description="RandAugment's magnitude in the first stage."
     )
     first_mixup: float = Field(
-        0.0, ge=0, le=10, description="Alpha of mixup and CutMix in the first stage."
+        0.0,
+        ge=0,
+        le=10,
+        description="Alpha in the first stage, of mixup and CutMix where they are on.",
     )
-    first_dropout: float = Field(0.0, ge=0, lt=1, description="Dropout of the first stage.")
+    first_dropout: float = Field(
+        0.0, ge=0, lt=1, description="Dropout of the first stage, if dropout is set."
+    )
     calibrate: bool = Field(
         True,
         description="Divide the kept model's logits by the temperature with which its "

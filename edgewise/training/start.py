@@ -25,7 +25,7 @@ from edgewise.run_folder import Run
 from edgewise.shell import command_line
 from edgewise.training import tensorboard
 from edgewise.training.batches import cache_of
-from edgewise.training.defaults import check, fit
+from edgewise.training.defaults import check, check_first_stage, fit
 from edgewise.training.device import pick_device
 from edgewise.training.recipe import Recipe
 from edgewise.training.teacher import TIMM, Teacher, load_teacher
@@ -72,6 +72,7 @@ def create_run(
     _check_free(run)
     if recipe.epochs and recipe.minutes:
         raise UsageError("give --epochs or --time, not both")
+    check_first_stage(recipe)
     parent = next(path for path in run.root.absolute().parents if path.exists())
     if not os.access(parent, os.W_OK):
         raise UsageError(f"can't write in {parent}: make it writable, or train in another folder.")
@@ -122,6 +123,8 @@ def reopen_run(recipe: Recipe, run: Run) -> tuple[Recipe, Dataset, ImageCache | 
         UsageError: no such run, or `recipe` asks for something else than it did.
     """
     stored = Recipe.read(Run.open(run.root).recipe)
+    # That of a run of an older version may be relative.
+    stored = replace(stored, teacher=_whole_path(stored.teacher))
     open_settings = {
         name: getattr(stored, name)
         for name, value in asdict(recipe).items()
@@ -306,8 +309,11 @@ def _device_name(device: str) -> str:
 
 def _whole_path(teacher: str | None) -> str | None:
     """A run may be resumed from another folder."""
-    if teacher is None or teacher.startswith(TIMM):
-        return teacher
+    if teacher is None:
+        return None
+    if teacher.startswith(TIMM):
+        name, _, file = teacher.removeprefix(TIMM).partition(":")
+        return f"{TIMM}{name}:{Path(file).resolve()}" if file else teacher
     return str(Path(teacher).resolve())
 
 

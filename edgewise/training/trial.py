@@ -9,9 +9,10 @@ import csv
 import io
 import math
 import time
+from bisect import bisect_right
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from edgewise.errors import EdgewiseError, UsageError
 from edgewise.files import write_text
 from edgewise.model import Classifier
 from edgewise.preprocess import Preprocess
-from edgewise.progress import bar
+from edgewise.progress import Bar, bar
 from edgewise.training.batches import recipe_batches
 from edgewise.training.evaluate import PixelsOf, classifier_function, predict_pixels
 from edgewise.training.learner import Learner
@@ -241,10 +242,10 @@ def find_rate(
 
 
 class TooLittleTime(UsageError):
-    """Not even one epoch fits into the time that was given."""
+    """Not even one epoch, or one of each stage, fits into the time that was given."""
 
-    def __init__(self, what: str) -> None:
-        super().__init__(f"{what}. Give more --time, or use a smaller --model or --imgsz.")
+    def __init__(self, what: str, fewer: str = "") -> None:
+        super().__init__(f"{what}. Give more --time, or use {fewer}a smaller --model or --imgsz.")
         self.what = what
 
 
@@ -258,20 +259,30 @@ def plan_epochs(
     """How many epochs end within the recipe's `minutes`, by the time of some steps.
 
     Raises:
-        TooLittleTime: not even one does.
+        TooLittleTime: not even one does, or not one for each of the recipe's stages.
     """
     assert recipe.minutes is not None
-    start, seconds = training_seconds(recipe, preprocess, dataset, cache, teacher)
-    whole = (SPARE * 60 * recipe.minutes - start) / seconds
-    # The head learns alone in its epochs, or in all but the last.
-    saved = 1 - HEAD_EPOCH
-    epochs = int(min(whole + saved * recipe.head_epochs, (whole - saved) / HEAD_EPOCH))
-    if epochs < 1:
+    start, of_stage = training_seconds(recipe, preprocess, dataset, cache, teacher)
+    given, least = 60 * recipe.minutes, recipe.stages
+
+    def seconds(epochs: int) -> float:
+        each = np.array(of_stage)[np.arange(epochs) * least // epochs]
+        # The head learns alone in its epochs, or in all but the last.
+        each[: min(recipe.head_epochs, epochs - 1)] *= HEAD_EPOCH
+        return start + float(each.sum())
+
+    if seconds(least) > SPARE * given:
+        takes = "one epoch takes" if least == 1 else f"{least} epochs, one of each stage, take"
+        fewer = "" if least == 1 else "fewer stages, "
         raise TooLittleTime(
-            f"one epoch takes about {seconds / 60:.1f} minutes here, more than the "
-            f"{recipe.minutes:.3g} given"
+            f"{takes} about {seconds(least) / 60:.1f} minutes here, more than the "
+            f"{recipe.minutes:.3g} given",
+            fewer,
         )
-    print(f"{epochs:,} epochs of about {seconds:.1f} s fit into {recipe.minutes:.3g} minutes")
+    most = int(given / (HEAD_EPOCH * min(of_stage))) + least
+    epochs = least - 1 + bisect_right(range(least, most + 1), SPARE * given, key=seconds)
+    mean = sum(of_stage) / len(of_stage)
+    print(f"{epochs:,} epochs of about {mean:.1f} s fit into {recipe.minutes:.3g} minutes")
     return epochs
 
 
@@ -281,27 +292,40 @@ def training_seconds(
     dataset: Dataset,
     cache: ImageCache | None = None,
     teacher: Teacher | None = None,
-) -> tuple[float, float]:
-    """How long training takes, by some steps: its start, and an epoch.
+) -> tuple[float, list[float]]:
+    """How long training takes, by some steps: its start, and an epoch of each stage.
 
-    The start is that of the processes that decode, which then serve all epochs. The epoch is one in
-    which everything learns, with its validation.
+    The start is that of the processes that decode, which then serve all epochs. The epochs are ones
+    in which everything learns, with their validation.
     """
+    recipe = replace(recipe, epochs=recipe.stages, head_epochs=0)  # each epoch is a stage
     learner = _learner(recipe, preprocess, dataset, teacher)
-    epoch = range(recipe.head_epochs, recipe.head_epochs + 1)
-    batches = _batches(recipe, preprocess, dataset, cache, epoch)
+    starts, learning = [], []
+    with bar("timing some steps", recipe.stages * (WARM_STEPS + TIMED_STEPS)) as steps:
+        for stage in range(recipe.stages):
+            learner.begin_epoch(stage)
+            batches = _batches(recipe, preprocess, dataset, cache, range(stage, stage + 1))
+            begun, step = _step_seconds(learner, batches, TIMED_SECONDS / recipe.stages, steps)
+            starts.append(begun)
+            learning.append(step * len(batches))
+    validation = _validation_seconds(recipe, learner, dataset)
+    return starts[0], [seconds + validation for seconds in learning]
+
+
+def _step_seconds(
+    learner: Learner, batches: Batches, least: float, steps: Bar
+) -> tuple[float, float]:
+    """The time until batches come, and that of a step, by `least` seconds of them or more."""
     began, times = time.monotonic(), [0.0]
-    with bar("timing some steps", WARM_STEPS + TIMED_STEPS) as steps:
-        for number, (pixels, labels) in enumerate(batches):
-            learner.step(pixels, labels, number)
-            times.append(time.monotonic() - began)
-            steps.advance()
-            if times[-1] > TIMED_SECONDS and len(times) > WARM_STEPS + TIMED_STEPS:
-                break
+    for number, (pixels, labels) in enumerate(batches):
+        learner.step(pixels, labels, number)
+        times.append(time.monotonic() - began)
+        steps.advance()
+        if times[-1] > least and len(times) > WARM_STEPS + TIMED_STEPS:
+            break
     warm = min(WARM_STEPS, len(times) - 2)
     step = (times[-1] - times[warm]) / (len(times) - 1 - warm)
-    start = max(0.0, times[warm] - warm * step)
-    return start, step * len(batches) + _validation_seconds(recipe, learner, dataset)
+    return max(0.0, times[warm] - warm * step), step
 
 
 def _validation_seconds(recipe: Recipe, learner: Learner, dataset: Dataset) -> float:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from edgewise.errors import UsageError
 from edgewise.training import loop
+from edgewise.training.defaults import check_first_stage
 from edgewise.training.learner import Learner
 from edgewise.training.loop import train
 from edgewise.training.progressive import at_epoch
 from edgewise.training.recipe import Recipe
+from edgewise.training.recipe_file import laid_over, parse_settings, read_settings
 from edgewise.training.start import preprocess_of, resolve
 
 # Table 6: the first and the last value of image size, RandAugment, mixup and dropout.
@@ -95,3 +98,34 @@ def test_dropout_goes_where_the_network_has_it() -> None:
 def test_more_stages_than_epochs() -> None:
     with pytest.raises(UsageError, match="4 stages need at least as many epochs, not 3"):
         resolve(Recipe("photos", epochs=3, stages=4, pretrained=False, device="cpu"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (
+            {"first_imgsz": 32, "first_dropout": 0.1},
+            "without stages=4 or so nothing comes of first_imgsz and first_dropout. Set both, or "
+            "first_imgsz=null first_dropout=0",
+        ),
+        ({"stages": 2, "first_mixup": 0.1}, "without mixup or cutmix nothing .* first_mixup=0"),
+        ({"stages": 2, "first_dropout": 0.1}, "without dropout nothing .* first_dropout=0"),
+    ],
+)
+def test_a_first_value_that_would_do_nothing(
+    settings: dict[str, Any], says: str, recipe: Recipe, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=says):
+        train(replace(recipe, **settings), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    check_first_stage(replace(recipe, **{**settings, "stages": 2, "mixup": 0.2, "dropout": 0.0}))
+
+
+def test_a_published_recipe_in_a_single_stage() -> None:
+    settings = read_settings("efficientnet_v2_s") | {"stages": 1}
+    with pytest.raises(
+        UsageError, match="Set both, or first_imgsz=null first_magnitude=0"
+    ) as error:
+        check_first_stage(Recipe("photos", **settings))
+    off = str(error.value).partition("Set both, or ")[2].rstrip(".").split()
+    check_first_stage(Recipe("photos", **laid_over(settings, parse_settings(off))))

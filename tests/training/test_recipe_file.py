@@ -10,6 +10,7 @@ import pytest
 
 from edgewise.errors import UsageError
 from edgewise.families import variant
+from edgewise.training.defaults import check, check_first_stage
 from edgewise.training.recipe import Recipe
 from edgewise.training.recipe_file import FOLDER, parse_settings, read_settings, recipe_names
 from edgewise.weights.pretrained import resolve
@@ -39,6 +40,8 @@ FINE_TUNED = ("convnext_base_384", "convnext_v2_atto", "convnext_v2_tiny")
 @pytest.mark.parametrize("name", sorted({*recipe_names()} - {*MEASURED}))
 def test_every_published_recipe_is_one_and_says_where_it_is_from(name: str) -> None:
     recipe = Recipe("imagenet", **read_settings(name))
+    check(recipe)
+    check_first_stage(recipe)
     network = variant(resolve(recipe.model).name).name
     assert name.startswith(network) and recipe.pretrained is (name in FINE_TUNED)
     batch, epochs, optimizer, rate, top1 = PUBLISHED[name]

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import textwrap
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,12 @@ from typing import Any
 import pytest
 from tiny import python
 
+from edgewise.data.loader import Batches
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.run_folder import Run
 from edgewise.training import loop
+from edgewise.training.batches import recipe_batches
+from edgewise.training.checkpoint import load_checkpoint
 from edgewise.training.history import read_history
 from edgewise.training.interrupt import Stopped
 from edgewise.training.learner import Learner
@@ -62,6 +66,25 @@ def test_stopped_and_resumed_equals_uninterrupted(
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert same(train(recipe, tmp_path, resume=True), reference)
     assert len(steps) == 3 * STEPS  # none was done twice
+
+
+def test_stopped_at_an_epochs_end_it_goes_on_in_more_processes(
+    recipe: Recipe,
+    tmp_path: Path,
+    stop_at: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """52 images are 4 batches, but 3 of three processes: the last 4 images join those before."""
+    stop_at(STEPS)
+    with pytest.raises(Stopped):
+        train(recipe, tmp_path)
+
+    def of_three(*arguments: Any, share: tuple[int, int], **rest: Any) -> Batches:
+        return recipe_batches(*arguments, share=(0, 3), **rest)
+
+    monkeypatch.setattr(loop, "recipe_batches", of_three)
+    history = read_history(train(recipe, tmp_path, resume=True))
+    assert [epoch.epoch for epoch in history] == [1, 2, 3]
 
 
 def test_second_signal_stops_at_once(
@@ -141,7 +164,7 @@ def test_killed_before_the_first_checkpoint_starts_again(
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_signal_to_all_processes(name: str, recipe: Recipe, reference: Run, tmp_path: Path) -> None:
-    """As Ctrl-C in a terminal and `timeout` send it: workers get it too, and SIGTERM ends them."""
+    """As Ctrl-C in a terminal and `timeout` send it: to the workers too, and SIGTERM twice."""
     interrupted = f"""
         import os, signal, sys
         from edgewise.training.learner import Learner
@@ -150,6 +173,8 @@ def test_signal_to_all_processes(name: str, recipe: Recipe, reference: Run, tmp_
         def step_with_interrupt(self, pixels, labels, number):
             if number == 5:
                 os.killpg(os.getpgrp(), signal.{name})
+                if signal.{name} == signal.SIGTERM:
+                    os.killpg(os.getpgrp(), signal.SIGTERM)
             return step(self, pixels, labels, number)
         Learner.step = step_with_interrupt
         main()
@@ -162,6 +187,9 @@ def test_signal_to_all_processes(name: str, recipe: Recipe, reference: Run, tmp_
     assert stopped.returncode == 128 + signal.Signals[name], stopped.stderr
     assert "stopped; go on with: edgewise train --resume runs/first" in stopped.stderr
     assert "Traceback" not in stopped.stderr
+    state, _ = load_checkpoint(Run(tmp_path / "runs" / "first"))
+    assert state is not None  # the batch at hand was finished and saved
+    assert (state["progress"]["epoch"], state["progress"]["batch"]) == (1, 2)
 
     resumed = python(
         "from edgewise.cli.main import main; main()",

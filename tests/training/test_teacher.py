@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from edgewise.training.history import read_history
 from edgewise.training.learner import Learner
 from edgewise.training.loop import train
 from edgewise.training.recipe import Recipe
+from edgewise.training.start import reopen_run, resolve
 from edgewise.training.teacher import Teacher, load_teacher
 from edgewise.weights.create import create_model
 from edgewise.weights.folder import save_model
@@ -172,6 +174,32 @@ def test_a_teacher_that_is_not_there(source: str, says: str) -> None:
     import_timm()
     with pytest.raises(UsageError, match=says):
         load_teacher(source, ("a", "b"), CPU)
+
+
+def test_a_run_can_be_resumed_from_another_folder_than_its_teacher_was_named_in(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for named, stored in (
+        ("runs/large", str(tmp_path / "runs" / "large")),
+        ("timm:resnet18:best.pth", f"timm:resnet18:{tmp_path / 'best.pth'}"),
+        ("timm:resnet18", "timm:resnet18"),
+        (None, None),
+    ):
+        resolved = resolve(replace(recipe, teacher=named))
+        assert resolved.teacher == stored
+        assert resolve(resolved) == resolved
+
+
+def test_a_run_of_an_older_version_named_its_teachers_file_relatively(
+    reference: Run, tmp_path: Path
+) -> None:
+    run = Run(tmp_path / "run")
+    shutil.copytree(reference.root, run.root)
+    stored = replace(Recipe.read(run.recipe), teacher="timm:resnet18:best.pth")
+    stored.write(run.recipe)
+    recipe, _, _ = reopen_run(stored, run)
+    assert recipe.teacher == f"timm:resnet18:{Path('best.pth').resolve()}"
 
 
 def test_a_bad_teacher_is_found_before_a_run_is_made(recipe: Recipe, tmp_path: Path) -> None:

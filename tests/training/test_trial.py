@@ -24,7 +24,13 @@ from edgewise.training.loop import train
 from edgewise.training.recipe import Recipe
 from edgewise.training.start import preprocess_of
 from edgewise.training.teacher import Teacher
-from edgewise.training.trial import best_batch, find_rate, plan_epochs
+from edgewise.training.trial import (
+    TooLittleTime,
+    best_batch,
+    find_rate,
+    plan_epochs,
+    training_seconds,
+)
 from edgewise.weights.create import create_model
 from edgewise.weights.folder import save_model
 
@@ -120,7 +126,7 @@ def test_the_start_of_the_workers_is_in_the_time_once(
     recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """57 of 60 seconds are planned for: 7 to start with and ten epochs of 5."""
-    monkeypatch.setattr(trial, "training_seconds", lambda *rest: (7.0, 5.0))
+    monkeypatch.setattr(trial, "training_seconds", lambda *rest: (7.0, [5.0]))
     dataset = load_dataset(Path(recipe.data), workers=1)
     asked = replace(recipe, minutes=1.0, head_epochs=0)
     assert plan_epochs(asked, preprocess_of(recipe), dataset) == 10
@@ -159,7 +165,44 @@ def test_an_epoch_of_the_head_alone_takes_half_as_long(
     seconds: float, head_epochs: int, planned: int, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """57 seconds: 5.7 whole epochs are one of the head and five; 3.2 are four and one."""
-    monkeypatch.setattr(trial, "training_seconds", lambda *rest: (0.0, seconds))
+    monkeypatch.setattr(trial, "training_seconds", lambda *rest: (0.0, [seconds]))
     dataset = load_dataset(Path(recipe.data), workers=1)
     asked = replace(recipe, minutes=1.0, head_epochs=head_epochs)
     assert plan_epochs(asked, preprocess_of(recipe), dataset) == planned
+
+
+@pytest.mark.parametrize(("head_epochs", "planned"), [(0, 8), (5, 10)])
+def test_epochs_of_later_stages_take_longer(
+    head_epochs: int, planned: int, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """57 seconds: three epochs of 2 s, three of 8 and two of 10 are 50, one more would be 60.
+
+    With the head alone in five: four of 1 s, one of 4, two of 8 and three of 10 are 54.
+    """
+    monkeypatch.setattr(trial, "training_seconds", lambda *rest: (0.0, [2.0, 8.0, 10.0]))
+    dataset = load_dataset(Path(recipe.data), workers=1)
+    asked = replace(recipe, minutes=1.0, head_epochs=head_epochs, stages=3)
+    assert plan_epochs(asked, preprocess_of(recipe), dataset) == planned
+
+
+def test_each_stage_is_timed_at_its_size(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    step, sizes = Learner.step, []
+
+    def watched(self: Learner, pixels: Tensor, labels: Tensor, number: int) -> tuple[float, int]:
+        sizes.append(pixels.shape[1])
+        return step(self, pixels, labels, number)
+
+    monkeypatch.setattr(Learner, "step", watched)
+    asked = replace(recipe, stages=3, first_imgsz=16, train_imgsz=32, magnitude=0, head_epochs=1)
+    dataset = load_dataset(Path(recipe.data), workers=1)
+    start, seconds = training_seconds(asked, preprocess_of(recipe), dataset)
+    assert list(dict.fromkeys(sizes)) == [16, 24, 32]
+    assert start >= 0 and len(seconds) == 3 and min(seconds) > 0
+
+
+def test_time_too_short_for_an_epoch_of_each_stage(recipe: Recipe, tmp_path: Path) -> None:
+    asked = replace(recipe, epochs=0, minutes=1e-5, stages=2, first_imgsz=16)
+    advice = "2 epochs, one of each stage, take about .* Give more --time, or use fewer stages"
+    with pytest.raises(TooLittleTime, match=advice):
+        train(asked, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -19,6 +19,7 @@ from edgewise.data.dataset import load_dataset
 from edgewise.data.loader import View, training_batches
 from edgewise.preprocess import Preprocess
 from edgewise.run_folder import Run
+from edgewise.training.device import pick_device
 from edgewise.training.history import read_history
 from edgewise.training.world import World
 
@@ -136,6 +137,23 @@ def test_alone_there_is_nobody_to_ask() -> None:
     assert world.merge(rows) is rows
     assert world.share([1, 2, 3]) == [1, 2, 3]
     assert World(rank=1, size=2).share([1, 2, 3]) == [2]
+
+
+@pytest.mark.parametrize("name", ["auto", "cuda", "cuda:0"])
+def test_each_process_takes_the_gpu_of_its_number(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also on resume: the recipe names the first one's, cuda:0."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "empty", lambda count, device: None)
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    for local in range(4):
+        monkeypatch.setenv("RANK", str(4 + local))
+        monkeypatch.setenv("LOCAL_RANK", str(local))
+        assert pick_device(name) == torch.device("cuda", local)
+        assert pick_device("cpu") == torch.device("cpu")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert pick_device("cuda:3") == torch.device("cuda:3")
 
 
 def test_a_run_of_several_needs_a_name(digits: Path, tmp_path: Path) -> None:

@@ -87,6 +87,15 @@ def _trained(step: str, numbers: Numbers) -> str:
     )
 
 
+def _again(step: str, numbers: Numbers) -> str:
+    if "failure" in numbers:
+        return _trained(step, numbers)
+    return (
+        f"{step}: {plural(numbers['epochs'], 'epoch')} of {numbers['images']:,} images, now that "
+        "nothing is left to select; and the mean of both trainings"
+    )
+
+
 def _round(step: str, numbers: Numbers) -> str:
     if ":" in step:
         return _trained(step, numbers)
@@ -178,6 +187,7 @@ TEXTS: dict[str, Callable[[str, Numbers], str]] = {
     "qat": _trained,
     "narrow": _narrow,
     "narrowed": _trained,
+    "again": _again,
     "files": _files,
     "test": _test,
 }

@@ -132,7 +132,7 @@ def search_chart(record: SearchRecord, rows: Sequence[CandidateRow]) -> SearchCh
     every = [*(mark.x for mark in seen), *(value for value, _ in measured), x.most]
     axis = LogAxis(min(every) / ROOM, max(every) * ROOM)
     chosen = record.chosen
-    ends = [chosen.numbers["low"], chosen.numbers["high"]] if chosen else []
+    ends = [chosen.selected_by["low"], chosen.selected_by["high"]] if chosen else []
     tops = [100 * value for value in [*ends, *(mark.accuracy for mark in seen)]]
     below = (max(tops) - min(tops)) * BELOW
     y_values = ticks(max(0.0, min(tops) - below), max(tops), 5)
@@ -227,13 +227,13 @@ def _trials(rows: Sequence[CandidateRow], x: Quantity) -> Iterable[_Seen]:
 
 def _files(record: SearchRecord, x: Quantity) -> Iterable[_Seen]:
     chosen = record.chosen
-    able = [f for f in record.files if f.able and f.numbers["accuracy"] is not None]
+    able = [f for f in record.files if f.able and f.selected_by["accuracy"] is not None]
     many = len({(file.model, file.imgsz) for file in able}) > 1
     for file in sorted(able, key=lambda file: file is chosen):
         value = x.of(file.numbers["spent"])
         if value:
             kind = CHOSEN if file is chosen else FILE
-            accuracy = file.numbers["accuracy"]
+            accuracy = file.selected_by["accuracy"]
             how = f", {file.how}" if file.how else ""
             text = (
                 f"{kind}: {file.model} at {file.imgsz} px{how}, {_way(file)}: "

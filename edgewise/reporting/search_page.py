@@ -55,7 +55,7 @@ def write_search_report(folder: SearchFolder) -> Path:
     """
     record = SearchRecord.read(folder)
     rows = candidate_rows(record)
-    test = record.made.get("test")
+    test, second = record.made.get("test"), record.made.get("again", {})
     values = {
         "name": folder.root.resolve().name,
         "version": __version__,
@@ -64,6 +64,7 @@ def write_search_report(folder: SearchFolder) -> Path:
         "state": record.state,
         "test": test,
         "chosen": record.chosen,
+        "second": None if "failure" in second else second,
         "parts": record.parts(test) if test and "spent" in test else [],
         "nearest": record.nearest() if record.state not in ("fits", "unfinished") else [],
         "chart": search_chart(record, rows),

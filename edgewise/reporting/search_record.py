@@ -38,6 +38,17 @@ class MadeFile:
     numbers: Numbers
 
     @property
+    def learned_all(self) -> bool:
+        """Whether it has learned from the images that the search selects by, too."""
+        return "selected_by" in self.numbers
+
+    @property
+    def selected_by(self) -> Numbers:
+        """Accuracy, low and high on what it was chosen by, before it learned from that."""
+        before: Numbers = self.numbers["selected_by"] if self.learned_all else self.numbers
+        return before
+
+    @property
     def able(self) -> bool:
         """Whether it can be shipped."""
         return "spent" in self.numbers and not self.numbers["failure"]
@@ -222,7 +233,8 @@ class SearchRecord:
             if file.able and "spent" in again:
                 name = f"{file.model} at {file.imgsz} px, {Way.of(file.numbers)}"
                 name = f"{name}, {file.how}" if file.how else name
-                point = self._near(name, {**file.numbers, "spent": again["spent"]})
+                accuracy = file.selected_by["accuracy"]
+                point = self._near(name, {"accuracy": accuracy, "spent": again["spent"]})
                 (tested if file == self.chosen else others).append(point)
         others.sort(key=lambda point: max(point.used.values()))
         files = [*tested, *others][:NEAREST_FILES]
@@ -250,7 +262,7 @@ class SearchRecord:
         trial = self.trials[made["train"]["trial"]]
         taught = made.get("distil", {"score": 0.0})["score"] > made["train"]["score"]
         how = f"taught by {made['distil']['teacher']}" if taught else ""
-        model, imgsz = trial["model"], trial["imgsz"]
+        model, imgsz = first = trial["model"], trial["imgsz"]
         for step, numbers in made.items():
             kind, _, what = step.partition(": ")
             if kind != "files":
@@ -258,6 +270,8 @@ class SearchRecord:
             if what == "narrowed":
                 dearer = next(trial for trial in self.trials.values() if trial["above"])
                 model, imgsz, how = dearer["model"], dearer["imgsz"], "narrowed"
+            elif what == "again":
+                (model, imgsz), how = first, "learned from all images but the test's"
             elif what == "qat":
                 how = "trained with int8's rounding"
             elif what:

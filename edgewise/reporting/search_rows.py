@@ -31,6 +31,7 @@ RUNGS = {
     "qat": "training with int8's rounding",
     "narrow": "narrowing a better network",
     "narrowed": "training the narrowed network",
+    "again": "once more, from all images but the test's",
     "test": "the test",
 }
 
@@ -137,7 +138,7 @@ def failures(record: SearchRecord) -> list[str]:
         f"{RUNGS[kind]}{f', {what}' if what else ''}: {numbers['failure']}"
         for step, numbers in record.made.items()
         for kind, _, what in [step.partition(": ")]
-        if kind in ("distil", "lower", "qat") and "failure" in numbers
+        if kind in ("distil", "lower", "qat", "again") and "failure" in numbers
     ]
 
 

@@ -148,11 +148,16 @@ def tested(search: State, files: Sequence[Numbers]) -> Numbers:
     return {
         "folder": chosen["folder"],
         **asdict(way),
-        "selected_by": {name: chosen[name] for name in ("accuracy", "low", "high", "images")},
+        "selected_by": chosen.get("selected_by") or selected_by(chosen),
         "over": [{**file, **now} for file, now in over if file["fits"]],
         **now,
         **(answer() if way.format in TRUSTED else isolated(answer)),
     }
+
+
+def selected_by(file: Numbers) -> Numbers:
+    """What a file was chosen for."""
+    return {name: file[name] for name in ("accuracy", "low", "high", "images")}
 
 
 def _timed_afresh(search: State, files: Sequence[Numbers]) -> list[tuple[Numbers, Numbers]]:
@@ -212,13 +217,23 @@ def nearest(files: Sequence[Numbers]) -> Numbers:
     return min(able, key=lambda file: max(file["used"].values()))
 
 
+def made_files(
+    search: State,
+    made: Run,
+    ways: Sequence[Way],
+    keep_float: tuple[str, ...] | None = None,
+) -> list[Numbers]:
+    """See `ship`; their folders are as the log keeps them."""
+    files = ship(made, ways, search.device, search.budget, keep_float)
+    for file in files:
+        if file["folder"]:
+            file["folder"] = search.folder.place(Path(file["folder"]))
+    return files
+
+
 def _ship(search: State, step: str, made: Run, ways: Sequence[Way] | None = None) -> list[Numbers]:
     def work() -> Numbers:
-        files = ship(made, ways or search.ways, search.device, search.budget)
-        for file in files:
-            if file["folder"]:
-                file["folder"] = search.folder.place(Path(file["folder"]))
-        return {"files": files}
+        return {"files": made_files(search, made, ways or search.ways)}
 
     files: list[Numbers] = search.decide(step, work)["files"]
     return files

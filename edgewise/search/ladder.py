@@ -10,7 +10,8 @@
 6. files     exported, timed on the device; a smaller image, or training with int8's rounding,
              where that is needed
 7. narrow    a better network that is a little too dear, narrowed by NetAdapt until it fits
-8. test      the chosen file, timed afresh, on images that no decision has seen
+8. again     the chosen network once more, with the images that it was chosen by
+9. test      the chosen file, timed afresh, on images that no decision has seen
 
 Each rung's numbers are a line in the log of decisions. A search that was stopped goes on with the
 first rung that is not in it, if its images are the same; one that is finished is only told again.
@@ -25,6 +26,7 @@ from edgewise.data.dataset import Dataset
 from edgewise.data.doctor import examine
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.files import claimed, holds_more_than
+from edgewise.search.again import learned_again
 from edgewise.search.choosing import chosen, surveyed
 from edgewise.search.decisions import Decisions, Numbers
 from edgewise.search.device import open_device
@@ -129,6 +131,7 @@ def climb(search: State) -> None:
     kept = round_of(search, 2, kept, SECOND_ROUND, len(kept))
     final = trained(search, kept)
     files = [*files_of(search, final), *narrowed_files(search, kept, final)]
+    files += learned_again(search, kept, files)
     search.decide("test", lambda: tested(search, files))
 
 

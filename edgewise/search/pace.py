@@ -27,6 +27,9 @@ FEW_STEPS, LOST_PER_HALVING = 100, 12.0
 ENOUGH_STEPS, LOST_PER_LATE_HALVING = 200, 3.0
 STEP = 32  # pictures in each of these
 
+# Of each of two long trainings, if there is time for two.
+LEAST_EPOCHS = 10
+
 # Of exporting, calibrating, verifying and timing the files of a run, beside what goes with images;
 # measured for two, fp32 and int8; each more is taken to need half as much again.
 FILES = 2
@@ -97,6 +100,11 @@ class Pace:
         """Of the optimiser, in the long training; 0 if the files leave no time for it."""
         minutes = max(0.0, self.minutes - self.files_minutes(entrant, imgsz))
         return self.steps * 60 * minutes * long_share(minutes) / self._epoch(entrant, imgsz)
+
+    def enough_for_two(self, entrant: Entrant, imgsz: int) -> bool:
+        """Whether half of the long training's time is as good as all of it."""
+        steps, epochs = self.steps_of(entrant, imgsz) / 2, LEAST_EPOCHS * self.steps
+        return steps >= max(ENOUGH_STEPS, epochs)
 
     def minutes_for(self, entrant: Entrant, imgsz: int) -> float:
         """That training and files would need for a network to learn all that it can."""

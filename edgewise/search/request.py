@@ -66,7 +66,13 @@ class Request:
 
 
 # Folders of runs, in that of the search.
-TRIALS, FINAL, DISTILLED, SHRUNK = RUNS = ("trials", "final", "distilled", "shrunk")
+TRIALS, FINAL, DISTILLED, SHRUNK, AGAIN = RUNS = (
+    "trials",
+    "final",
+    "distilled",
+    "shrunk",
+    "again",
+)
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,11 @@ class SearchFolder:
     def shrunk(self) -> Path:
         """What compression made: a run folder each."""
         return self.root / SHRUNK
+
+    @property
+    def again(self) -> Path:
+        """The long training again, from all images but the test's; and the mean of the two."""
+        return self.root / AGAIN
 
     @property
     def report(self) -> Path:

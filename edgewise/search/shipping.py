@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -36,8 +37,21 @@ NOT_MADE: Numbers = {
 }
 
 
-def ship(run: Run, ways: Sequence[Way], device: Device, budget: Budget) -> list[Numbers]:
+def ship(
+    run: Run,
+    ways: Sequence[Way],
+    device: Device,
+    budget: Budget,
+    keep_float: tuple[str, ...] | None = None,
+) -> list[Numbers]:
     """Exports a run as each way asks, and measures each file in each of its runtimes.
+
+    Args:
+        run: a trained one.
+        ways: to ship it.
+        device: where files are timed.
+        budget: that is to be met.
+        keep_float: see `edgewise.deploy.export.export`.
 
     Returns:
         For each way: format, precision, runtime, folder, spent (as `Spent`), low_ms, high_ms, used
@@ -49,7 +63,7 @@ def ship(run: Run, ways: Sequence[Way], device: Device, budget: Budget) -> list[
         EdgewiseError: no file could be written, or the device went away.
     """
     made = {way.name: way for way in ways}
-    exported = {name: _exported(run, way) for name, way in made.items()}
+    exported = {name: _exported(run, way, keep_float) for name, way in made.items()}
     artifacts = {name: item for name, item in exported.items() if isinstance(item, Artifact)}
     if not artifacts:
         raise EdgewiseError("; ".join(str(failure) for failure in exported.values()))
@@ -71,10 +85,10 @@ def ship(run: Run, ways: Sequence[Way], device: Device, budget: Budget) -> list[
     return found
 
 
-def _exported(run: Run, way: Way) -> Artifact | str:
+def _exported(run: Run, way: Way, keep_float: tuple[str, ...] | None) -> Artifact | str:
     """The file, or why there is none."""
     try:
-        return export(run.root, way.format, way.precision)
+        return export(run.root, way.format, way.precision, keep_float=keep_float)
     except Exception as error:  # every converter has its own kinds
         return reason(error)
 
@@ -127,9 +141,18 @@ def best_file(files: Sequence[Numbers]) -> Numbers | None:
 
 
 def best_first(files: Sequence[Numbers]) -> list[Numbers]:
-    """Those that fit: the most accurate first, and of equals the fastest."""
+    """Those that fit: what learned from all images first, then the most accurate; then the fastest.
+
+    Of the first no accuracy is known until the test.
+    """
     fitting = [file for file in files if file["fits"] and not file["failure"]]
-    return sorted(fitting, key=lambda file: (-file["accuracy"], file["spent"]["median_ms"]))
+    return sorted(
+        fitting,
+        key=lambda file: (
+            -math.inf if file["accuracy"] is None else -file["accuracy"],
+            file["spent"]["median_ms"],
+        ),
+    )
 
 
 def accuracy_on(folder: Path, runtime: str, samples: Sequence[Sample], workers: int) -> Numbers:

@@ -10,7 +10,7 @@ from edgewise.errors import EdgewiseError
 from edgewise.run_folder import Run
 from edgewise.search.choice import Trial, likely
 from edgewise.search.decisions import Numbers
-from edgewise.search.pace import DISTILLING, TIGHT, long_share, trials_in
+from edgewise.search.pace import DISTILLING, TIGHT, Pace, long_share, trials_in
 from edgewise.search.state import State
 from edgewise.search.trials import tried
 
@@ -50,6 +50,8 @@ def round_of(
 def trained(search: State, trials: Sequence[Trial]) -> Run:
     """The best that fits, trained for long, and again with a better one as its teacher.
 
+    Where there is more time than one training can use, half of it is kept for `learned_again`.
+
     Raises:
         EdgewiseError: the long training diverged, or its time is too short for an epoch.
     """
@@ -59,14 +61,17 @@ def trained(search: State, trials: Sequence[Trial]) -> Run:
     def work() -> Numbers:
         # Ranked before it are only those that did better and do not fit.
         share = long_share(search.left, better=best is not trials[0], tight=best.used > TIGHT)
-        numbers = tried(lambda: search.outcome(_train(search, best, search.left * share, root)))
+        minutes, again = search.left * share, 0.0
+        if enough_for_two(search, best):
+            minutes = again = minutes / 2
+        numbers = tried(lambda: search.outcome(_train(search, best, minutes, root)))
         if "failure" in numbers:  # there is nothing else yet that could be shipped
             mend = "other --models, or another --seed" if "out" in numbers else "more --time"
             raise EdgewiseError(
                 f"the long training of {best.name} failed: {numbers['failure']}. Search again "
                 f"under another --name, with {mend}; what was measured is kept."
             )
-        return {"trial": best.name, **numbers}
+        return {"trial": best.name, "again": again, **numbers}
 
     first = search.decide("train", work)
     taught = [(search.log.made.get(f"round 2: {t.name}"), t) for t in trials if t is not best]
@@ -83,6 +88,14 @@ def trained(search: State, trials: Sequence[Trial]) -> Run:
 
     again = search.decide("distil", distil)
     return Run(second if again["score"] > first["score"] else root)
+
+
+def enough_for_two(search: State, trial: Trial) -> bool:
+    """Whether there is time for `learned_again`; only pretrained weights end near each other."""
+    if not trial.entrant.pretrained:
+        return False
+    pace = Pace.read(search.log.made, search.request.minutes)
+    return pace.enough_for_two(trial.entrant, trial.imgsz)
 
 
 def _train(search: State, trial: Trial, minutes: float, root: Path) -> Run:

@@ -107,6 +107,38 @@ def test_sizes_that_were_looked_at_later_are_candidates_too(tmp_path: Path) -> N
     assert "measuring smaller images" in page.text
 
 
+def learned_again() -> dict[str, Any]:
+    """The chosen file took its place after it had learned from the images that chose it, too."""
+    made = all_decisions()
+    test, chosen = made.pop("test"), made["files"]["files"][2]
+    before = test["selected_by"]
+    file = {**chosen, "folder": "again/mean/export/onnx-int8", "selected_by": before}
+    file |= dict.fromkeys(("accuracy", "low", "high", "accuracy_model"))
+    made["again"] = {"epochs": 17, "images": 505}
+    made["files: again"] = {"files": [file]}
+    made["test"] = {**test, "folder": file["folder"]}
+    return made
+
+
+def test_what_has_learned_from_all_images_has_no_accuracy_but_the_tests(tmp_path: Path) -> None:
+    made = learned_again()
+    page = page_of(tmp_path, made)
+    line = page.tables["Files"][-1]
+    assert line[1].endswith("-96, learned from all images but the test's")
+    assert line[-3:] == ["–", "–", "✓ chosen"]
+    before = made["test"]["selected_by"]["accuracy"]
+    assert "learned once more, in 17 epochs, from the images that it was chosen by" in page.words
+    assert f"It had been chosen for {percent(before)} of 83 images" in page.words
+    assert "It has learned from these, too, since." in page.words
+    how = "learned from all images but the test's"
+    chosen = f"chosen: mobilenet_v4_conv_small at 96 px, {how}, int8 onnxruntime"
+    assert f"{chosen}: {percent(before)} right" in page.text
+    assert "once more, from all images but the test's" in page.text  # of the rungs' times
+    without = page_of(tmp_path / "without", all_decisions())
+    assert "learned once more" not in without.words
+    assert "It has learned from these" not in without.words
+
+
 def test_the_files_are_those_of_the_log(tmp_path: Path) -> None:
     made = all_decisions()
     made["files"]["files"][1] |= {"failure": "answers differ", "fits": False}

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from commandline import edgewise
 from search_device import FormulaDevice, write_photos
 
+from edgewise.data.dataset import read_dataset
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.families import VARIANTS
 from edgewise.files import claimed
@@ -22,11 +24,12 @@ from edgewise.search.decisions import Decisions
 from edgewise.search.ladder import run
 from edgewise.search.request import Request, SearchFolder
 from edgewise.search.state import Watch
-from edgewise.search.trials import RETRIES
+from edgewise.search.trials import RETRIES, Trainer
 from edgewise.training.evaluate import evaluate
-from edgewise.training.history import read_history
+from edgewise.training.history import kept_epoch, read_history
 from edgewise.training.loop import train
 from edgewise.training.recipe import Recipe
+from edgewise.weights.folder import load_model
 
 pytest.importorskip("onnxruntime")
 pytestmark = pytest.mark.usefixtures("two_epochs")
@@ -339,6 +342,47 @@ def test_trials_thin_out(
         f"round 2: {name}" for name in kept
     ]
     assert made["train"]["trial"] == made["round 2"]["kept"][0]
+
+
+@pytest.mark.slow
+def test_the_best_file_is_made_again_of_the_mean_of_two_trainings(
+    photos: Path, device: FormulaDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgewise.search.trying.enough_for_two", lambda search, trial: True)
+    monkeypatch.setattr("edgewise.training.start.plan_epochs", lambda *arguments: 25)
+    root = tmp_path / "search"
+    train_it = Trainer.train
+
+    def near(
+        self: Trainer, model: str, imgsz: int, minutes: float, where: Path, **more: Any
+    ) -> Run:
+        """As if from pretrained weights: the second training begins where the first one ended."""
+        if where.name == "second":
+            model, more = str(root / "final" / "model"), more | {"head_epochs": 0, "lr": 1e-4}
+        return train_it(self, model, imgsz, minutes, where, **more)
+
+    monkeypatch.setattr(Trainer, "train", near)
+    folder = run(request_for(photos, "latency=6ms"), root)
+    made = numbers(folder, root)
+    assert [*made][-5:] == ["train", "files", "again", "files: again", "test"]
+    assert made["again"]["images"] == 40 + 20
+    assert made["test"]["folder"] == "again/mean/export/onnx-int8"
+    first, second, mean = Run(folder.final), Run(folder.again / "second"), folder.again / "mean"
+    learned, tested = (read_dataset(second).splits[split] for split in ("train", "test"))
+    assert set(read_dataset(first).splits["val"]) < set(learned)
+    assert not set(learned) & set(tested)
+    models = [load_model(place) for place in (first.model, second.model, mean / "model")]
+    one, other, both = (dict(model.network.state_dict()) for model in models)
+    warmth = kept_epoch(read_history(first)).temperature
+    for name in ("head.classifier.weight", "head.classifier.bias"):
+        other[name] = other[name] / warmth
+    floats = [name for name, value in both.items() if value.is_floating_point()]
+    for name in floats:
+        torch.testing.assert_close(both[name], (one[name] + other[name]) / 2)
+    assert any(not torch.equal(one[name], other[name]) for name in floats)
+    chosen = next(file for file in made["files"]["files"] if file["precision"] == "int8")
+    assert made["test"]["selected_by"]["accuracy"] == chosen["accuracy"]
+    assert made["test"]["accuracy"] > 0.7  # chance is a half
 
 
 def test_its_trainings_recover_from_divergence_by_themselves(found: Found) -> None:

@@ -47,6 +47,16 @@ def test_points_lost_are_those_that_were_measured() -> None:
     assert pace_of(ENOUGH_STEPS + 1).points_lost(ONE, 224) == 0
 
 
+def test_there_is_time_for_two_where_half_of_it_is_as_good() -> None:
+    """Where half is enough steps, and as many epochs as a training has by default."""
+    assert pace_of(2.2 * ENOUGH_STEPS).enough_for_two(ONE, 224)
+    assert not pace_of(1.8 * ENOUGH_STEPS).enough_for_two(ONE, 224)
+    many = replace(pace_of(2.2 * ENOUGH_STEPS), steps=ENOUGH_STEPS)  # images: two epochs of them
+    many = replace(many, seconds_per_mac=many.seconds_per_mac * ENOUGH_STEPS)
+    assert many.steps_of(ONE, 224) > 2 * ENOUGH_STEPS
+    assert not many.enough_for_two(ONE, 224)
+
+
 def test_steps_of_half_the_pictures_are_worth_what_was_measured() -> None:
     """Digits after 13 epochs of 300: 96.8 % in batches of 32 (two seeds), 98.1 in those of 16."""
     assert steps_in(320, 32) == 10

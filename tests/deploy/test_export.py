@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -246,6 +248,32 @@ def test_after_a_crash_the_next_call_has_a_fresh_process() -> None:
         with pytest.raises(EdgewiseError, match="its process crashed"):
             apart.call(crash)
         assert apart.call(os.getpid) != first
+
+
+UNGUARDED = """
+from edgewise.deploy import isolated
+def work(): return "its own work"
+isolated.PRELOADED.clear()  # to be quick
+print("once")
+print(isolated.isolated(WORK))
+"""
+
+
+@pytest.mark.parametrize("how", [("script.py",), ("-m", "script")])
+def test_a_script_needs_no_guard_around_its_calls(how: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(UNGUARDED.replace("(WORK)", "(len, 'abc')"))
+    done = subprocess.run([sys.executable, *how], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("once\n3\n", "")
+
+
+def test_work_of_a_scripts_own_needs_the_script(tmp_path: Path) -> None:
+    script = UNGUARDED.replace("WORK", "work").replace("print", "if __name__ == '__main__': print")
+    (tmp_path / "script.py").write_text(script)
+    done = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("once\nits own work\n", "")
+    (tmp_path / "script.py").write_text(UNGUARDED.replace("WORK", "work"))
+    done = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True)
+    assert "NotStartedError: can't start a process" in done.stderr
 
 
 def test_calibration_sees_the_runs_training_images_as_the_model_does(run: Run) -> None:

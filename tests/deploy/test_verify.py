@@ -21,9 +21,10 @@ from edgewise.cli.artifacts import verified_table
 from edgewise.data.dataset import read_dataset
 from edgewise.data.decode import decode
 from edgewise.deploy.artifact import MAIN
+from edgewise.deploy.isolated import NotStartedError
 from edgewise.deploy.predictor import open_predictor, ways
 from edgewise.deploy.verification import Seen, Verification
-from edgewise.deploy.verify import TOLERANCE, verify
+from edgewise.deploy.verify import TOLERANCE, verify, verify_alone
 from edgewise.errors import UsageError
 from edgewise.files import MANIFEST, sha256_file, write_manifest
 from edgewise.run_folder import Run
@@ -186,6 +187,21 @@ def test_what_is_wrong_is_named(harm: Callable[[Run], None], words: list[str], r
     seen = json.loads(run.verification.read_text())  # what failed is on record
     assert not seen["passed"] and seen["artifacts"][0]["failures"]
     assert "NaN" not in run.verification.read_text()
+
+
+def test_a_process_that_does_not_start_is_no_fault_of_the_file(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def not_started(_work: object) -> None:
+        raise NotStartedError("can't start a process")
+
+    monkeypatch.setattr("edgewise.deploy.verify.TRUSTED", ())
+    monkeypatch.setattr("edgewise.deploy.verify.isolated", not_started)
+    with pytest.raises(NotStartedError):
+        verify(run)
+    assert not run.verification.exists()
+    with pytest.raises(NotStartedError):
+        verify_alone(run.exports / MAIN)
 
 
 def test_verifying_one_file_keeps_the_record_of_the_others(

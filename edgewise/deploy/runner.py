@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -11,7 +12,7 @@ from PIL import Image
 
 from edgewise.data.decode import decode, upright_rgb
 from edgewise.deploy.fastest import open_fastest
-from edgewise.deploy.predict import Guess, best, check_count
+from edgewise.deploy.predict import BATCH, Guess, best, check_count
 from edgewise.deploy.predictor import Predictor, open_predictor
 from edgewise.errors import UsageError
 
@@ -39,7 +40,7 @@ class Runner:
         self.runtime: str = predictor.runtime
 
     def probabilities(self, images: Picture | Sequence[Picture]) -> NDArray[np.float32]:
-        """(N, classes), each row summing to 1.
+        """(N, classes), each row summing to 1. Memory holds the pixels of `BATCH` images at most.
 
         Args:
             images: N of them, each a file, a Pillow image, or uint8 RGB pixels (H, W, 3) of any
@@ -52,10 +53,11 @@ class Runner:
         alone = isinstance(images, np.ndarray) and images.ndim == 3
         if alone or isinstance(images, str | Path | Image.Image):
             images = [images]  # type: ignore[list-item]
-        if not len(images):
-            return np.zeros((0, len(self.labels)), np.float32)
-        pixels = [self.preprocess.pixels(_image(image)) for image in images]
-        return self._predictor.probabilities(np.stack(pixels))
+        rows = [np.zeros((0, len(self.labels)), np.float32)]
+        pixels = (self.preprocess.pixels(_image(image)) for image in images)
+        while batch := list(islice(pixels, BATCH)):
+            rows.append(self._predictor.probabilities(np.stack(batch)))
+        return np.concatenate(rows)
 
     def predict(
         self, images: Picture | Sequence[Picture], topk: int = 1

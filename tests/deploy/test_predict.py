@@ -15,9 +15,9 @@ from PIL import Image
 from edgewise.data.decode import ImageError, decode
 from edgewise.deploy.artifact import MAIN
 from edgewise.deploy.decoded import decode_batches
-from edgewise.deploy.predict import find_images, predict
+from edgewise.deploy.predict import BATCH, find_images, predict
 from edgewise.deploy.predictor import open_predictor
-from edgewise.deploy.runner import load
+from edgewise.deploy.runner import Runner, load
 from edgewise.errors import UsageError
 from edgewise.preprocess import Preprocess
 from edgewise.run_folder import Run
@@ -152,6 +152,24 @@ def test_a_loaded_model_answers_for_files_images_and_arrays(photos: Path, export
         runner.predict(file, topk=-1)
     with pytest.raises(UsageError, match=r"not float64 of \(2, 2\)"):
         runner.predict([np.zeros((2, 2))])
+
+
+def test_a_loaded_model_answers_a_batch_at_a_time(exported: Run) -> None:
+    predictor = open_predictor(exported.root)
+    shapes = []
+
+    class Seen:
+        labels, preprocess, runtime = predictor.labels, predictor.preprocess, predictor.runtime
+
+        def probabilities(self, pixels: np.ndarray) -> np.ndarray:
+            shapes.append(len(pixels))
+            return predictor.probabilities(pixels)
+
+    images = np.random.default_rng(0).integers(0, 256, (2 * BATCH + 1, 33, 33, 3), dtype=np.uint8)
+    answers = Runner(Seen()).probabilities(images)
+    assert shapes == [BATCH, BATCH, 1]
+    pixels = np.stack([predictor.preprocess.pixels(Image.fromarray(image)) for image in images])
+    assert np.abs(answers - predictor.probabilities(pixels)).max() < 1e-6
 
 
 def test_a_picture_has_one_answer_as_a_file_and_as_an_image(exported: Run, tmp_path: Path) -> None:

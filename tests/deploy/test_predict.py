@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from commandline import edgewise
 from photos import picture, write_photos
 from PIL import Image
@@ -170,6 +173,38 @@ def test_a_loaded_model_answers_a_batch_at_a_time(exported: Run) -> None:
     assert shapes == [BATCH, BATCH, 1]
     pixels = np.stack([predictor.preprocess.pixels(Image.fromarray(image)) for image in images])
     assert np.abs(answers - predictor.probabilities(pixels)).max() < 1e-6
+
+
+def test_images_may_come_one_by_one(photos: Path, exported: Run) -> None:
+    runner = load(exported.root, "torch")
+    files = sorted(photos.glob("*/[01].png"))
+    expected = runner.probabilities(files)
+    assert len(expected) == 4
+    for images in (iter(files), map(str, files), tuple(files), np.array([*map(str, files)])):
+        assert np.array_equal(runner.probabilities(images), expected)
+    assert runner.predict(iter(())) == []
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        (None, "not NoneType"),
+        ([None], "not NoneType"),
+        (b"\x89PNG", r"not bytes.*PIL\.Image\.open"),
+        ([b"\x89PNG"], "not bytes"),
+        ([io.BytesIO()], "not BytesIO"),
+        ([["photos/a/0.png"]], "not list"),
+        (torch.zeros(4, 5, 3, dtype=torch.uint8), "not Tensor"),
+        (np.zeros((40, 30), np.uint8), r"not uint8 of \(40, 30\)"),
+        (np.zeros((1, 2, 40, 30, 3), np.uint8), r"not uint8 of \(1, 2, 40, 30, 3\)"),
+        (np.zeros((0, 5, 3), np.uint8), "5 x 0 pixels: there is nothing in it"),
+        (np.zeros((2, 5, 0, 3), np.uint8), "0 x 5 pixels: there is nothing in it"),
+        (Image.new("RGB", (0, 3)), "0 x 3 pixels: there is nothing in it"),
+    ],
+)
+def test_what_is_no_image_is_told_as_it_is(images: Any, words: str, exported: Run) -> None:
+    with pytest.raises((UsageError, ImageError), match=words):
+        load(exported.model, "torch").predict(images)
 
 
 def test_a_picture_has_one_answer_as_a_file_and_as_an_image(exported: Run, tmp_path: Path) -> None:

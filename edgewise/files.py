@@ -167,10 +167,12 @@ def read_labels(path: Path) -> tuple[str, ...]:
     """The lines of a label file.
 
     Raises:
-        UsageError: it is not UTF-8.
+        UsageError: there is none, or it is not UTF-8.
     """
     try:
         text = path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        raise UsageError(f"no such file: {path}") from None
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8: {error}. Save it as UTF-8.") from error
     # Not str.splitlines, which also splits at characters that a label may hold (U+2028 and more).

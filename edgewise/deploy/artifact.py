@@ -13,6 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
 
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.files import (
@@ -26,7 +29,7 @@ from edgewise.files import (
     write_manifest,
 )
 from edgewise.preprocess import Preprocess
-from edgewise.validation import from_plain, record
+from edgewise.validation import from_plain, one_of, record
 
 INFO, PREPROCESS, LABELS, GOLDEN = "artifact.json", "preprocess.json", "labels.txt", "golden.npz"
 README, BUILD = "README.md", "build.py"  # of a format that is finished on the device
@@ -36,6 +39,12 @@ MAIN = "onnx-fp32"  # the artefact that stands for a run where one is wanted,
 MAIN_INT8 = "onnx-int8"  # and for one whose network learned to compute in int8
 PIXELS, NORMALISED = "pixels", "normalised"
 PROBABILITIES, LOGITS = "probabilities", "logits"
+
+
+def _plain_name(value: str) -> str:
+    if not value or Path(value).name != value:
+        raise ValueError("must be the name of a file in the folder")
+    return value
 
 
 @record()
@@ -59,18 +68,18 @@ class Info:
         notes: sentences on what the file does otherwise than one may think.
     """
 
-    file: str
+    file: Annotated[str, AfterValidator(_plain_name)]
     format: str
     precision: str
     labels: tuple[str, ...]
     preprocess: Preprocess
-    input: str = PIXELS
-    output: str = PROBABILITIES
-    batch: int = 0
+    input: Annotated[str, one_of(PIXELS, NORMALISED)] = PIXELS
+    output: Annotated[str, one_of(PROBABILITIES, LOGITS)] = PROBABILITIES
+    batch: Annotated[int, one_of(0, 1)] = 0
     spec: str = ""
     made_with: tuple[str, ...] = ()
     float_layers: tuple[str, ...] = ()
-    calibrated_on: int = 0
+    calibrated_on: Annotated[int, Field(ge=0)] = 0
     notes: tuple[str, ...] = ()
 
     @property
@@ -94,14 +103,17 @@ class Info:
         """The inverse of `write`.
 
         Raises:
-            UsageError: a file is missing, or damaged.
+            UsageError: a file is missing, or damaged; or of a format that there is not.
         """
+        from edgewise.deploy.formats import format_named  # which takes names from here
+
         value = read_json(folder / INFO)
-        rest = {
-            "labels": read_labels(folder / LABELS),
-            "preprocess": read_json(folder / PREPROCESS),
-        }
-        return from_plain(cls, {**value, **rest}, INFO)
+        if isinstance(value, dict):
+            value["labels"] = read_labels(folder / LABELS)
+            value["preprocess"] = read_json(folder / PREPROCESS)
+        info = from_plain(cls, value, INFO)
+        format_named(info.format).check(info.precision)
+        return info
 
 
 @dataclass(frozen=True)

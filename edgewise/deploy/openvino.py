@@ -84,13 +84,13 @@ class OpenVinoEngine:
         try:
             model = core.read_model(path)
             one = compiled(single=True)
-        except RuntimeError as error:
+            entry = str(model.get_rt_info(PLACE).value) if model.has_rt_info(PLACE) else None
+            inputs = [(port.any_name, _sides(port.partial_shape)) for port in model.inputs]
+            outputs = [(port.any_name, _sides(port.partial_shape)) for port in model.outputs]
+        except (RuntimeError, UnicodeDecodeError, IndexError) as error:
             kind = "ONNX" if path.suffix == ".onnx" else "an OpenVINO model"
             reason = str(error).strip().rpartition("\n")[2]
             raise UsageError(f"{path} can't be read as {kind} by OpenVINO ({reason})") from error
-        entry = str(model.get_rt_info(PLACE).value) if model.has_rt_info(PLACE) else None
-        inputs = [(port.any_name, _sides(port.partial_shape)) for port in model.inputs]
-        outputs = [(port.any_name, _sides(port.partial_shape)) for port in model.outputs]
         self.info = read_info(path, entry, inputs, outputs, info)
         self.runtime = f"openvino {openvino.__version__.partition('-')[0]}"
         if bf16 and one.get_property(PRECISION) != openvino.Type.bf16:

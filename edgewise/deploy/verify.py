@@ -171,7 +171,8 @@ def _golden_alone(artifact: Artifact, seen: Seen, golden: Golden) -> Seen:
         return seen
     exported = open_predictor(artifact.folder)
     seen = replace(seen, runtime=exported.runtime)
-    if golden.pixels.shape[1] != exported.preprocess.size:
+    size, classes = exported.preprocess.size, len(exported.labels)
+    if (golden.pixels.shape[1], golden.probabilities.shape[1]) != (size, classes):
         return seen.failed(f"{GOLDEN} does not fit {artifact.path}: export it again")
     theirs = exported.probabilities(golden.pixels)
     same = float((theirs.argmax(1) == golden.probabilities.argmax(1)).mean())

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,15 @@ def test_one_artefact_of_a_run_and_one_that_was_copied_out(run: Run, tmp_path: P
     file.write_bytes(data)
     said = edgewise("verify", copy)
     assert said.status == 1 and "model.bin was changed after it was written" in said.output
+
+
+def test_metadata_that_is_not_text_is_an_error_of_the_file(run: Run) -> None:
+    file = export(run.root, "openvino").path
+    file.write_bytes(file.read_bytes().replace("é".encode(), b"\x43\xa9"))
+    with pytest.raises(UsageError, match=r"model\.xml can't be read as an OpenVINO model"):
+        open_predictor(file.parent)
+    seen = {item.name: item for item in verify(run).artifacts}
+    assert seen[MAIN].status == "passed" and seen["openvino-fp32"].status == "failed"
 
 
 def test_the_folder_that_is_named_is_the_one_that_is_verified(
@@ -374,3 +384,9 @@ def test_what_a_file_leaves_to_us_is_done() -> None:
 
     answers = EnginePredictor(Means()).probabilities(pixels)
     assert np.allclose(answers, theirs(by_hand.mean((1, 2))[:, :2], axis=1), atol=1e-6)
+    info = replace(info, labels=("a", "b", "c"))
+    with pytest.raises(EdgewiseError, match="m gives 2 answers, and has 3 labels"):
+        EnginePredictor(Means()).probabilities(pixels)
+    info = replace(info, input="pixels")
+    with pytest.raises(EdgewiseError, match=r"m can't be computed by means 1 \(AssertionError"):
+        EnginePredictor(Means()).probabilities(pixels)

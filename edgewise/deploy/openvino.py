@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edgewise.deploy import onnx
 from edgewise.deploy.artifact import Info
 from edgewise.deploy.onnx import INPUT, METADATA, OUTPUT, read_info
-from edgewise.errors import UsageError
+from edgewise.errors import EdgewiseError, UsageError, shortened
 from edgewise.files import write_bytes
 from edgewise.libraries import openvino_core
 
@@ -32,6 +32,9 @@ def write(job: Job) -> tuple[str, ...]:
 
     In "fp16" the weights are stored in half the bytes; "bf16" asks the runtime for bfloat16 sums,
     which a processor must have. Returns the layers of an "int8" file that compute in float.
+
+    Raises:
+        UsageError, EdgewiseError: as `edgewise.deploy.onnx.write`.
     """
     import openvino
 
@@ -42,7 +45,13 @@ def write(job: Job) -> tuple[str, ...]:
         model = openvino.convert_model(source)
         for port, name in ((model.inputs[0], INPUT), (model.outputs[0], OUTPUT)):
             port.get_tensor().set_names({name})
-        openvino.save_model(model, job.path, compress_to_fp16=job.precision == "fp16")
+        try:
+            openvino.save_model(model, job.path, compress_to_fp16=job.precision == "fp16")
+        except RuntimeError as error:  # a full disk, in the words of C++
+            raise EdgewiseError(
+                f"can't write {job.path} ({shortened(error)}). Free some space or choose another "
+                "folder; what was there before is unchanged."
+            ) from error
     return kept
 
 

@@ -187,6 +187,19 @@ def test_a_full_disk_leaves_no_half(where: str, run: Run, monkeypatch: pytest.Mo
     assert [path.name for path in run.exports.iterdir()] == [MAIN]
 
 
+def test_openvinos_own_words_for_a_full_disk_stop_no_other_format(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise RuntimeError("basic_ios::clear: iostream error")
+
+    monkeypatch.setattr("openvino.save_model", full)
+    said = edgewise("export", run.root, "--format", "openvino,onnx")
+    assert said.status == 1 and "passed" in said.output
+    assert "can't write" in said.errors and "Free some space" in said.errors, said.errors
+    assert [path.name for path in run.exports.iterdir()] == [MAIN]
+
+
 def test_what_a_kill_left_is_taken_away(run: Run) -> None:
     for end in ("partial", "old"):
         left = run.exports / f".{MAIN}.{end}"

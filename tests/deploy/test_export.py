@@ -187,6 +187,18 @@ def test_a_full_disk_leaves_no_half(where: str, run: Run, monkeypatch: pytest.Mo
     assert [path.name for path in run.exports.iterdir()] == [MAIN]
 
 
+def test_a_full_temporary_folder_is_named_and_stops_no_other_file(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("numpy.savez", lambda *_, **__: no_space())
+    said = edgewise("export", run.root, "--precision", "int8,fp32")
+    assert said.status == 1 and "passed" in said.output
+    words = f"onnx-int8: can't write the images for int8 in the temporary folder {tmp_path} "
+    assert f"failed: {words}" in said.errors
+    assert "No space left on device" in said.errors and "TMPDIR" in said.errors
+
+
 def test_openvinos_own_words_for_a_full_disk_stop_no_other_format(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

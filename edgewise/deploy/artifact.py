@@ -21,6 +21,7 @@ from edgewise.errors import EdgewiseError, UsageError
 from edgewise.files import (
     MANIFEST,
     changed_files,
+    claimed_name,
     read_json,
     read_labels,
     unlisted_files,
@@ -172,31 +173,37 @@ def making(folder: Path) -> Iterator[Path]:
     leaves hidden folders beside it, which the next call removes.
 
     Raises:
-        UsageError: `folder` holds something else, or is a file.
+        UsageError: `folder` holds something else, or is a file; or another process makes it now.
         EdgewiseError: the disk is full or can't be written.
     """
+    with claimed_name(folder):
+        _check_place(folder)
+        staging, old = (folder.with_name(f".{folder.name}.{end}") for end in ("partial", "old"))
+        try:
+            for left in (staging, old):
+                shutil.rmtree(left, ignore_errors=True)
+            staging.mkdir(parents=True)
+            yield staging
+            files = (path for path in staging.rglob("*") if path.is_file())
+            write_manifest(staging, [path.relative_to(staging).as_posix() for path in files])
+            if folder.exists():
+                folder.replace(old)
+            staging.replace(folder)
+        except OSError as error:
+            raise EdgewiseError(
+                f"can't write {folder}: {error.strerror or error}. Free some space or choose "
+                "another folder; no half of it was left there."
+            ) from error
+        finally:
+            for left in (staging, old):
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _check_place(folder: Path) -> None:
+    """Raises UsageError where there is something else than an artefact."""
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file. Move it away, or name another folder.")
     # It is an artefact, or one that lost a file; a model folder has a manifest as well.
     ours = any((folder / name).is_file() for name in (INFO, GOLDEN))
     if folder.exists() and not ours and any(folder.iterdir()):
         raise UsageError(f"{folder} holds something else already. Name another folder.")
-    staging, old = (folder.with_name(f".{folder.name}.{end}") for end in ("partial", "old"))
-    try:
-        for left in (staging, old):
-            shutil.rmtree(left, ignore_errors=True)
-        staging.mkdir(parents=True)
-        yield staging
-        files = (path for path in staging.rglob("*") if path.is_file())
-        write_manifest(staging, [path.relative_to(staging).as_posix() for path in files])
-        if folder.exists():
-            folder.replace(old)
-        staging.replace(folder)
-    except OSError as error:
-        raise EdgewiseError(
-            f"can't write {folder}: {error.strerror or error}. Free some space or choose another "
-            "folder; no half of it was left there."
-        ) from error
-    finally:
-        for left in (staging, old):
-            shutil.rmtree(left, ignore_errors=True)

@@ -8,7 +8,10 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -250,6 +253,25 @@ def test_what_lost_a_file_is_made_anew(tmp_path: Path) -> None:
             pass
     assert load_model(tmp_path / "model").labels == model.labels
     assert (tmp_path / MAIN).read_text() == "dear"
+
+
+def test_the_second_of_two_exports_into_one_folder_waits(tmp_path: Path) -> None:
+    begun = threading.Event()
+
+    def second() -> None:
+        begun.set()
+        with making(tmp_path / MAIN) as staging:
+            (staging / INFO).write_bytes(b"second")
+
+    with ThreadPoolExecutor(1) as pool:
+        with making(tmp_path / MAIN) as staging:
+            done = pool.submit(second)
+            begun.wait()
+            time.sleep(0.2)  # in which it took away what is being made here
+            (staging / INFO).write_bytes(b"first")
+        done.result()
+    assert (tmp_path / MAIN / INFO).read_bytes() == b"second"
+    assert [path.name for path in tmp_path.iterdir()] == [MAIN]
 
 
 def crash() -> None:

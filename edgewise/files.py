@@ -90,20 +90,45 @@ def claimed(folder: Path) -> Iterator[None]:
         UsageError: another process has claimed it.
         EdgewiseError: the folder can't be written.
     """
-    lock = FileLock(folder / LOCK)
+    with _locked(folder / LOCK, folder):
+        yield
+
+
+@contextmanager
+def claimed_name(path: Path) -> Iterator[None]:
+    """Keeps other processes that claim `path`, which needn't be there, away from it meanwhile.
+
+    The lock stands beside it, so that `path` can be replaced, and goes at the end.
+
+    Raises:
+        UsageError: another process has claimed it.
+        EdgewiseError: the folder that it is to be in can't be written.
+    """
+    lock = path.with_name(f".{path.name}{LOCK}")
+    with _locked(lock, path):
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # Windows removes it when it is let go
+                lock.unlink()
+
+
+@contextmanager
+def _locked(file: Path, claim: Path) -> Iterator[None]:
+    lock = FileLock(file)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=PATIENCE)
     except Timeout as error:
         raise UsageError(
-            f"another process is at work in {folder}. Wait until it is done, or stop it."
+            f"another process is at work in {claim}. Wait until it is done, or stop it."
         ) from error
     except NotImplementedError:  # a file system without locks: then there is no telling
         yield
         return
     except OSError as error:
         raise EdgewiseError(
-            f"can't write in {folder}: {error.strerror or error}. Make it writable."
+            f"can't write in {file.parent}: {error.strerror or error}. Make it writable."
         ) from error
     try:
         yield
@@ -167,7 +192,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
     """The lines of a label file.
 
     Raises:
-        UsageError: it is not UTF-8.
+        UsageError: there is none, or it is not UTF-8.
     """
     return _lines(_read_text(path))
 
@@ -192,6 +217,8 @@ def _read_text(path: Path) -> str:
     """The characters of a file as they are, ends of lines too."""
     try:
         return path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        raise UsageError(f"no such file: {path}") from None
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8: {error}. Save it as UTF-8.") from error
 

@@ -16,6 +16,7 @@ from edgewise.files import (
     MANIFEST,
     changed_files,
     claimed,
+    claimed_name,
     read_json,
     unlisted_files,
     whole_folder,
@@ -156,6 +157,20 @@ def test_a_folder_is_claimed_by_one_process_until_it_ends(
     for _ in range(2):
         with claimed(tmp_path):
             pass
+
+
+def test_a_claimed_name_leaves_nothing_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgewise.files.PATIENCE", 0.2)
+    path = tmp_path / "new" / "name"
+    for _ in range(2):
+        with claimed_name(path):
+            with pytest.raises(UsageError, match=r"at work in .*name"), claimed_name(path):
+                pass
+            with claimed_name(path.with_name("other")):
+                pass
+        assert list(path.parent.iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_written_cannot_be_claimed(tmp_path: Path) -> None:

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from edgewise.compress.separate_inputs import Moments, depthwise_like, input_moments
+from edgewise.compress.separate_inputs import (
+    Model,
+    Moments,
+    copied,
+    depthwise_like,
+    input_moments,
+)
 from edgewise.compress.separate_kernel import Decomposition, decompose
 from edgewise.compress.separate_ranks import DenseLayer, choose_ranks, saving_ranks
 from edgewise.compress.separate_spec import rank_fields, with_ranks
-from edgewise.errors import EdgewiseError, UsageError
+from edgewise.errors import EdgewiseError, UsageError, shortened
 from edgewise.layers import Conv2d, Separated
 from edgewise.measure.profile import profile
 from edgewise.measure.profile_result import Profile
 from edgewise.network import Network
 
-Model = TypeVar("Model", bound=nn.Module)
 PART = 0.5  # of the MACs is left, if nothing else is asked for
 LEAST_CHANNELS = 8  # a depthwise convolution of an image's few channels fills no vector register
 
@@ -84,7 +87,8 @@ def separate(
 
     Raises:
         UsageError: rank or macs is out of range or both are given; there is nothing to take apart.
-        EdgewiseError: a weight or an activation is not a finite number.
+        EdgewiseError: a weight or an activation is not a finite number; the network's own code
+            uses more of a layer than its answers.
     """
     _check(images, rank, macs)
     model = getattr(model, "_orig_mod", model)  # of `torch.compile`
@@ -103,6 +107,7 @@ def separate(
     if not any(ranks):
         raise UsageError(f"rank {rank} makes no layer cheaper. Take a smaller one.")
     separated = _rebuilt(model, dict(zip(convs, ranks, strict=True)), parts, moments)
+    _check_runs(separated, images[:1])
     saved = sum(layer.macs - layer.macs_at(r) for layer, r in zip(layers, ranks, strict=True))
     return separated, Report(
         layers,
@@ -138,6 +143,7 @@ def _reached(model: nn.Module, profiled: Profile) -> dict[str, nn.Conv2d]:
         if isinstance(module, nn.Conv2d)
         and (type(module).forward is nn.Conv2d.forward or isinstance(module, Conv2d))
         and not is_parametrized(module)
+        and isinstance(module.weight, nn.Parameter)  # else a hook works it out, in its time
         and module.groups == 1
         and module.in_channels >= LEAST_CHANNELS
         and saving_ranks(module.kernel_size, module.out_channels)
@@ -181,7 +187,7 @@ def _rebuilt(
     moments: Mapping[str, Moments],
 ) -> Model:
     """A copy of the model with the layers of some ranks in place."""
-    separated = copy.deepcopy(model)
+    separated = copied(model)
     modules = dict(separated.named_modules())
     new: dict[nn.Module, nn.Module] = {}
     for name, rank in ranks.items():
@@ -218,6 +224,22 @@ def _separated(
         assert layer.pointwise.bias is not None  # it was asked for
         layer.pointwise.bias.copy_(bias)
     return layer.train(conv.training)
+
+
+def _check_runs(separated: nn.Module, image: Tensor) -> None:
+    """Raises EdgewiseError where the network's own code wants what a layer no longer has."""
+    trial = copied(separated).eval()
+    try:
+        with torch.inference_mode():
+            trial(image)
+    except Exception as error:  # it is anybody's code
+        of = getattr(error, "obj", None)  # of an AttributeError
+        found = [n for n, module in trial.named_modules() if module is of]
+        names = found or [n for n, m in trial.named_modules() if isinstance(m, Separated)]
+        raise EdgewiseError(
+            f"{', '.join(names)} can't be taken apart: the network's code uses more of it than to "
+            f"call it ({shortened(error)})"
+        ) from error
 
 
 def _params(model: nn.Module) -> int:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from edgewise.layers import Conv2d
+from edgewise.measure.profile_trace import worked_out
 
+Model = TypeVar("Model", bound=nn.Module)
 PIXELS = 1024  # of each image, drawn for each layer: neighbours tell nearly the same
 BATCH = 8  # images at a time: their patches take as many times the memory as the kernel's area
 
@@ -66,7 +68,7 @@ def input_moments(model: nn.Module, names: Iterable[str], images: Tensor) -> dic
         names: of its convolutions, each of which the images must reach.
         images: (N, C, H, W), as the model takes them.
     """
-    model = copy.deepcopy(model).eval()
+    model = copied(model).eval()
     moments = {}
     for name in names:
         conv = model.get_submodule(name)
@@ -77,6 +79,12 @@ def input_moments(model: nn.Module, names: Iterable[str], images: Tensor) -> dic
         for batch in torch.split(images, BATCH):
             model(batch)
     return moments
+
+
+def copied(model: Model) -> Model:
+    """A deep copy, also of a module that keeps what its last forward pass gave."""
+    memo: dict[int, Any] = {id(kept): kept.detach().clone() for kept in worked_out(model)}
+    return copy.deepcopy(model, memo)
 
 
 def _adds_to(moments: Moments) -> Any:

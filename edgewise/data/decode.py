@@ -181,9 +181,14 @@ def _reasons() -> Iterator[None]:
         raise ImageError(f"damaged: {error}") from None
 
 
-def _check_size(width: int, height: int) -> None:
+def check_not_empty(width: int, height: int) -> None:
+    """Raises ImageError if a side has no pixel."""
     if min(width, height) < 1:
         raise ImageError(f"{width} x {height} pixels: there is nothing in it")
+
+
+def _check_size(width: int, height: int) -> None:
+    check_not_empty(width, height)
     if width * height > MAX_PIXELS:
         raise ImageError(f"{width} x {height} pixels is over the limit of {MAX_PIXELS:,}")
     if max(width, height) > MAX_ASPECT * min(width, height):

@@ -13,11 +13,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
 
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.files import (
     MANIFEST,
     changed_files,
+    claimed_name,
     read_json,
     read_labels,
     unlisted_files,
@@ -26,7 +30,7 @@ from edgewise.files import (
     write_manifest,
 )
 from edgewise.preprocess import Preprocess
-from edgewise.validation import from_plain, record
+from edgewise.validation import from_plain, one_of, record
 
 INFO, PREPROCESS, LABELS, GOLDEN = "artifact.json", "preprocess.json", "labels.txt", "golden.npz"
 README, BUILD = "README.md", "build.py"  # of a format that is finished on the device
@@ -36,6 +40,12 @@ MAIN = "onnx-fp32"  # the artefact that stands for a run where one is wanted,
 MAIN_INT8 = "onnx-int8"  # and for one whose network learned to compute in int8
 PIXELS, NORMALISED = "pixels", "normalised"
 PROBABILITIES, LOGITS = "probabilities", "logits"
+
+
+def _plain_name(value: str) -> str:
+    if not value or Path(value).name != value:
+        raise ValueError("must be the name of a file in the folder")
+    return value
 
 
 @record()
@@ -59,18 +69,18 @@ class Info:
         notes: sentences on what the file does otherwise than one may think.
     """
 
-    file: str
+    file: Annotated[str, AfterValidator(_plain_name)]
     format: str
     precision: str
     labels: tuple[str, ...]
     preprocess: Preprocess
-    input: str = PIXELS
-    output: str = PROBABILITIES
-    batch: int = 0
+    input: Annotated[str, one_of(PIXELS, NORMALISED)] = PIXELS
+    output: Annotated[str, one_of(PROBABILITIES, LOGITS)] = PROBABILITIES
+    batch: Annotated[int, one_of(0, 1)] = 0
     spec: str = ""
     made_with: tuple[str, ...] = ()
     float_layers: tuple[str, ...] = ()
-    calibrated_on: int = 0
+    calibrated_on: Annotated[int, Field(ge=0)] = 0
     notes: tuple[str, ...] = ()
 
     @property
@@ -94,14 +104,17 @@ class Info:
         """The inverse of `write`.
 
         Raises:
-            UsageError: a file is missing, or damaged.
+            UsageError: a file is missing, or damaged; or of a format that there is not.
         """
+        from edgewise.deploy.formats import format_named  # which takes names from here
+
         value = read_json(folder / INFO)
-        rest = {
-            "labels": read_labels(folder / LABELS),
-            "preprocess": read_json(folder / PREPROCESS),
-        }
-        return from_plain(cls, {**value, **rest}, INFO)
+        if isinstance(value, dict):
+            value["labels"] = read_labels(folder / LABELS)
+            value["preprocess"] = read_json(folder / PREPROCESS)
+        info = from_plain(cls, value, INFO)
+        format_named(info.format).check(info.precision)
+        return info
 
 
 @dataclass(frozen=True)
@@ -160,31 +173,37 @@ def making(folder: Path) -> Iterator[Path]:
     leaves hidden folders beside it, which the next call removes.
 
     Raises:
-        UsageError: `folder` holds something else, or is a file.
+        UsageError: `folder` holds something else, or is a file; or another process makes it now.
         EdgewiseError: the disk is full or can't be written.
     """
+    with claimed_name(folder):
+        _check_place(folder)
+        staging, old = (folder.with_name(f".{folder.name}.{end}") for end in ("partial", "old"))
+        try:
+            for left in (staging, old):
+                shutil.rmtree(left, ignore_errors=True)
+            staging.mkdir(parents=True)
+            yield staging
+            files = (path for path in staging.rglob("*") if path.is_file())
+            write_manifest(staging, [path.relative_to(staging).as_posix() for path in files])
+            if folder.exists():
+                folder.replace(old)
+            staging.replace(folder)
+        except OSError as error:
+            raise EdgewiseError(
+                f"can't write {folder}: {error.strerror or error}. Free some space or choose "
+                "another folder; no half of it was left there."
+            ) from error
+        finally:
+            for left in (staging, old):
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _check_place(folder: Path) -> None:
+    """Raises UsageError where there is something else than an artefact."""
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file. Move it away, or name another folder.")
     # It is an artefact, or one that lost a file; a model folder has a manifest as well.
     ours = any((folder / name).is_file() for name in (INFO, GOLDEN))
     if folder.exists() and not ours and any(folder.iterdir()):
         raise UsageError(f"{folder} holds something else already. Name another folder.")
-    staging, old = (folder.with_name(f".{folder.name}.{end}") for end in ("partial", "old"))
-    try:
-        for left in (staging, old):
-            shutil.rmtree(left, ignore_errors=True)
-        staging.mkdir(parents=True)
-        yield staging
-        files = (path for path in staging.rglob("*") if path.is_file())
-        write_manifest(staging, [path.relative_to(staging).as_posix() for path in files])
-        if folder.exists():
-            folder.replace(old)
-        staging.replace(folder)
-    except OSError as error:
-        raise EdgewiseError(
-            f"can't write {folder}: {error.strerror or error}. Free some space or choose another "
-            "folder; no half of it was left there."
-        ) from error
-    finally:
-        for left in (staging, old):
-            shutil.rmtree(left, ignore_errors=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from edgewise.deploy.artifact import INFO, PIXELS, PROBABILITIES
-from edgewise.errors import UsageError, shortened
+from edgewise.errors import EdgewiseError, UsageError, shortened
 from edgewise.files import MANIFEST
 
 if TYPE_CHECKING:
@@ -78,12 +78,29 @@ class EnginePredictor:
         return self.engine.runtime
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """uint8 RGB (N, size, size, 3) -> float32 (N, classes), each row summing to 1."""
+        """uint8 RGB (N, size, size, 3) -> float32 (N, classes), each row summing to 1.
+
+        Raises:
+            EdgewiseError: the runtime can't compute it, or it has not as many answers as labels.
+        """
         info = self.engine.info
         inputs = pixels if info.input == PIXELS else normalised(pixels, info)
         step = info.batch or max(1, len(inputs))
-        parts = [self.engine.run(inputs[at : at + step]) for at in range(0, len(inputs), step)]
+        try:
+            parts = [self.engine.run(inputs[at : at + step]) for at in range(0, len(inputs), step)]
+        except EdgewiseError:
+            raise
+        except Exception as error:  # every runtime has its own kinds
+            raise EdgewiseError(
+                f"{info.file} can't be computed by {self.runtime} ({shortened(error)}). "
+                "Export it again."
+            ) from error
         answers = np.concatenate(parts).astype(np.float32).reshape(len(pixels), -1)
+        if answers.shape[1] != len(info.labels):
+            raise EdgewiseError(
+                f"{info.file} gives {answers.shape[1]} answers, and has {len(info.labels)} labels. "
+                "Export it again."
+            )
         return answers if info.output == PROBABILITIES else softmax(answers)
 
 

@@ -18,7 +18,7 @@ from edgewise.deploy.formats import Format, Job, format_named
 from edgewise.deploy.golden import write_golden
 from edgewise.deploy.isolated import isolated
 from edgewise.deploy.predictor import open_classifier
-from edgewise.errors import EdgewiseError, UsageError, missing_package
+from edgewise.errors import EdgewiseError, UsageError, missing_package, shortened
 from edgewise.run_folder import Run
 
 WRONG = 0.01  # more than rounding can do to a probability; `verify` is stricter
@@ -50,7 +50,7 @@ def export(
         UsageError: an unknown format, precision or source; a package is missing; there are no
             images to calibrate on; layers to keep in float in a format that can't.
         EdgewiseError: the network can't be expressed in that format, the file's answers are not the
-            model's, or it can't be written.
+            model's, or it can't be written, or the temporary folder is full.
     """
     chosen = format_named(format)
     chosen.check(precision, keep_float or ())
@@ -80,14 +80,25 @@ def export_folder(source: str | Path) -> Path:
 def _write_pixels(
     source: str | Path, data: Path | None, checked_on: Sequence[Path], path: Path
 ) -> None:
-    """What `Job` calls `calibration` and, where there is any, `checked`."""
+    """Writes what `Job` calls `calibration` and, where there is any, `checked`.
+
+    Raises:
+        EdgewiseError: the temporary folder is full; or as `calibration_pixels`.
+    """
     model = open_classifier(source)
     pixels = {"calibration": calibration_pixels(source, data, model.preprocess, model.labels)}
     print(f"calibrating on {len(pixels['calibration']):,} images", flush=True)
     checked = some_pixels(checked_on, model.preprocess)
     if checked is not None:
         pixels["checked"] = checked
-    np.savez(path, allow_pickle=False, **pixels)
+    try:
+        np.savez(path, allow_pickle=False, **pixels)
+    except (OSError, ValueError) as error:  # ValueError: the zip file can't be ended either
+        raise EdgewiseError(
+            f"can't write the images for int8 in the temporary folder {path.parent.parent} "
+            f"({shortened(error)}). Free some space there, or name another folder in the "
+            "environment variable TMPDIR."
+        ) from error
 
 
 def _export(

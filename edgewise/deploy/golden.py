@@ -7,7 +7,6 @@ data, without PyTorch and without edgewise.
 from __future__ import annotations
 
 import io
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,6 +84,23 @@ def read_golden(path: Path) -> Golden:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             answers = arrays.get("answers")
-            return Golden(arrays["pixels"], arrays["probabilities"], answers)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            golden = Golden(arrays["pixels"], arrays["probabilities"], answers)
+    except Exception as error:  # damaged bytes can make zipfile and NumPy raise almost anything
         raise UsageError(f"can't read {path}: {error}. Export it again.") from error
+    if not _fit_together(golden):
+        raise UsageError(f"can't read {path}: its arrays don't fit together. Export it again.")
+    return golden
+
+
+def _fit_together(golden: Golden) -> bool:
+    pixels, rows = golden.pixels, golden.probabilities
+    answers = rows if golden.answers is None else golden.answers
+    return (
+        pixels.dtype == np.uint8
+        and pixels.ndim == 4
+        and pixels.shape[1:] == (pixels.shape[1], pixels.shape[1], 3)
+        and rows.ndim == 2
+        and len(rows) == len(pixels)
+        and rows.shape == answers.shape
+        and rows.dtype == answers.dtype == np.float32
+    )

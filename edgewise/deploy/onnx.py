@@ -188,13 +188,13 @@ class OnnxEngine:
             self.session = onnxruntime.InferenceSession(
                 path, options, providers=["CPUExecutionProvider"]
             )
+            entries = self.session.get_modelmeta().custom_metadata_map
         except Exception as error:  # its exceptions have no common class but this
             raise UsageError(
                 f"{path} can't be read as ONNX: it is not an ONNX file, is cut off, or is of a "
                 f"version that this onnxruntime doesn't know. Export it again with edgewise. "
                 f"({_shortened(error)})"
             ) from error
-        entries = self.session.get_modelmeta().custom_metadata_map
         inputs = [(item.name, item.shape[1:]) for item in self.session.get_inputs()]
         outputs = [(item.name, item.shape[1:]) for item in self.session.get_outputs()]
         self.info = read_info(path, entries.get(METADATA), inputs, outputs, info)

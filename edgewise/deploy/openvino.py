@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edgewise.deploy import onnx
 from edgewise.deploy.artifact import Info
 from edgewise.deploy.onnx import INPUT, METADATA, OUTPUT, read_info
-from edgewise.errors import UsageError
+from edgewise.errors import EdgewiseError, UsageError, shortened
 from edgewise.files import write_bytes
 from edgewise.libraries import openvino_core
 
@@ -32,6 +32,9 @@ def write(job: Job) -> tuple[str, ...]:
 
     In "fp16" the weights are stored in half the bytes; "bf16" asks the runtime for bfloat16 sums,
     which a processor must have. Returns the layers of an "int8" file that compute in float.
+
+    Raises:
+        UsageError, EdgewiseError: as `edgewise.deploy.onnx.write`.
     """
     import openvino
 
@@ -42,7 +45,13 @@ def write(job: Job) -> tuple[str, ...]:
         model = openvino.convert_model(source)
         for port, name in ((model.inputs[0], INPUT), (model.outputs[0], OUTPUT)):
             port.get_tensor().set_names({name})
-        openvino.save_model(model, job.path, compress_to_fp16=job.precision == "fp16")
+        try:
+            openvino.save_model(model, job.path, compress_to_fp16=job.precision == "fp16")
+        except RuntimeError as error:  # a full disk, in the words of C++
+            raise EdgewiseError(
+                f"can't write {job.path} ({shortened(error)}). Free some space or choose another "
+                "folder; what was there before is unchanged."
+            ) from error
     return kept
 
 
@@ -84,13 +93,13 @@ class OpenVinoEngine:
         try:
             model = core.read_model(path)
             one = compiled(single=True)
-        except RuntimeError as error:
+            entry = str(model.get_rt_info(PLACE).value) if model.has_rt_info(PLACE) else None
+            inputs = [(port.any_name, _sides(port.partial_shape)) for port in model.inputs]
+            outputs = [(port.any_name, _sides(port.partial_shape)) for port in model.outputs]
+        except (RuntimeError, UnicodeDecodeError, IndexError) as error:
             kind = "ONNX" if path.suffix == ".onnx" else "an OpenVINO model"
             reason = str(error).strip().rpartition("\n")[2]
             raise UsageError(f"{path} can't be read as {kind} by OpenVINO ({reason})") from error
-        entry = str(model.get_rt_info(PLACE).value) if model.has_rt_info(PLACE) else None
-        inputs = [(port.any_name, _sides(port.partial_shape)) for port in model.inputs]
-        outputs = [(port.any_name, _sides(port.partial_shape)) for port in model.outputs]
         self.info = read_info(path, entry, inputs, outputs, info)
         self.runtime = f"openvino {openvino.__version__.partition('-')[0]}"
         if bf16 and one.get_property(PRECISION) != openvino.Type.bf16:

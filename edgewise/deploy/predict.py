@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+BATCH = 16  # images that go through the network at once
 DECIMALS = 6  # about what float32 holds
 
 
@@ -52,7 +53,7 @@ def predict(
     source: str | Path,
     images: str | Path | Iterable[str | Path],
     topk: int = 5,
-    batch: int = 16,
+    batch: int = BATCH,
     runtime: str | None = None,
 ) -> Iterator[Prediction]:
     """Answers for each image, in order; a file that can't be read is answered with its `error`.

@@ -81,6 +81,8 @@ def ways(source: str | Path) -> dict[str, Way]:
     path = Path(source)
     if Artifact.is_artifact(path):
         path = Artifact.read(path).path
+        if not path.exists():
+            raise UsageError(f"{path} is missing. Export it again.")
     if path.is_file() or (path.is_dir() and is_exported(path)):  # an .mlpackage is a folder
         return _of_file(path)
     of_run = verified_artifact(Run(path)) if Run.is_run(path) else None

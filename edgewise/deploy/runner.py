@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from PIL import Image
 
-from edgewise.data.decode import decode, upright_rgb
+from edgewise.data.decode import check_not_empty, decode, upright_rgb
 from edgewise.deploy.fastest import open_fastest
-from edgewise.deploy.predict import Guess, best, check_count
+from edgewise.deploy.predict import BATCH, Guess, best, check_count
 from edgewise.deploy.predictor import Predictor, open_predictor
 from edgewise.errors import UsageError
 
@@ -38,8 +39,8 @@ class Runner:
         self.preprocess: Preprocess = predictor.preprocess
         self.runtime: str = predictor.runtime
 
-    def probabilities(self, images: Picture | Sequence[Picture]) -> NDArray[np.float32]:
-        """(N, classes), each row summing to 1.
+    def probabilities(self, images: Picture | Iterable[Picture]) -> NDArray[np.float32]:
+        """(N, classes), each row summing to 1. Memory holds the pixels of `BATCH` images at most.
 
         Args:
             images: N of them, each a file, a Pillow image, or uint8 RGB pixels (H, W, 3) of any
@@ -47,18 +48,16 @@ class Runner:
 
         Raises:
             UsageError: one is none of these.
-            ImageError: a file can't be read, or pixels have no fixed range.
+            ImageError: a file can't be read, pixels have no fixed range, or there are none.
         """
-        alone = isinstance(images, np.ndarray) and images.ndim == 3
-        if alone or isinstance(images, str | Path | Image.Image):
-            images = [images]  # type: ignore[list-item]
-        if not len(images):
-            return np.zeros((0, len(self.labels)), np.float32)
-        pixels = [self.preprocess.pixels(_image(image)) for image in images]
-        return self._predictor.probabilities(np.stack(pixels))
+        rows = [np.zeros((0, len(self.labels)), np.float32)]
+        pixels = (self.preprocess.pixels(_image(image)) for image in _each(images))
+        while batch := list(islice(pixels, BATCH)):
+            rows.append(self._predictor.probabilities(np.stack(batch)))
+        return np.concatenate(rows)
 
     def predict(
-        self, images: Picture | Sequence[Picture], topk: int = 1
+        self, images: Picture | Iterable[Picture], topk: int = 1
     ) -> list[tuple[Guess, ...]]:
         """The most probable classes of each image, the most probable first.
 
@@ -87,13 +86,31 @@ def load(source: str | Path, runtime: str | None = None) -> Runner:
     return Runner(open_predictor(source, runtime) if runtime else open_fastest(source))
 
 
+def _each(images: Picture | Iterable[Picture]) -> Iterable[Picture]:
+    """One image after the other; an array that is not several of them is one, good or bad."""
+    if isinstance(images, np.ndarray) and images.dtype.kind not in "OU":  # else it is of names
+        return images if images.ndim == 4 else [images]
+    if isinstance(images, str | bytes | Path | Image.Image) or not isinstance(images, Iterable):
+        return [images]
+    return images
+
+
 def _image(picture: Picture) -> Image.Image:
     if isinstance(picture, str | Path):
         return decode(Path(picture))
     if isinstance(picture, Image.Image):
+        check_not_empty(*picture.size)
         return upright_rgb(picture)
+    if not isinstance(picture, np.ndarray):
+        raise UsageError(
+            "an image is a file's path, a Pillow image or a NumPy array, not "
+            f"{type(picture).__name__}. Open what is in memory with Pillow: "
+            "PIL.Image.open(io.BytesIO(data))"
+        )
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
         raise UsageError(
             f"an image is uint8 RGB of shape (H, W, 3), not {picture.dtype} of {picture.shape}"
         )
+    height, width, _ = picture.shape
+    check_not_empty(width, height)
     return Image.fromarray(picture)

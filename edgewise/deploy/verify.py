@@ -16,7 +16,7 @@ from edgewise.deploy.decoded import answers, decode_batches
 from edgewise.deploy.export import TRUSTED
 from edgewise.deploy.formats import FORMATS
 from edgewise.deploy.golden import Golden, read_golden
-from edgewise.deploy.isolated import isolated
+from edgewise.deploy.isolated import NotStartedError, isolated
 from edgewise.deploy.predictor import Predictor, open_model, open_predictor
 from edgewise.deploy.verification import Seen, Verification, seen_before
 from edgewise.errors import EdgewiseError, UsageError
@@ -111,6 +111,7 @@ def verify(run: Run, names: Sequence[str] = (), exports: Path | None = None) -> 
 
     Raises:
         UsageError: there is no such export yet, or the data is gone.
+        EdgewiseError: the process that a file is to be run in can't be started; nothing is written.
     """
     folders = _folders(exports or run.exports)
     found = [item for item in folders if not names or item.name in names]
@@ -151,6 +152,7 @@ def verify_alone(folder: Path) -> Seen:
 
     Raises:
         UsageError: it is no artefact.
+        EdgewiseError: the process that it is to be run in can't be started.
     """
     artifact = Artifact.read(folder)
     seen = replace(_described(folder.name, artifact, folder.parent), folder=str(folder))
@@ -159,6 +161,8 @@ def verify_alone(folder: Path) -> Seen:
         golden = read_golden(folder / GOLDEN)
         work = partial(_golden_alone, artifact, replace(seen, golden=len(golden.pixels)), golden)
         return work() if artifact.info.format in TRUSTED else isolated(work)
+    except NotStartedError:
+        raise
     except EdgewiseError as error:
         return seen.failed(str(error))
 
@@ -168,7 +172,8 @@ def _golden_alone(artifact: Artifact, seen: Seen, golden: Golden) -> Seen:
         return seen
     exported = open_predictor(artifact.folder)
     seen = replace(seen, runtime=exported.runtime)
-    if golden.pixels.shape[1] != exported.preprocess.size:
+    size, classes = exported.preprocess.size, len(exported.labels)
+    if (golden.pixels.shape[1], golden.probabilities.shape[1]) != (size, classes):
         return seen.failed(f"{GOLDEN} does not fit {artifact.path}: export it again")
     theirs = exported.probabilities(golden.pixels)
     same = float((theirs.argmax(1) == golden.probabilities.argmax(1)).mean())
@@ -225,6 +230,8 @@ def _check(folder: Path, run: Run, held_to: _HeldTo) -> Seen:
     try:
         work = partial(_check_answers, artifact, seen, truth, golden)
         return work() if artifact.info.format in TRUSTED else isolated(work)
+    except NotStartedError:
+        raise
     except EdgewiseError as error:
         return seen.failed(str(error))
 

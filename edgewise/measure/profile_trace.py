@@ -53,13 +53,22 @@ def twin(module: nn.Module, meta: bool) -> nn.Module:
             memo[id(tensor)] = _without_memory(tensor)
         elif isinstance(tensor, nn.Parameter):
             memo[id(tensor)] = tensor
-    for part in module.modules():  # such as a weight that an old-style `weight_norm` worked out
+    for tensor in worked_out(module):
+        memo[id(tensor)] = _without_memory(tensor) if meta else tensor.detach().clone()
+    for part in module.modules():
         for value in vars(part).values():
-            if isinstance(value, Tensor) and not value.is_leaf:
-                memo[id(value)] = _without_memory(value) if meta else value.detach().clone()
-            elif isinstance(value, OrderedDict) and not value:  # a dozen a module, for its hooks
+            if isinstance(value, OrderedDict) and not value:  # a dozen a module, for its hooks
                 memo[id(value)] = OrderedDict()
     return copy.deepcopy(module, memo).eval()
+
+
+def worked_out(module: nn.Module) -> list[Tensor]:
+    """What a forward pass left in it, with the way back to the weights: `deepcopy` refuses these.
+
+    Such as the weight of an old-style `weight_norm`, or a last activation that is kept.
+    """
+    kept = (value for part in module.modules() for value in vars(part).values())
+    return [value for value in kept if isinstance(value, Tensor) and not value.is_leaf]
 
 
 def _without_memory(tensor: Tensor) -> Tensor:

@@ -50,7 +50,8 @@ def round_of(
 def trained(search: State, trials: Sequence[Trial]) -> Run:
     """The best that fits, trained for long, and again with a better one as its teacher.
 
-    Where there is more time than one training can use, half of it is kept for `learned_again`.
+    Where there is more time than one training can use, and no better one to learn from, half of it
+    is kept for `learned_again`.
 
     Raises:
         EdgewiseError: the long training diverged, or its time is too short for an epoch.
@@ -62,7 +63,7 @@ def trained(search: State, trials: Sequence[Trial]) -> Run:
         # Ranked before it are only those that did better and do not fit.
         share = long_share(search.left, better=best is not trials[0], tight=best.used > TIGHT)
         minutes, again = search.left * share, 0.0
-        if enough_for_two(search, best):
+        if best is trials[0] and enough_for_two(search, best):
             minutes = again = minutes / 2
         numbers = tried(lambda: search.outcome(_train(search, best, minutes, root)))
         if "failure" in numbers:  # there is nothing else yet that could be shipped

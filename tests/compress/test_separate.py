@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from photos import picture
 from small import small_model
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils.parametrizations import weight_norm
 
 from edgewise.compress.separate import separate
@@ -193,6 +195,47 @@ def test_what_can_not_be_taken_apart_is_left_alone() -> None:
     # The model itself is as it was.
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert not any(module._forward_pre_hooks for module in (*model.modules(), *apart.modules()))
+
+
+class Asks(nn.Module):
+    """Its code takes more of a layer than its answers; `kept` is what it gave last."""
+
+    def __init__(self, ask: Callable[[nn.Conv2d, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(8, 16, 3), nn.Conv2d(16, 16, 3)
+        self.ask = ask
+        self.kept: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.kept = self.ask(self.second, self.second(self.first(x)))
+        return self.kept
+
+
+@pytest.mark.parametrize("weights_only", [False, True])
+def test_a_network_that_could_not_run_afterwards_names_the_layer(weights_only: bool) -> None:
+    for ask in (
+        lambda conv, x: x.to(conv.weight.dtype),
+        lambda conv, x: functional.conv2d(x, conv.weight),
+    ):
+        with pytest.raises(EdgewiseError, match=r"^second can't be taken apart: .*'weight'"):
+            separate(Asks(ask), inputs(), rank=1, weights_only=weights_only)
+
+
+def test_a_network_that_keeps_its_last_answers_is_taken_apart() -> None:
+    model = Asks(lambda conv, x: x).eval()
+    plant(model, 1)
+    wanted = model(inputs())  # keeps its graph
+    for weights_only in (False, True):
+        apart, _ = separate(model, inputs(), rank=1, weights_only=weights_only)
+        assert (answer(apart, inputs()) - wanted).abs().max() < 1e-5 * wanted.abs().max()
+    assert model.kept is wanted
+
+
+def test_a_weight_that_a_hook_works_out_is_left_alone() -> None:
+    with pytest.warns(FutureWarning):
+        model = nn.Sequential(torch.nn.utils.weight_norm(nn.Conv2d(8, 8, 3)), nn.Conv2d(8, 8, 3))
+    _, report = separate(model, inputs(), rank=1)
+    assert [layer.name for layer in report.layers] == ["1"]
 
 
 def test_a_compiled_network_is_taken_apart_as_what_it_was_compiled_from() -> None:

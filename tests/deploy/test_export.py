@@ -6,7 +6,13 @@ import errno
 import json
 import os
 import shutil
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +91,15 @@ def test_one_artefact_of_a_run_and_one_that_was_copied_out(run: Run, tmp_path: P
     file.write_bytes(data)
     said = edgewise("verify", copy)
     assert said.status == 1 and "model.bin was changed after it was written" in said.output
+
+
+def test_metadata_that_is_not_text_is_an_error_of_the_file(run: Run) -> None:
+    file = export(run.root, "openvino").path
+    file.write_bytes(file.read_bytes().replace("é".encode(), b"\x43\xa9"))
+    with pytest.raises(UsageError, match=r"model\.xml can't be read as an OpenVINO model"):
+        open_predictor(file.parent)
+    seen = {item.name: item for item in verify(run).artifacts}
+    assert seen[MAIN].status == "passed" and seen["openvino-fp32"].status == "failed"
 
 
 def test_the_folder_that_is_named_is_the_one_that_is_verified(
@@ -175,6 +190,31 @@ def test_a_full_disk_leaves_no_half(where: str, run: Run, monkeypatch: pytest.Mo
     assert [path.name for path in run.exports.iterdir()] == [MAIN]
 
 
+def test_a_full_temporary_folder_is_named_and_stops_no_other_file(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("numpy.savez", lambda *_, **__: no_space())
+    said = edgewise("export", run.root, "--precision", "int8,fp32")
+    assert said.status == 1 and "passed" in said.output
+    words = f"onnx-int8: can't write the images for int8 in the temporary folder {tmp_path} "
+    assert f"failed: {words}" in said.errors
+    assert "No space left on device" in said.errors and "TMPDIR" in said.errors
+
+
+def test_openvinos_own_words_for_a_full_disk_stop_no_other_format(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise RuntimeError("basic_ios::clear: iostream error")
+
+    monkeypatch.setattr("openvino.save_model", full)
+    said = edgewise("export", run.root, "--format", "openvino,onnx")
+    assert said.status == 1 and "passed" in said.output
+    assert "can't write" in said.errors and "Free some space" in said.errors, said.errors
+    assert [path.name for path in run.exports.iterdir()] == [MAIN]
+
+
 def test_what_a_kill_left_is_taken_away(run: Run) -> None:
     for end in ("partial", "old"):
         left = run.exports / f".{MAIN}.{end}"
@@ -215,6 +255,25 @@ def test_what_lost_a_file_is_made_anew(tmp_path: Path) -> None:
     assert (tmp_path / MAIN).read_text() == "dear"
 
 
+def test_the_second_of_two_exports_into_one_folder_waits(tmp_path: Path) -> None:
+    begun = threading.Event()
+
+    def second() -> None:
+        begun.set()
+        with making(tmp_path / MAIN) as staging:
+            (staging / INFO).write_bytes(b"second")
+
+    with ThreadPoolExecutor(1) as pool:
+        with making(tmp_path / MAIN) as staging:
+            done = pool.submit(second)
+            begun.wait()
+            time.sleep(0.2)  # in which it took away what is being made here
+            (staging / INFO).write_bytes(b"first")
+        done.result()
+    assert (tmp_path / MAIN / INFO).read_bytes() == b"second"
+    assert [path.name for path in tmp_path.iterdir()] == [MAIN]
+
+
 def crash() -> None:
     os.abort()
 
@@ -246,6 +305,32 @@ def test_after_a_crash_the_next_call_has_a_fresh_process() -> None:
         with pytest.raises(EdgewiseError, match="its process crashed"):
             apart.call(crash)
         assert apart.call(os.getpid) != first
+
+
+UNGUARDED = """
+from edgewise.deploy import isolated
+def work(): return "its own work"
+isolated.PRELOADED.clear()  # to be quick
+print("once")
+print(isolated.isolated(WORK))
+"""
+
+
+@pytest.mark.parametrize("how", [("script.py",), ("-m", "script")])
+def test_a_script_needs_no_guard_around_its_calls(how: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(UNGUARDED.replace("(WORK)", "(len, 'abc')"))
+    done = subprocess.run([sys.executable, *how], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("once\n3\n", "")
+
+
+def test_work_of_a_scripts_own_needs_the_script(tmp_path: Path) -> None:
+    script = UNGUARDED.replace("WORK", "work").replace("print", "if __name__ == '__main__': print")
+    (tmp_path / "script.py").write_text(script)
+    done = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("once\nits own work\n", "")
+    (tmp_path / "script.py").write_text(UNGUARDED.replace("WORK", "work"))
+    done = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True)
+    assert "NotStartedError: can't start a process" in done.stderr
 
 
 def test_calibration_sees_the_runs_training_images_as_the_model_does(run: Run) -> None:
@@ -346,3 +431,9 @@ def test_what_a_file_leaves_to_us_is_done() -> None:
 
     answers = EnginePredictor(Means()).probabilities(pixels)
     assert np.allclose(answers, theirs(by_hand.mean((1, 2))[:, :2], axis=1), atol=1e-6)
+    info = replace(info, labels=("a", "b", "c"))
+    with pytest.raises(EdgewiseError, match="m gives 2 answers, and has 3 labels"):
+        EnginePredictor(Means()).probabilities(pixels)
+    info = replace(info, input="pixels")
+    with pytest.raises(EdgewiseError, match=r"m can't be computed by means 1 \(AssertionError"):
+        EnginePredictor(Means()).probabilities(pixels)

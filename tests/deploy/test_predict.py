@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from commandline import edgewise
 from photos import picture, write_photos
 from PIL import Image
@@ -15,9 +18,9 @@ from PIL import Image
 from edgewise.data.decode import ImageError, decode
 from edgewise.deploy.artifact import MAIN
 from edgewise.deploy.decoded import decode_batches
-from edgewise.deploy.predict import find_images, predict
+from edgewise.deploy.predict import BATCH, find_images, predict
 from edgewise.deploy.predictor import open_predictor
-from edgewise.deploy.runner import load
+from edgewise.deploy.runner import Runner, load
 from edgewise.errors import UsageError
 from edgewise.preprocess import Preprocess
 from edgewise.run_folder import Run
@@ -152,6 +155,56 @@ def test_a_loaded_model_answers_for_files_images_and_arrays(photos: Path, export
         runner.predict(file, topk=-1)
     with pytest.raises(UsageError, match=r"not float64 of \(2, 2\)"):
         runner.predict([np.zeros((2, 2))])
+
+
+def test_a_loaded_model_answers_a_batch_at_a_time(exported: Run) -> None:
+    predictor = open_predictor(exported.root)
+    shapes = []
+
+    class Seen:
+        labels, preprocess, runtime = predictor.labels, predictor.preprocess, predictor.runtime
+
+        def probabilities(self, pixels: np.ndarray) -> np.ndarray:
+            shapes.append(len(pixels))
+            return predictor.probabilities(pixels)
+
+    images = np.random.default_rng(0).integers(0, 256, (2 * BATCH + 1, 33, 33, 3), dtype=np.uint8)
+    answers = Runner(Seen()).probabilities(images)
+    assert shapes == [BATCH, BATCH, 1]
+    pixels = np.stack([predictor.preprocess.pixels(Image.fromarray(image)) for image in images])
+    assert np.abs(answers - predictor.probabilities(pixels)).max() < 1e-6
+
+
+def test_images_may_come_one_by_one(photos: Path, exported: Run) -> None:
+    runner = load(exported.root, "torch")
+    files = sorted(photos.glob("*/[01].png"))
+    expected = runner.probabilities(files)
+    assert len(expected) == 4
+    for images in (iter(files), map(str, files), tuple(files), np.array([*map(str, files)])):
+        assert np.array_equal(runner.probabilities(images), expected)
+    assert runner.predict(iter(())) == []
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        (None, "not NoneType"),
+        ([None], "not NoneType"),
+        (b"\x89PNG", r"not bytes.*PIL\.Image\.open"),
+        ([b"\x89PNG"], "not bytes"),
+        ([io.BytesIO()], "not BytesIO"),
+        ([["photos/a/0.png"]], "not list"),
+        (torch.zeros(4, 5, 3, dtype=torch.uint8), "not Tensor"),
+        (np.zeros((40, 30), np.uint8), r"not uint8 of \(40, 30\)"),
+        (np.zeros((1, 2, 40, 30, 3), np.uint8), r"not uint8 of \(1, 2, 40, 30, 3\)"),
+        (np.zeros((0, 5, 3), np.uint8), "5 x 0 pixels: there is nothing in it"),
+        (np.zeros((2, 5, 0, 3), np.uint8), "0 x 5 pixels: there is nothing in it"),
+        (Image.new("RGB", (0, 3)), "0 x 3 pixels: there is nothing in it"),
+    ],
+)
+def test_what_is_no_image_is_told_as_it_is(images: Any, words: str, exported: Run) -> None:
+    with pytest.raises((UsageError, ImageError), match=words):
+        load(exported.model, "torch").predict(images)
 
 
 def test_a_picture_has_one_answer_as_a_file_and_as_an_image(exported: Run, tmp_path: Path) -> None:

@@ -20,10 +20,11 @@ from small import small_model
 from edgewise.cli.artifacts import verified_table
 from edgewise.data.dataset import read_dataset
 from edgewise.data.decode import decode
-from edgewise.deploy.artifact import MAIN
+from edgewise.deploy.artifact import GOLDEN, INFO, MAIN
+from edgewise.deploy.isolated import NotStartedError
 from edgewise.deploy.predictor import open_predictor, ways
 from edgewise.deploy.verification import Seen, Verification
-from edgewise.deploy.verify import TOLERANCE, verify
+from edgewise.deploy.verify import TOLERANCE, verify, verify_alone
 from edgewise.errors import UsageError
 from edgewise.files import MANIFEST, sha256_file, write_manifest
 from edgewise.run_folder import Run
@@ -109,6 +110,41 @@ def cut_manifest(lines: int, more: int = 0) -> Callable[[Run], None]:
     return harm
 
 
+def damage_golden(run: Run) -> None:
+    """The first compressed byte, behind the first member's header, name and extra field."""
+    path = run.exports / MAIN / GOLDEN
+    data = bytearray(path.read_bytes())
+    name, extra = (int.from_bytes(data[at : at + 2], "little") for at in (26, 28))
+    data[30 + name + extra] |= 0b110  # a kind of block that there is not
+    path.write_bytes(data)
+
+
+def golden_of(**arrays: np.ndarray) -> Callable[[Run], None]:
+    def harm(run: Run) -> None:
+        path = run.exports / MAIN / GOLDEN
+        with np.load(path) as kept:
+            np.savez(path, **{**kept, **arrays})
+
+    return harm
+
+
+def damage_metadata(run: Run) -> None:
+    path = run.exports / MAIN / "model.onnx"
+    data = path.read_bytes()
+    assert "é".encode() in data
+    path.write_bytes(data.replace("é".encode(), b"\x43\xa9"))
+
+
+def say(field: str, value: object) -> Callable[[Run], None]:
+    """In artifact.json."""
+
+    def harm(run: Run) -> None:
+        path = run.exports / MAIN / INFO
+        path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
+
+    return harm
+
+
 def drop_label_of_the_model(run: Run) -> None:
     path = run.model / "labels.txt"
     path.write_text("".join(path.read_text(encoding="utf-8").splitlines(True)[:-1]), "utf-8")
@@ -161,6 +197,19 @@ def other_labels_and_fewer(run: Run) -> None:
             lambda run: (run.exports / MAIN / "golden.npz").unlink(),
             ["export/onnx-fp32/golden.npz is missing"],
         ),
+        (damage_golden, ["golden.npz was changed", "golden.npz: Error -3 while decompressing"]),
+        (golden_of(pixels=np.zeros((16, 33, 33), np.uint8)), ["arrays don't fit together"]),
+        (golden_of(answers=np.zeros((16, 2), np.float32)), ["arrays don't fit together"]),
+        (damage_metadata, ["model.onnx was changed", "can't be read as ONNX", "can't decode"]),
+        (drop("labels.txt"), ["onnx-fp32/labels.txt is missing", "no such file"]),
+        (say("format", "onny"), ["artifact.json was changed", "unknown format 'onny'"]),
+        (say("precision", "fp33"), ["unknown precision 'fp33'"]),
+        (say("precision", "bf16"), ["onnx has no bf16 here"]),
+        (say("batch", -1), ["artifact.json: batch: must be one of 0, 1, not -1"]),
+        (say("input", "pixelt"), ["input: must be one of pixels, normalised, not 'pixelt'"]),
+        (say("file", "../model.onnx"), ["must be the name of a file in the folder"]),
+        (say("file", "model.onnz"), ["model.onnz is missing"]),
+        (say("input", "normalised"), ["model.onnx can't be computed by onnxruntime"]),
         (cut_manifest(0), ["MANIFEST.sha256 is empty", "golden.npz is not in MANIFEST.sha256"]),
         (cut_manifest(2), ["onnx-fp32/model.onnx is not in MANIFEST.sha256"]),
         (cut_manifest(1, 40), ["MANIFEST.sha256 is damaged in line 2"]),
@@ -186,6 +235,21 @@ def test_what_is_wrong_is_named(harm: Callable[[Run], None], words: list[str], r
     seen = json.loads(run.verification.read_text())  # what failed is on record
     assert not seen["passed"] and seen["artifacts"][0]["failures"]
     assert "NaN" not in run.verification.read_text()
+
+
+def test_a_process_that_does_not_start_is_no_fault_of_the_file(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def not_started(_work: object) -> None:
+        raise NotStartedError("can't start a process")
+
+    monkeypatch.setattr("edgewise.deploy.verify.TRUSTED", ())
+    monkeypatch.setattr("edgewise.deploy.verify.isolated", not_started)
+    with pytest.raises(NotStartedError):
+        verify(run)
+    assert not run.verification.exists()
+    with pytest.raises(NotStartedError):
+        verify_alone(run.exports / MAIN)
 
 
 def test_verifying_one_file_keeps_the_record_of_the_others(

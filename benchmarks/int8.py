@@ -34,7 +34,7 @@ from pictures import TASKS, mnist, write_task
 from PIL import Image
 
 import edgewise
-from edgewise.data.scan import images_below
+from edgewise.data.folders import images_below
 from edgewise.deploy.artifact import Info
 from edgewise.deploy.calibration import calibration_pixels, some_pixels
 from edgewise.deploy.engine import EnginePredictor

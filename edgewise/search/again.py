@@ -1,21 +1,19 @@
 """The last training of a search: its network once more, with the images that it was chosen by.
 
-When nothing is left to choose, these images have done their work, and of few every one counts. The
-same pretrained weights learn once more, from them too, and the mean of both trainings' weights is
-shipped: they lie near each other, and their mean does better than either ("model soups",
-arXiv 2203.05482, section 3). How much better is measured in docs/run.md.
+When nothing is left to choose, these images have done their work, and of few every one counts. So
+the same pretrained weights learn once more, in the same way, from them too. How much that brings is
+measured in docs/run.md.
 """
 
 from __future__ import annotations
 
-import copy
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
 from edgewise.data.dataset import Dataset
-from edgewise.model import Model, cooled
+from edgewise.files import write_bytes
+from edgewise.model import cooled
 from edgewise.run_folder import Run
 from edgewise.search.choice import Trial
 from edgewise.search.decisions import Numbers
@@ -27,9 +25,15 @@ from edgewise.search.ways import Way
 from edgewise.training.history import kept_epoch, read_history
 from edgewise.weights.folder import load_model, save_model
 
-SECOND, MEAN = "second", "mean"  # runs in `SearchFolder.again`
-# Of the first run, for the mean of both: what is calibrated and verified on is its.
-COPIED = ("data", "split", "quarantine", "environment", "metrics", "recipe")
+LEARNED, CALIBRATED = "learned", "calibrated"  # runs in `SearchFolder.again`
+COPIED = (
+    "data",
+    "split",
+    "quarantine",
+    "environment",
+    "metrics",
+    "recipe",
+)  # from one to the other
 
 
 def learned_again(
@@ -47,21 +51,21 @@ def learned_again(
     if search.folder.at(best["folder"]).parent != final.exports:
         return []
     trial = next(trial for trial in trials if trial.name == first["trial"])
-    second, mean = Run(folder / SECOND), Run(folder / MEAN)
+    learned, calibrated = Run(folder / LEARNED), Run(folder / CALIBRATED)
     trainer = replace(search.trainer, dataset=with_val(search.dataset))
 
     def learn() -> Numbers:
         entrant, minutes = trial.entrant, first["again"]
         # The images of val can't calibrate what has learned from them.
         settings = {"pretrained": entrant.pretrained, "calibrate": False}
-        trainer.train(entrant.model, trial.imgsz, minutes, second.root, **settings)
-        average(final, second, mean)
+        trainer.train(entrant.model, trial.imgsz, minutes, learned.root, **settings)
+        calibrate(learned, kept_epoch(read_history(final)).temperature, calibrated)
         images = len(trainer.dataset.splits["train"])
-        return {"epochs": len(read_history(second)), "images": images}
+        return {"epochs": len(read_history(learned)), "images": images}
 
     def export() -> Numbers:
         keep_float = tuple(best["float_layers"])
-        (file,) = made_files(search, mean, [Way.of(best)], keep_float)
+        (file,) = made_files(search, calibrated, [Way.of(best)], keep_float)
         return {"files": [_without_accuracy(file, best)]}
 
     if "failure" in search.decide("again", partial(tried, learn)):
@@ -76,28 +80,15 @@ def with_val(dataset: Dataset) -> Dataset:
     return replace(dataset, splits={**splits, "train": (*splits["train"], *splits["val"])})
 
 
-def average(first: Run, second: Run, mean: Run) -> None:
-    """Makes the run `mean`: all of the first one's, but the mean of both models' weights.
-
-    Args:
-        first: its logits are divided by its temperature; the second's will be by the same.
-        second: of the same network, from the same pretrained weights, not calibrated.
-        mean: to be made; one that is there is made anew.
+def calibrate(learned: Run, temperature: float, calibrated: Run) -> None:
+    """Makes the run `calibrated`: all of the other one, but its logits divided by `temperature`.
 
     Raises:
         EdgewiseError: it can't be written.
     """
-    model, other = load_model(first.model), load_model(second.model)
-    other = cooled(other, kept_epoch(read_history(first)).temperature)
-    network, theirs = copy.deepcopy(model.network), other.network.state_dict()
-    with_theirs = {
-        name: own.lerp(theirs[name], 0.5) if own.is_floating_point() else own
-        for name, own in network.state_dict().items()
-    }
-    network.load_state_dict(with_theirs)
-    save_model(Model(network, model.preprocess, model.labels), mean.model)
+    save_model(cooled(load_model(learned.model), temperature), calibrated.model)
     for name in COPIED:
-        shutil.copyfile(getattr(first, name), getattr(mean, name))
+        write_bytes(getattr(calibrated, name), getattr(learned, name).read_bytes())
 
 
 def _without_accuracy(file: Numbers, best: Numbers) -> Numbers:

@@ -113,7 +113,7 @@ class SearchFolder:
 
     @property
     def again(self) -> Path:
-        """The long training again, from all images but the test's; and the mean of the two."""
+        """The long training again, from all images but the test's: run folders."""
         return self.root / AGAIN
 
     @property

@@ -92,7 +92,7 @@ def trained(search: State, trials: Sequence[Trial]) -> Run:
 
 
 def enough_for_two(search: State, trial: Trial) -> bool:
-    """Whether there is time for `learned_again`; only pretrained weights end near each other."""
+    """Whether there is time for `learned_again`; from scratch, longer is better for longer."""
     if not trial.entrant.pretrained:
         return False
     pace = Pace.read(search.log.made, search.request.minutes)

@@ -112,7 +112,7 @@ def learned_again() -> dict[str, Any]:
     made = all_decisions()
     test, chosen = made.pop("test"), made["files"]["files"][2]
     before = test["selected_by"]
-    file = {**chosen, "folder": "again/mean/export/onnx-int8", "selected_by": before}
+    file = {**chosen, "folder": "again/calibrated/export/onnx-int8", "selected_by": before}
     file |= dict.fromkeys(("accuracy", "low", "high", "accuracy_model"))
     made["again"] = {"epochs": 17, "images": 505}
     made["files: again"] = {"files": [file]}

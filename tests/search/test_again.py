@@ -56,15 +56,17 @@ def test_its_accuracy_is_not_told_by_images_that_it_learned_from(
     best, asked = best_file(files), []
     assert best is not None
 
-    def made_files(search: Any, mean: Run, ways: Any, keep_float: tuple[str, ...]) -> list[Any]:
-        asked.append((mean.root.name, [str(way) for way in ways], keep_float))
-        return [{**best, "folder": "again/mean/export/onnx-int8", "accuracy": accuracy}]
+    def made_files(
+        search: Any, calibrated: Run, ways: Any, keep_float: tuple[str, ...]
+    ) -> list[Any]:
+        asked.append((calibrated.root.name, [str(way) for way in ways], keep_float))
+        return [{**best, "folder": "again/calibrated/export/onnx-int8", "accuracy": accuracy}]
 
     log: Any = {"epochs": 9, "images": 505}
     search.log.decide("again", lambda: log)
     monkeypatch.setattr(again, "made_files", made_files)
     (file,) = learned_again(search, trials, files)
-    assert asked == [("mean", ["int8 in onnxruntime"], tuple(best["float_layers"]))]
+    assert asked == [("calibrated", ["int8 in onnxruntime"], tuple(best["float_layers"]))]
     assert file["accuracy"] is file["low"] is file["high"] is None
     assert file["selected_by"]["accuracy"] == best["accuracy"]
     # It comes first, unless it knows less of what it learned than the network did before.

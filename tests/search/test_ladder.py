@@ -14,6 +14,7 @@ from commandline import edgewise
 from search_device import FormulaDevice, write_photos
 
 from edgewise.data.dataset import read_dataset
+from edgewise.deploy.runner import load
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.families import VARIANTS
 from edgewise.files import claimed
@@ -24,7 +25,7 @@ from edgewise.search.decisions import Decisions
 from edgewise.search.ladder import run
 from edgewise.search.request import Request, SearchFolder
 from edgewise.search.state import Watch
-from edgewise.search.trials import RETRIES, Trainer
+from edgewise.search.trials import RETRIES
 from edgewise.training.evaluate import evaluate
 from edgewise.training.history import kept_epoch, read_history
 from edgewise.training.loop import train
@@ -345,44 +346,50 @@ def test_trials_thin_out(
 
 
 @pytest.mark.slow
-def test_the_best_file_is_made_again_of_the_mean_of_two_trainings(
+def test_the_best_file_is_made_again_of_all_images_but_the_tests(
     photos: Path, device: FormulaDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edgewise.search.trying.enough_for_two", lambda search, trial: True)
     monkeypatch.setattr("edgewise.training.start.plan_epochs", lambda *arguments: 25)
+
+    class Killed(BaseException):
+        pass
+
+    def kill(what: str) -> None:
+        if what == "again":
+            raise Killed
+
     root = tmp_path / "search"
-    train_it = Trainer.train
-
-    def near(
-        self: Trainer, model: str, imgsz: int, minutes: float, where: Path, **more: Any
-    ) -> Run:
-        """As if from pretrained weights: the second training begins where the first one ended."""
-        if where.name == "second":
-            model, more = str(root / "final" / "model"), more | {"head_epochs": 0, "lr": 1e-4}
-        return train_it(self, model, imgsz, minutes, where, **more)
-
-    monkeypatch.setattr(Trainer, "train", near)
-    folder = run(request_for(photos, "latency=6ms"), root)
+    asked = request_for(photos, "latency=6ms")
+    with pytest.raises(Killed):
+        run(asked, root, Watch(tell=kill))
+    folder = run(asked, root)
     made = numbers(folder, root)
     assert [*made][-5:] == ["train", "files", "again", "files: again", "test"]
     assert made["again"]["images"] == 40 + 20
-    assert made["test"]["folder"] == "again/mean/export/onnx-int8"
-    first, second, mean = Run(folder.final), Run(folder.again / "second"), folder.again / "mean"
-    learned, tested = (read_dataset(second).splits[split] for split in ("train", "test"))
-    assert set(read_dataset(first).splits["val"]) < set(learned)
-    assert not set(learned) & set(tested)
-    models = [load_model(place) for place in (first.model, second.model, mean / "model")]
-    one, other, both = (dict(model.network.state_dict()) for model in models)
+    assert made["test"]["folder"] == "again/calibrated/export/onnx-int8"
+    first, learned, shipped = (
+        Run(path) for path in (folder.final, folder.again / "learned", folder.again / "calibrated")
+    )
+    split = read_dataset(shipped).splits
+    assert set(read_dataset(first).splits["val"]) < set(split["train"])
+    assert not set(split["train"]) & set(split["test"])
     warmth = kept_epoch(read_history(first)).temperature
-    for name in ("head.classifier.weight", "head.classifier.bias"):
-        other[name] = other[name] / warmth
-    floats = [name for name, value in both.items() if value.is_floating_point()]
-    for name in floats:
-        torch.testing.assert_close(both[name], (one[name] + other[name]) / 2)
-    assert any(not torch.equal(one[name], other[name]) for name in floats)
+    old, new = (load_model(place.model).network.state_dict() for place in (learned, shipped))
+    for name, value in new.items():
+        was = old[name]
+        was = was / warmth if name.startswith("head.classifier") else was
+        torch.testing.assert_close(value, was)
     chosen = next(file for file in made["files"]["files"] if file["precision"] == "int8")
     assert made["test"]["selected_by"]["accuracy"] == chosen["accuracy"]
-    assert made["test"]["accuracy"] > 0.7  # chance is a half
+    runner = load(root / made["test"]["folder"])
+    right = [
+        guesses[0].label == runner.labels[sample.label]
+        for sample, guesses in zip(
+            split["test"], runner.predict([sample.path for sample in split["test"]]), strict=True
+        )
+    ]
+    assert made["test"]["accuracy"] == sum(right) / len(right) > 0.7  # chance is a half
 
 
 def test_its_trainings_recover_from_divergence_by_themselves(found: Found) -> None:

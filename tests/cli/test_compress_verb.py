@@ -194,7 +194,7 @@ def test_a_run_without_a_model(made: Path, tmp_path: Path, monkeypatch: pytest.M
 def test_part_of_the_latency(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxruntime")
     monkeypatch.chdir(made)
-    options = ("--prune", "20%", "--target", "latency", "--epochs", 1, "--name", "fast")
+    options = ("--prune", "10%", "--target", "latency", "--epochs", 1, "--name", "fast")
     call = edgewise("compress", "runs/first", *options)
     assert call.status == 0, call.errors
     facts = json.loads(Run(made / "runs" / "fast").compression.read_text())

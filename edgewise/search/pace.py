@@ -101,10 +101,10 @@ class Pace:
         minutes = max(0.0, self.minutes - self.files_minutes(entrant, imgsz))
         return self.steps * 60 * minutes * long_share(minutes) / self._epoch(entrant, imgsz)
 
-    def enough_for_two(self, entrant: Entrant, imgsz: int) -> bool:
-        """Whether half of the long training's time is as good as all of it."""
-        steps, epochs = self.steps_of(entrant, imgsz) / 2, LEAST_EPOCHS * self.steps
-        return steps >= max(ENOUGH_STEPS, epochs)
+    def enough_for_two(self, entrant: Entrant, imgsz: int, minutes: float) -> bool:
+        """Whether half of the long training's minutes is as good as all of them."""
+        epochs = 60 * minutes / 2 / self._epoch(entrant, imgsz)
+        return epochs >= max(ENOUGH_STEPS / self.steps, LEAST_EPOCHS)
 
     def minutes_for(self, entrant: Entrant, imgsz: int) -> float:
         """That training and files would need for a network to learn all that it can."""

@@ -63,7 +63,7 @@ def trained(search: State, trials: Sequence[Trial]) -> Run:
         # Ranked before it are only those that did better and do not fit.
         share = long_share(search.left, better=best is not trials[0], tight=best.used > TIGHT)
         minutes, again = search.left * share, 0.0
-        if best is trials[0] and enough_for_two(search, best):
+        if best is trials[0] and enough_for_two(search, best, minutes):
             minutes = again = minutes / 2
         numbers = tried(lambda: search.outcome(_train(search, best, minutes, root)))
         if "failure" in numbers:  # there is nothing else yet that could be shipped
@@ -91,12 +91,15 @@ def trained(search: State, trials: Sequence[Trial]) -> Run:
     return Run(second if again["score"] > first["score"] else root)
 
 
-def enough_for_two(search: State, trial: Trial) -> bool:
-    """Whether there is time for `learned_again`; from scratch, longer is better for longer."""
+def enough_for_two(search: State, trial: Trial, minutes: float) -> bool:
+    """Whether so long a training leaves time for `learned_again`.
+
+    From scratch none does: there, longer is better for longer.
+    """
     if not trial.entrant.pretrained:
         return False
     pace = Pace.read(search.log.made, search.request.minutes)
-    return pace.enough_for_two(trial.entrant, trial.imgsz)
+    return pace.enough_for_two(trial.entrant, trial.imgsz, minutes)
 
 
 def _train(search: State, trial: Trial, minutes: float, root: Path) -> Run:

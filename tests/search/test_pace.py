@@ -49,12 +49,13 @@ def test_points_lost_are_those_that_were_measured() -> None:
 
 def test_there_is_time_for_two_where_half_of_it_is_as_good() -> None:
     """Where half is enough steps, and as many epochs as a training has by default."""
-    assert pace_of(2.2 * ENOUGH_STEPS).enough_for_two(ONE, 224)
-    assert not pace_of(1.8 * ENOUGH_STEPS).enough_for_two(ONE, 224)
-    many = replace(pace_of(2.2 * ENOUGH_STEPS), steps=ENOUGH_STEPS)  # images: two epochs of them
-    many = replace(many, seconds_per_mac=many.seconds_per_mac * ENOUGH_STEPS)
-    assert many.steps_of(ONE, 224) > 2 * ENOUGH_STEPS
-    assert not many.enough_for_two(ONE, 224)
+    few = Pace(0.0, 0.006, steps=12.5, trained=300, tested=0, minutes=60.0)  # 6 s an epoch
+    assert ENOUGH_STEPS / 12.5 == 16
+    assert few.enough_for_two(ONE, 224, minutes=2 * 16 * 6 / 60)
+    assert not few.enough_for_two(ONE, 224, minutes=2 * 15 * 6 / 60)
+    many = replace(few, steps=1_000)
+    assert many.enough_for_two(ONE, 224, minutes=2 * 10 * 6 / 60)
+    assert not many.enough_for_two(ONE, 224, minutes=2 * 9 * 6 / 60)
 
 
 def test_steps_of_half_the_pictures_are_worth_what_was_measured() -> None:

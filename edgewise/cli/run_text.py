@@ -92,7 +92,7 @@ def _again(step: str, numbers: Numbers) -> str:
         return _trained(step, numbers)
     return (
         f"{step}: {plural(numbers['epochs'], 'epoch')} of {numbers['images']:,} images, now that "
-        "nothing is left to select"
+        "nothing is left to select; the val figures above are of images that it learned from"
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 import torch
 from commandline import edgewise
 from search_device import FormulaDevice, write_photos
+from searches import NAME, Enough, Found, numbers, request_for
 
 from edgewise.data.dataset import read_dataset
 from edgewise.deploy.runner import load
@@ -28,42 +28,11 @@ from edgewise.search.state import Watch
 from edgewise.search.trials import RETRIES
 from edgewise.training.evaluate import evaluate
 from edgewise.training.history import kept_epoch, read_history
-from edgewise.training.loop import train
 from edgewise.training.recipe import Recipe
 from edgewise.weights.folder import load_model
 
 pytest.importorskip("onnxruntime")
 pytestmark = pytest.mark.usefixtures("two_epochs")
-
-OWN = ("seconds", "at", "epoch_seconds")  # what differs between two equal searches
-NAME = "tiny224"  # the network of the tests, as if it were published for images of 224 px
-
-
-Found = tuple[SearchFolder, Path, FormulaDevice]
-
-
-def request_for(photos: Path, budget: str, **more: Any) -> Request:
-    settings: dict[str, Any] = {"models": (NAME,), "flip": False, "workers": 0, "minutes": 60.0}
-    return Request(str(photos), budget, **{**settings, **more})
-
-
-def numbers(folder: SearchFolder, root: Path) -> dict[str, Any]:
-    """The decisions without their times, and with the search's folder taken out of paths."""
-    text = json.dumps(Decisions(folder.decisions).made).replace(str(root), "ROOT")
-    made = json.loads(text)
-    made["choose"].pop("files")  # how long they should take
-    return {s: {k: v for k, v in own.items() if k not in OWN} for s, own in made.items()}
-
-
-@pytest.fixture(scope="module")
-def found(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Found:
-    """A finished search: in fp32 96 px is too dear for 6 ms, in int8 it is not."""
-    root, device = tmp_path_factory.mktemp("found") / "search", FormulaDevice()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ladder, "open_device", lambda text, threads: device)
-        patch.setattr("edgewise.training.start.plan_epochs", lambda *arguments: 2)
-        patch.setattr("edgewise.search.survey.STORE", str(root.with_name("devices.sqlite")))
-        return run(request_for(photos, "latency=6ms"), root), root, device
 
 
 def test_from_photos_to_a_tested_file(found: Found) -> None:
@@ -86,9 +55,6 @@ def test_a_device_that_is_slower_now_gets_less(
 ) -> None:
     """96 px fitted when it was measured; at twice the time 64 px does."""
 
-    class Enough(BaseException):
-        pass
-
     def look(step: str, decided: dict[str, Any]) -> None:
         if step == "survey":
             device.slower = 2.0
@@ -109,9 +75,6 @@ def test_with_little_time_smaller_images_are_measured(
     """All sizes fit, and an epoch at 224 px takes six minutes of the hour. The device becomes
     slower before they are measured, which is in their times.
     """
-
-    class Enough(BaseException):
-        pass
 
     def until(last: str) -> Watch:
         def look(step: str, decided: dict[str, Any]) -> None:
@@ -168,163 +131,6 @@ def test_the_answer_does_not_change_what_is_chosen(
     assert tests[1]["accuracy"] == pytest.approx(1 - tests[0]["accuracy"])
 
 
-def test_a_killed_search_goes_on(found: Found, device: FormulaDevice, tmp_path: Path) -> None:
-    class Killed(BaseException):
-        pass
-
-    def kill(step: str, decided: dict[str, Any]) -> None:
-        if step == "train":
-            raise Killed
-
-    photos = Path(Request.read(found[0].request).data)
-    before, root = tmp_path / "before", tmp_path / "moved"
-    with pytest.raises(Killed):
-        run(request_for(photos, "latency=6ms"), before, Watch(decided=kill))
-    before.rename(root)
-    called = edgewise("run", "--resume", root)
-    assert called.status == 0, called.errors
-    assert f"{root}/final/export/onnx-int8: int8 in onnxruntime, fits" in called.output
-    assert numbers(SearchFolder(root), root) == numbers(*found[:2])
-
-
-def test_a_search_goes_on_with_the_images_that_it_began_with(
-    photos: Path, device: FormulaDevice, tmp_path: Path
-) -> None:
-    """Others are refused, also where only their part is another; an older log can't tell."""
-
-    class Enough(BaseException):
-        pass
-
-    def until(last: str) -> Watch:
-        def look(step: str, decided: dict[str, Any]) -> None:
-            if step == last:
-                raise Enough
-
-        return Watch(decided=look)
-
-    data, root = tmp_path / "data", tmp_path / "search"
-    shutil.copytree(photos, data)
-    asked, log = request_for(data, "latency=6ms"), SearchFolder(root).decisions
-    with pytest.raises(Enough):
-        run(asked, root, until("doctor"))
-    image = data / "test" / "0" / "0-30.png"
-    for elsewhere in (tmp_path / "away.png", data / "train" / "0" / "0-30.png"):
-        image.rename(elsewhere)
-        with pytest.raises(UsageError, match=r"data changed since .* put them back, or start"):
-            run(asked, root)
-        elsewhere.rename(image)
-    with pytest.raises(Enough):
-        run(asked, root, until("survey"))
-    image.unlink()
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
-    assert [lines[1].pop("fingerprints").keys(), len(lines)] == [{"train", "val", "test"}, 3]
-    log.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    with pytest.raises(Enough):
-        run(asked, root, until("drift"))
-
-
-def test_a_finished_search_is_told_without_its_images_and_device(
-    found: Found, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def gone(text: str, threads: int) -> None:
-        raise EdgewiseError("the device went away")
-
-    monkeypatch.setattr(ladder, "open_device", gone)
-    root = tmp_path / "moved"
-    shutil.copytree(found[1], root)
-    asked = replace(Request.read(found[0].request), data=str(tmp_path / "nowhere"))
-    asked.write(SearchFolder(root).request)
-    called = edgewise("run", "--resume", root)
-    assert called.status == 0, called.errors
-    assert "data: 80 images of 2 classes" in called.output
-    assert f"{root}/final/export/onnx-int8: int8 in onnxruntime, fits" in called.output
-    assert f"report: {root / 'report.html'}" in called.output
-
-
-def test_a_training_from_another_run_goes_on_after_a_move(
-    found: Found, device: FormulaDevice, tmp_path: Path
-) -> None:
-    """Its recipe names its model and its teacher by where they were."""
-
-    class Enough(BaseException):
-        pass
-
-    def look(step: str, decided: dict[str, Any]) -> None:
-        raise Enough
-
-    before, after = SearchFolder(tmp_path / "before"), SearchFolder(tmp_path / "after")
-    shutil.copytree(found[1], before.root)
-    lines = before.decisions.read_text().splitlines(keepends=True)
-    before.decisions.write_text("".join(lines[:-1]))  # without the test
-    final = Run(before.final)
-    recipe = replace(Recipe.read(final.recipe), model=str(final.model), pretrained=None)
-    recipe = replace(recipe, teacher=str(final.root), epochs=1, minutes=None, head_epochs=0)
-    train(recipe, before.distilled)
-    shutil.move(before.root, after.root)
-    with pytest.raises(Enough):
-        run(Request.read(after.request), after.root, Watch(decided=look))
-    own = Recipe.read(Run(after.distilled).recipe)
-    assert [own.model, own.teacher] == [str(after.final / "model"), str(after.final)]
-    train(own, after.distilled, resume=True)
-    assert Recipe.read(Run(after.final).recipe).model == NAME
-
-
-def test_an_older_log_names_its_folders_from_elsewhere(
-    found: Found, device: FormulaDevice, tmp_path: Path
-) -> None:
-    """As they were from the directory in which the search began."""
-    root = tmp_path / "moved"
-    shutil.copytree(found[1], root)
-    log = SearchFolder(root).decisions
-    lines = log.read_text().replace('": "final', '": "runs/photos-search-1/final').splitlines()
-    assert sum("runs/photos-search-1/final" in line for line in lines) == 3
-    log.write_text("".join(f"{line}\n" for line in lines[:-1]))
-    made = Decisions(run(Request.read(found[0].request), root).decisions).made
-    assert made["test"]["fits"]
-    assert device.asked[-1].path == root / "final" / "export" / "onnx-int8" / "model.onnx"
-
-
-def test_a_search_does_not_go_on_with_another_device(
-    photos: Path, device: FormulaDevice, tmp_path: Path
-) -> None:
-    class Enough(BaseException):
-        pass
-
-    def look(step: str, decided: dict[str, Any]) -> None:
-        raise Enough
-
-    root, first = tmp_path / "search", device.facts()
-
-    def go_on(**changes: Any) -> None:
-        device.facts = lambda: replace(first, **changes)  # type: ignore[method-assign]
-        with pytest.raises(Enough):
-            run(request_for(photos, "latency=6ms"), root, Watch(decided=look))
-
-    go_on()
-    go_on(fingerprint="new", platform="a newer kernel")
-    go_on(runtimes={"onnxruntime": "1.0", "litert": "2.0"})  # which was not asked for
-    for changes, words in (
-        ({"cpu": "another"}, "cpu: a formula -> another"),
-        ({"runtimes": {"onnxruntime": "1.1"}}, r"onnxruntime: 1\.0 -> 1\.1"),
-        ({"runtimes": {"openvino": "1"}}, r"onnxruntime: 1\.0 -> none"),
-    ):
-        with pytest.raises(UsageError, match=rf"another device than local .*{words}.* --name"):
-            go_on(**changes)
-
-
-def test_a_finished_search_is_shown_on_another_device(
-    found: Found, device: FormulaDevice, tmp_path: Path
-) -> None:
-    root = tmp_path / "copied"
-    shutil.copytree(found[1], root)
-    other = replace(device.facts(), cpu="another", runtimes={"onnxruntime": "9"})
-    device.facts = lambda: other  # type: ignore[method-assign]
-    called = edgewise("run", "--resume", root)
-    assert called.status == 0, called.errors
-    assert "device: local, a formula" in called.output
-    assert not device.asked
-
-
 @pytest.mark.slow
 def test_trials_thin_out(
     photos: Path, device: FormulaDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -352,16 +158,13 @@ def test_the_best_file_is_made_again_of_all_images_but_the_tests(
     monkeypatch.setattr("edgewise.search.trying.enough_for_two", lambda *arguments: True)
     monkeypatch.setattr("edgewise.training.start.plan_epochs", lambda *arguments: 25)
 
-    class Killed(BaseException):
-        pass
-
     def kill(what: str) -> None:
         if what == "again":
-            raise Killed
+            raise Enough
 
     root = tmp_path / "search"
     asked = request_for(photos, "latency=6ms")
-    with pytest.raises(Killed):
+    with pytest.raises(Enough):
         run(asked, root, Watch(tell=kill))
     folder = run(asked, root)
     made = numbers(folder, root)
@@ -460,9 +263,6 @@ def test_another_process_stays_out(
 ) -> None:
     """Whether it wants to begin just now or to go on; the lock that stays is nothing."""
 
-    class Enough(BaseException):
-        pass
-
     def look(step: str, decided: dict[str, Any]) -> None:
         raise Enough
 
@@ -493,14 +293,6 @@ def test_the_photos_are_found_from_any_directory(
     monkeypatch.chdir(tmp_path)
     assert "that will do" in edgewise("run", "photos", "--budget", "latency=5ms").errors
     assert asked[0].data == str(tmp_path / "photos")
-
-
-def test_another_request_in_the_same_folder(
-    found: Found,
-) -> None:
-    other = Request.read(found[0].request)
-    with pytest.raises(UsageError, match="--resume"):
-        run(Request(other.data, "latency=7ms"), found[1])
 
 
 def test_calls_that_are_wrong(photos: Path, tmp_path: Path) -> None:

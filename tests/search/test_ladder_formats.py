@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from html_page import Page
 from search_device import FormulaDevice
+from searches import Enough
 
 from edgewise.cli.run_text import told
 from edgewise.deploy.formats import FORMATS
@@ -77,9 +78,6 @@ def test_the_fastest_file_is_shipped(
 def test_a_format_that_can_not_be_had_is_left_out(
     photos: Path, device: FormulaDevice, tmp_path: Path
 ) -> None:
-    class Enough(BaseException):
-        pass
-
     seen: dict[str, Any] = {}
 
     def look(step: str, decided: dict[str, Any]) -> None:

@@ -99,7 +99,7 @@ def _again(step: str, numbers: Numbers) -> str:
 def _round(step: str, numbers: Numbers) -> str:
     if ":" in step:
         return _trained(step, numbers)
-    return f"{step}: kept {', '.join(numbers['kept'])}"
+    return f"{step}: kept {', '.join(numbers['kept'])}, the most promising first"
 
 
 def _narrow(step: str, numbers: Numbers) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgewise.reporting.numbers import plural
@@ -195,20 +194,26 @@ def _trial_fate(record: SearchRecord, trial: Numbers) -> tuple[int, str]:
         return rank, f"could not be tried: {failures[0]}"
     kept = made.get("round 1", {}).get("kept")
     if kept is not None and name not in kept:
-        return rank, _outdone(made, kept, own[0]) if own[0] else "there was no time to try it"
+        return rank, _outdone(made, name, own[0]) if own[0] else "there was no time to try it"
     if "train" not in made:
         return rank, STILL_IN
     if trial["above"]:
         return rank, f"too dear as it is: {times(trial['used'])} times what there is"
     if own[1]:
+        best = made.get(f"round 2: {made['train']['trial']}", own[1])
+        if own[1]["score"] > best["score"]:
+            return rank, "more right in round 2, which may be luck: it promised less"
         return rank, "fewer right in round 2"
     return rank, "less promising, and there was no time to try it" + (" longer" if own[0] else "")
 
 
-def _outdone(made: dict[str, Numbers], kept: Sequence[str], own: Numbers) -> str:
-    scores = [made[step]["score"] for name in kept if (step := f"round 1: {name}") in made]
+def _outdone(made: dict[str, Numbers], name: str, own: Numbers) -> str:
+    kept, promise = made["round 1"]["kept"], made["round 1"].get("promise", {})
+    scores = [made[step]["score"] for other in kept if (step := f"round 1: {other}") in made]
     if scores and min(scores) >= own["score"]:
         return "fewer right in round 1"
+    if promise and all(promise[name] <= promise[other] for other in kept):
+        return "more right in round 1, which may be luck: it promised less"
     return "too dear, and one at least must fit as it is"
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from edgewise.search.budget import Budget
 from edgewise.search.costs import Cost
+from edgewise.search.decisions import Numbers
 from edgewise.search.entrants import SIZES, Entrant
 from edgewise.search.pace import Pace
 from edgewise.search.survey import ROOM
 
 MOST = 8  # that are tried on the user's data
 ABOVE = 1  # of these, that need compression to fit
+# Standard deviations in points: of what a network comes to on other data, around its prior; and of
+# what a short training comes to, around what a long one would.
+OWN_DATA, SHORT_TRAINING = 3.0, 3.0
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,28 @@ def _best_of_each(trials: Sequence[Trial]) -> list[Trial]:
 
 def _promise(trial: Trial) -> tuple[bool, float]:
     return not trial.entrant.pretrained, -trial.prior
+
+
+def promises(trials: Sequence[Trial], reached: Mapping[str, Numbers]) -> dict[str, float]:
+    """The accuracies to expect after short trainings, in percent, comparable among these only.
+
+    A few dozen images can't tell networks apart that differ by a few points: the best of three
+    would be the luckiest. So each promises what it did before, moved towards what it reached by as
+    much as that can tell: the mean of two normal distributions.
+
+    Args:
+        trials: to be held against each other.
+        reached: the score of each by its name, and the images that it is of.
+    """
+    scores = [reached[trial.name]["score"] for trial in trials]
+    images = max((reached[trial.name].get("images", 1) for trial in trials), default=1)
+    right = fmean(scores)
+    by_chance = 100**2 * right * (1 - right) / images + SHORT_TRAINING**2
+    told = OWN_DATA**2 / (OWN_DATA**2 + by_chance)
+    return {
+        trial.name: trial.prior + told * (100 * score - trial.prior)
+        for trial, score in zip(trials, scores, strict=True)
+    }
 
 
 def likely(trials: Sequence[Trial]) -> Trial:

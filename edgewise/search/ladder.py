@@ -31,15 +31,13 @@ from edgewise.search.choosing import chosen, surveyed
 from edgewise.search.decisions import Decisions, Numbers
 from edgewise.search.device import open_device
 from edgewise.search.finishing import files_of, narrowed_files, tested
-from edgewise.search.pace import FIRST_ROUND, SECOND_ROUND
+from edgewise.search.pace import FIRST_ROUND, SECOND_ROUND, SURVIVORS
 from edgewise.search.request import Request, SearchFolder
 from edgewise.search.state import State, Watch
 from edgewise.search.trying import round_of, trained
 from edgewise.search.ways import ways_to
 from edgewise.shell import command_line
 from edgewise.training.interrupt import Stopped
-
-SURVIVORS = 3  # of the first round
 
 
 def run(request: Request, root: Path, watch: Watch | None = None) -> SearchFolder:
@@ -127,8 +125,8 @@ def climb(search: State) -> None:
     search.decide("device", lambda: facts)
     _check_images(search, search.decide("doctor", lambda: _doctor(search)))
     trials = chosen(search, *surveyed(search))
-    kept = round_of(search, 1, trials, FIRST_ROUND, SURVIVORS)
-    kept = round_of(search, 2, kept, SECOND_ROUND, len(kept))
+    kept = round_of(search, 1, trials, FIRST_ROUND, above=SURVIVORS)
+    kept = round_of(search, 2, kept, SECOND_ROUND, above=1)
     final = trained(search, kept)
     files = [*files_of(search, final), *narrowed_files(search, kept, final)]
     files += learned_again(search, kept, files)

@@ -16,6 +16,7 @@ from edgewise.search.ways import Way
 FIRST_ROUND, SECOND_ROUND, LONG_TRAINING = 0.12, 0.18, 0.3
 DISTILLING, LOWERING, NARROWING = 0.08, 0.12, 0.12
 LEAST_TRIAL = 0.3  # minutes of a short training
+SURVIVORS = 3  # of the first round
 LEAST_LONG = 0.1  # of the long one
 TIGHT = 0.9  # of the budget: a network that takes more may need a smaller image in the end
 BEFORE_TRAINING = ("device", "doctor", "survey", "drift", "pace", "sizes")
@@ -160,22 +161,28 @@ def macs_at(entrant: Entrant, imgsz: int) -> float:
     return entrant.macs * (imgsz / SIZES[-1]) ** 2
 
 
-def trials_in(minutes: float, share: float) -> int:
-    """How many short trainings a part of the time is for; a single one tells nothing."""
+def trials_in(minutes: float, share: float, above: int = 1) -> int:
+    """How many short trainings a part of the time is for; none if they are not more than `above`.
+
+    A single one tells nothing, and a first round that nobody leaves decides nothing.
+    """
     number = int(minutes * share / LEAST_TRIAL)
-    return number if number > 1 else 0
+    return number if number > above else 0
 
 
-def long_share(minutes: float, better: bool = True, tight: bool = True) -> float:
+def long_share(
+    minutes: float, better: bool = True, tight: bool = True, first: bool = True
+) -> float:
     """The long training's part of the time, with those of what there is no time or need for.
 
     Args:
         minutes: that are left for training.
         better: whether a network that does not fit did better, to learn from or to be narrowed.
         tight: whether it may turn out that a smaller image is needed.
+        first: whether there was a first round, or will be if there is time for it.
     """
     share = LONG_TRAINING
-    if not trials_in(minutes, FIRST_ROUND):
+    if not first or not trials_in(minutes, FIRST_ROUND, SURVIVORS):
         share += FIRST_ROUND
     if not trials_in(minutes, SECOND_ROUND):
         share += SECOND_ROUND

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from edgewise.errors import EdgewiseError
 from edgewise.run_folder import Run
-from edgewise.search.choice import Trial, likely
+from edgewise.search.choice import Trial, likely, promises
 from edgewise.search.decisions import Numbers
-from edgewise.search.pace import DISTILLING, TIGHT, Pace, long_share, trials_in
+from edgewise.search.pace import DISTILLING, SURVIVORS, TIGHT, Pace, long_share, trials_in
 from edgewise.search.state import State
 from edgewise.search.trials import tried
 
 
 def round_of(
-    search: State, number: int, trials: Sequence[Trial], share: float, survivors: int
+    search: State, number: int, trials: Sequence[Trial], share: float, above: int
 ) -> list[Trial]:
     """Trains each trial for its part of the time; returns the best, the best first.
 
     One whose training diverges is out, unless all do. Where there is little time, only the most
-    promising are tried, or none: a training of a few seconds tells nothing.
+    promising are tried; or none, if they would not be more than `above`.
     """
-    fewer = trials[: trials_in(search.left, share)]
-    if len(fewer) < 2:
-        return list(trials[:survivors])
+    fewer = trials[: trials_in(search.left, share, above)]
+    if len(fewer) <= above:
+        return list(trials[:SURVIVORS])
     minutes = search.left * share / len(fewer)
     reached = {}
     for trial in fewer:
@@ -36,15 +37,17 @@ def round_of(
 
         step = f"round {number}: {trial.name}"
         reached[trial.name] = search.decide(step, partial(tried, work))
-    scores = {name: own["score"] for name, own in reached.items()}
     able = [trial for trial in fewer if "out" not in reached[trial.name]] or fewer
-    ranked = sorted(able, key=lambda trial: (-scores[trial.name], -trial.prior, trial.name))
-    kept = ranked[:survivors]
+    promise = promises(able, reached)
+    ranked = sorted(able, key=lambda trial: (-promise[trial.name], -trial.prior, trial.name))
+    kept = ranked[:SURVIVORS]
     fitting = [trial for trial in ranked if not trial.above]
     if fitting and fitting[0] not in kept:  # one at least must fit without compression
         kept[-1] = fitting[0]
-    search.decide(f"round {number}", lambda: {"kept": [trial.name for trial in kept]})
-    return kept
+    names = [trial.name for trial in kept]
+    decided = search.decide(f"round {number}", lambda: {"kept": names, "promise": promise})
+    by_name = {trial.name: trial for trial in fewer}
+    return [by_name[name] for name in decided["kept"]]
 
 
 def trained(search: State, trials: Sequence[Trial]) -> Run:
@@ -58,12 +61,18 @@ def trained(search: State, trials: Sequence[Trial]) -> Run:
     """
     best = likely(trials)
     root, second = search.folder.final, search.folder.distilled
+    made = search.log.made
+    scores: defaultdict[str, float] = defaultdict(float)
+    for trial in trials:
+        if (step := f"round 2: {trial.name}") in made:
+            scores[trial.name] = made[step]["score"]
 
     def work() -> Numbers:
-        # Ranked before it are only those that did better and do not fit.
-        share = long_share(search.left, better=best is not trials[0], tight=best.used > TIGHT)
+        # One that fits and did better was lucky: it would be the best, had it promised more.
+        better = any(trial.above and scores[trial.name] > scores[best.name] for trial in trials)
+        share = long_share(search.left, better, best.used > TIGHT, first="round 1" in made)
         minutes, again = search.left * share, 0.0
-        if best is trials[0] and enough_for_two(search, best, minutes):
+        if not better and enough_for_two(search, best, minutes):
             minutes = again = minutes / 2
         numbers = tried(lambda: search.outcome(_train(search, best, minutes, root)))
         if "failure" in numbers:  # there is nothing else yet that could be shipped
@@ -75,16 +84,14 @@ def trained(search: State, trials: Sequence[Trial]) -> Run:
         return {"trial": best.name, "again": again, **numbers}
 
     first = search.decide("train", work)
-    taught = [(search.log.made.get(f"round 2: {t.name}"), t) for t in trials if t is not best]
-    better = [(own, t) for own, t in taught if own and own["score"] > first["score"]]
-    if not better:
+    teacher = max(trials, key=lambda trial: scores[trial.name])
+    if teacher is best or scores[teacher.name] <= first["score"]:
         return Run(root)
-    known, teacher = max(better, key=lambda pair: pair[0]["score"])
 
     def distil() -> Numbers:
         minutes = search.left * DISTILLING
-        better = str(search.folder.at(known["run"]))
-        go_on = partial(search.go_on, Run(root), best.imgsz, minutes, second, teacher=better)
+        better = search.folder.at(made[f"round 2: {teacher.name}"]["run"])
+        go_on = partial(search.go_on, Run(root), best.imgsz, minutes, second, teacher=str(better))
         return {"teacher": teacher.name, **tried(go_on)}
 
     again = search.decide("distil", distil)

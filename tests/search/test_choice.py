@@ -5,10 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from math import log2
 
+import numpy as np
 import pytest
 
 from edgewise.search.budget import Budget, Spent
-from edgewise.search.choice import Trial, choose_trials, sizes_between
+from edgewise.search.choice import (
+    OWN_DATA,
+    SHORT_TRAINING,
+    Trial,
+    choose_trials,
+    promises,
+    sizes_between,
+)
 from edgewise.search.costs import Candidate, Cost
 from edgewise.search.entrants import Entrant
 from edgewise.search.pace import LOST_PER_HALVING, LOST_PER_LATE_HALVING, Pace
@@ -126,3 +134,45 @@ def test_where_memory_is_short_all_sizes_between_are_worth_measuring() -> None:
     assert worthwhile(ends, Budget.parse("latency=17ms,memory=5MB")) == [128, 160]
     assert worthwhile(ends, Budget.parse("memory=5MB")) == []
     assert worthwhile(ends, Budget.parse("memory=900KB")) == []
+
+
+def trials_of(priors: list[float]) -> list[Trial]:
+    return [
+        Trial(entrant(name, prior), 128, prior, 0.9, False, cost(name, 128, 4))
+        for name, prior in zip("abc", priors, strict=False)
+    ]
+
+
+def test_a_few_images_more_are_luck_and_a_few_hundred_are_not() -> None:
+    """41 of 70 right for 37; and the same of a hundred times as many."""
+    better, worse = trials_of([74.0, 72.0])
+    for images, first in ((70, better), (7_000, worse)):
+        reached = {
+            trial.name: {"score": right / 70, "images": images}
+            for trial, right in ((better, 37), (worse, 41))
+        }
+        promise = promises([better, worse], reached)
+        assert max(promise, key=promise.__getitem__) == first.name, images
+    nowhere = {better.name: {"score": 0.1, "images": 70}, worse.name: {"score": 0.6, "images": 70}}
+    promise = promises([better, worse], nowhere)
+    assert promise[worse.name] > promise[better.name]
+
+
+@pytest.mark.parametrize("images", [40, 300, 10_000])
+def test_promises_choose_better_than_the_score_or_the_prior_alone(images: int) -> None:
+    """Thousands of made-up searches, whose networks are what is taken for granted of them."""
+    random = np.random.default_rng(0)
+    came_to: dict[str, list[float]] = {"promise": [], "score": [], "prior": []}
+    for _ in range(3_000):
+        trials = trials_of(list(70 + 2 * random.standard_normal(3)))
+        true = {t.name: t.prior + OWN_DATA * random.standard_normal() for t in trials}
+        reached = {}
+        for name, accuracy in true.items():
+            chance = (accuracy - 15 + SHORT_TRAINING * random.standard_normal()) / 100
+            reached[name] = {"score": random.binomial(images, chance) / images, "images": images}
+        promise = promises(trials, reached)
+        came_to["promise"].append(true[max(promise, key=promise.__getitem__)])
+        came_to["score"].append(true[max(reached, key=lambda name: reached[name]["score"])])
+        came_to["prior"].append(true[max(trials, key=lambda trial: trial.prior).name])
+    means = {way: float(np.mean(values)) for way, values in came_to.items()}
+    assert means["promise"] > max(means["score"], means["prior"]) + 0.1, means

@@ -16,6 +16,7 @@ from edgewise.search.pace import (
     LOWERING,
     NARROWING,
     SECOND_ROUND,
+    SURVIVORS,
     Pace,
     long_share,
     macs_at,
@@ -108,14 +109,19 @@ def test_more_files_take_longer() -> None:
 
 def test_all_of_the_time_is_shared() -> None:
     """Long or short: with what smaller images may need there is a little left, and no more."""
-    for minutes in (1.0, 4.0, 6.0, 60.0):
-        rounds = [share for share in (FIRST_ROUND, SECOND_ROUND) if trials_in(minutes, share)]
+    for minutes in (1.0, 4.0, 6.0, 11.0, 60.0):
+        shares = {FIRST_ROUND: SURVIVORS, SECOND_ROUND: 1}
+        rounds = [share for share, above in shares.items() if trials_in(minutes, share, above)]
         helped = DISTILLING + NARROWING if SECOND_ROUND in rounds else 0
         assert 0.9 < sum(rounds) + long_share(minutes) + helped + LOWERING < 1, minutes
         assert 0.9 < sum(rounds) + long_share(minutes, better=False) + LOWERING < 1, minutes
         assert 0.9 < sum(rounds) + long_share(minutes, tight=False) + helped < 1, minutes
         assert 0.9 < sum(rounds) + long_share(minutes, better=False, tight=False) < 1, minutes
+        without = 0 if FIRST_ROUND not in rounds else FIRST_ROUND
+        assert long_share(minutes, first=False) == pytest.approx(long_share(minutes) + without)
     assert [trials_in(minutes, FIRST_ROUND) for minutes in (1, 4, 5.1, 60)] == [0, 0, 2, 24]
+    # Three that all go on to the second round need no first.
+    assert [trials_in(minutes, FIRST_ROUND, SURVIVORS) for minutes in (5.1, 9.9, 10)] == [0, 0, 4]
 
 
 def test_it_is_read_from_the_log() -> None:

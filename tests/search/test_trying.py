@@ -25,6 +25,7 @@ from edgewise.training.divergence import Diverged
 from edgewise.training.trial import TooLittleTime
 
 NAME = "tiny224"  # the network of the tests, as if it were published for images of 224 px
+SCORES = {"a": 0.3, "b": 0.5, "c": 0.9}
 
 
 def test_a_trial_that_diverges_is_out(tmp_path: Path) -> None:
@@ -45,11 +46,50 @@ def test_a_trial_that_diverges_is_out(tmp_path: Path) -> None:
         log = Decisions(tmp_path / diverging)
         search: Any = SimpleNamespace(left=60.0, decide=log.decide, folder=SearchFolder(tmp_path))
         search.trainer = SimpleNamespace(train=train)
-        search.outcome = lambda run: {"score": ord(run.root.name)}
-        found = round_of(search, 1, trials, 0.12, 3)
+        search.outcome = lambda run: {"score": SCORES[run.root.name], "images": 10_000}
+        found = round_of(search, 1, trials, 0.12, above=2)
         assert [trial.name for trial in found] == log.made["round 1"]["kept"] == kept
         said = told("round 1: a-96", log.made["round 1: a-96"])
         assert said == "round 1: a-96: training diverged: the loss is not finite"
+
+
+def test_a_first_round_that_nobody_leaves_is_left_out(tmp_path: Path) -> None:
+    """Three trials, or time for three: all would be in the second. Its time is the long one's."""
+    entrant = entrants((NAME,))[0]
+    least = Cost(Candidate(NAME, 96, "fp32", "onnxruntime"), Spent(1.0, 1.0, 1.0, 1))
+    trials = [Trial(replace(entrant, model=c), 96, 70.0, 0.5, False, least) for c in "abcde"]
+    search: Any = SimpleNamespace(left=60.0)
+    assert round_of(search, 1, trials[:3], 0.12, above=3) == trials[:3]
+    search.left = 9.0
+    assert round_of(search, 1, trials, 0.12, above=3) == trials[:3]
+    tried: list[float] = []
+
+    def train(model: str, imgsz: int, minutes: float, root: Path, **settings: Any) -> Run:
+        tried.append(minutes)
+        return Run(root)
+
+    log = Decisions(tmp_path / "log")
+    search = SimpleNamespace(left=10.1, decide=log.decide, folder=SearchFolder(tmp_path))
+    search.trainer = SimpleNamespace(train=train)
+    search.outcome = lambda run: {"score": 0.7, "images": 100}
+    assert round_of(search, 1, trials, 0.12, above=3) == trials[:3]
+    assert tried == [pytest.approx(10.1 * 0.12 / 4)] * 4
+
+
+def test_a_round_that_is_decided_stays_so(tmp_path: Path) -> None:
+    """Also if an earlier version, which weighed otherwise, has decided it."""
+    log, entrant = Decisions(tmp_path / "log"), entrants((NAME,))[0]
+    for name, score in (("a", 0.5), ("b", 0.6)):
+        numbers = {"score": score, "images": 30}
+        log.decide(f"round 2: {name}-96", lambda numbers=numbers: numbers)  # type: ignore[misc]
+    log.decide("round 2", lambda: {"kept": ["b-96", "a-96"]})
+    least = Cost(Candidate(NAME, 96, "fp32", "onnxruntime"), Spent(1.0, 1.0, 1.0, 1))
+    a, b = (
+        Trial(replace(entrant, model=name), 96, prior, 0.5, False, least)
+        for name, prior in (("a", 80.0), ("b", 70.0))
+    )
+    search: Any = SimpleNamespace(left=60.0, decide=log.decide, folder=SearchFolder(tmp_path))
+    assert round_of(search, 2, [a, b], 0.18, above=1) == [b, a]
 
 
 def test_a_teacher_that_there_is_no_time_to_ask_changes_nothing(tmp_path: Path) -> None:
@@ -95,8 +135,9 @@ def test_a_long_training_that_fails_says_what_another_search_needs(
     log = Decisions(tmp_path / "log")
     least = Cost(Candidate(NAME, 96, "fp32", "onnxruntime"), Spent(1.0, 1.0, 1.0, 1))
     trial = Trial(entrants((NAME,))[0], 96, 70.0, 0.8, False, least)
-    search: Any = SimpleNamespace(left=10.0, decide=log.decide, folder=SearchFolder(tmp_path))
-    search.trainer, search.outcome = SimpleNamespace(train=train), None
+    search: Any = SimpleNamespace(left=10.0, decide=log.decide, log=log)
+    search.folder, search.outcome = SearchFolder(tmp_path), None
+    search.trainer = SimpleNamespace(train=train)
     with pytest.raises(EdgewiseError, match=rf"long training of {NAME}-96 .*{words}"):
         trained(search, [trial])
     assert not log.made  # it is tried again on resume

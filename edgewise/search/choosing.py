@@ -8,14 +8,14 @@ from dataclasses import asdict
 from functools import partial
 
 from edgewise.errors import EdgewiseError
-from edgewise.search.budget import Budget, Spent
+from edgewise.search.budget import Budget
 from edgewise.search.choice import Trial, choose_trials, likely, sizes_between
 from edgewise.search.costs import Candidate, Cost, as_of_now
 from edgewise.search.decisions import Numbers
 from edgewise.search.entrants import Entrant, entrants
 from edgewise.search.pace import TIMED, Pace, seconds_before
 from edgewise.search.state import State
-from edgewise.search.survey import Survey, open_store, survey
+from edgewise.search.survey import Survey, doubtful, open_store, survey
 
 TIMED_AGAIN = 4  # of the most promising networks, to see how fast the device is today
 
@@ -58,10 +58,11 @@ def chosen(search: State, known: Sequence[Entrant], found: Sequence[Cost]) -> li
     """
     images = len(search.dataset.splits["train"])
     trials = choose_trials(known, found, search.budget, images)
-    if trials:
+    doubts = doubtful(found, search.budget)[-TIMED_AGAIN:]  # the largest networks come last
+    if trials or doubts:
         work = Survey(search.device, search.facts, len(search.dataset.classes), open_store())
         again = [trial.least for trial in trials[:TIMED_AGAIN]]
-        drift = search.decide("drift", lambda: work.drift(again))
+        drift = search.decide("drift", lambda: work.drift(again, doubts))
         surveyed, found = found, as_of_now(found, (), drift)
         trials = choose_trials(known, found, search.budget, images)
     if not trials:
@@ -122,8 +123,8 @@ def nothing_fits(found: Sequence[Cost], budget: Budget) -> str:
     if not able:
         reasons = "; ".join(sorted({cost.failure for cost in found}))
         return f"no network runs on the device: {reasons}"
-    least = min(able, key=lambda cost: max(budget.parts(_spent(cost)).values()))
-    spent = _spent(least)
+    least = min(able, key=lambda cost: max(budget.parts(cost.taken).values()))
+    spent = least.taken
     takes = {
         "latency": f"{budget.latency_of(spent):.3g} ms ({budget.percentile})",
         "size": f"{spent.size_bytes / 1e6:.3g} MB on the device",
@@ -136,11 +137,6 @@ def nothing_fits(found: Sequence[Cost], budget: Budget) -> str:
         f"{' and '.join(takes[part] for part in over)}. Give at least --budget "
         f"{budget.widened(spent)}{faster}."
     )
-
-
-def _spent(cost: Cost) -> Spent:
-    assert cost.spent
-    return cost.spent
 
 
 def _plain(trial: Trial) -> Numbers:

@@ -64,6 +64,12 @@ class Cost:
     failure: str = ""
     stored: bool = False
 
+    @property
+    def taken(self) -> Spent:
+        """`spent`, of one that can be run."""
+        assert self.spent is not None
+        return self.spent
+
     @classmethod
     def read(cls, numbers: Numbers) -> Cost:
         """The inverse of `dataclasses.asdict`, as the log of decisions has it."""
@@ -80,14 +86,17 @@ def as_of_now(surveyed: Iterable[Cost], later: Iterable[Cost], drift: Numbers) -
         surveyed: by the survey.
         later: measured after "drift" was decided, or stored.
         drift: how many times as long files take as when they were measured: "factor" for stored
-            ones, "since" for those of the survey itself; an older log has one for both.
+            ones, "since" for those of the survey itself; "again" has the costs that were timed
+            again for it. An older log has one factor for both, and no costs.
     """
     factor: float = drift["factor"]
     since = drift.get("since", factor)
-    return [
+    again = {cost.candidate: cost for cost in map(Cost.read, drift.get("again", ()))}
+    found = [
         *(drifted(cost, factor if cost.stored else since) for cost in surveyed),
         *(drifted(cost, factor) if cost.stored else cost for cost in later),
     ]
+    return [again.get(cost.candidate, cost) for cost in found]
 
 
 def drifted(cost: Cost, factor: float) -> Cost:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from statistics import median
 
 from edgewise.errors import EdgewiseError
@@ -27,6 +27,7 @@ STORE = "devices.sqlite"  # in the cache: as `edgewise bench`'s, but of files on
 SECONDS = 1.0  # of timed calls of each file
 HOPELESS = 4.0  # times the budget: a network that takes more at its smallest size is left alone
 ROOM = 1.3  # times the budget: what compression may still bring down
+OFF = 0.1  # of its time, by which a file's is further off than that of others
 # Tried again in the next search, which takes a second: what crashed, for most often memory was
 # short just then, and what the device's Python could not import, which is no fault of the file.
 # What a runtime refuses it refuses each time, and what hangs takes minutes.
@@ -85,29 +86,43 @@ class Survey:
             for c in wanted
         ]
 
-    def drift(self, some: Sequence[Cost]) -> Numbers:
+    def drift(self, some: Sequence[Cost], doubts: Sequence[Cost] = ()) -> Numbers:
         """How many times as long these files take now as when they were measured: the median.
 
-        A machine is slower in one hour than in another: when it is hot, or others use it.
+        A machine is slower in one hour than in another: when it is hot, or others use it. One that
+        is further off than the others was measured while something else ran: what it takes now is
+        kept for the next search.
+
+        Args:
+            some: of what the device ran before.
+            doubts: to be timed again as well, but not counted.
 
         Returns:
-            "factor" of those that were measured before this search, "since" of the others; see
-            `edgewise.search.costs.as_of_now`.
+            "factor" of those that were measured before this search, "since" of the others, and
+            "again", what each costs now; see `edgewise.search.costs.as_of_now`.
 
         Raises:
             EdgewiseError: the device went away.
         """
-        candidates = [cost.candidate for cost in some]
-        files, _ = timed_files(candidates, self.classes)
-        seen = self.device.measure(list(files.values()), SECONDS)
-        ratios: dict[bool, list[float]] = {True: [], False: []}
-        for cost in some:
-            measured = seen.get(str(cost.candidate))
-            if cost.spent and measured and measured.timing:
-                ratio = measured.timing.latency.median_ms / cost.spent.median_ms
-                ratios[cost.stored].append(ratio)
-        since = median(ratios[False] or [1.0])
-        return {"factor": median(ratios[True] or [since]), "since": since}
+        costs = {cost.candidate: cost for cost in (*doubts, *some)}
+        files, _ = timed_files(list(costs), self.classes)
+        measured = self.device.measure(list(files.values()), SECONDS)
+        seen = {c: measured[str(c)] for c in files if measured[str(c)].timing and costs[c].spent}
+        rows = {c: self._row(c, files[c], own) for c, own in seen.items()}
+        now = {c: replace(_cost(c, row, files[c]), stored=False) for c, row in rows.items()}
+        ratios = {c: own.taken.median_ms / costs[c].taken.median_ms for c, own in now.items()}
+        counted = {cost.candidate for cost in some}
+
+        def of(stored: bool) -> list[float]:
+            return [r for c, r in ratios.items() if c in counted and costs[c].stored is stored]
+
+        since = median(of(stored=False) or [1.0])
+        factor = median(of(stored=True) or [since])
+        for candidate, ratio in ratios.items():
+            expected = factor if costs[candidate].stored else since
+            if abs(ratio / expected - 1) > OFF:
+                self.store.add([rows[candidate]])
+        return {"factor": factor, "since": since, "again": [asdict(own) for own in now.values()]}
 
     def _rows(self) -> list[Row]:
         return [
@@ -203,6 +218,26 @@ def survey(
 def hopeless(costs: Sequence[Cost], budget: Budget) -> bool:
     """Whether nothing that is done to the cheapest of them could bring it within the budget."""
     return not any(cost.spent and budget.holds(cost.spent, HOPELESS) for cost in costs)
+
+
+def doubtful(costs: Sequence[Cost], budget: Budget) -> list[Cost]:
+    """Files that are too dear, and took longer than a larger image in the same network and way.
+
+    Something else must have run on the device when they were measured.
+    """
+    timed = [cost for cost in costs if cost.spent]
+    return [
+        cost
+        for cost in timed
+        if not budget.holds(cost.taken)
+        and any(
+            replace(other.candidate, imgsz=cost.candidate.imgsz) == cost.candidate
+            and other.candidate.imgsz > cost.candidate.imgsz
+            and other.taken.median_ms < cost.taken.median_ms
+            and budget.holds(other.taken, ROOM)
+            for other in timed
+        )
+    ]
 
 
 def worthwhile(ends: Sequence[Cost], budget: Budget) -> list[int]:

@@ -22,6 +22,7 @@ from edgewise.run_folder import Run
 from edgewise.search import ladder
 from edgewise.search.choosing import NothingFits
 from edgewise.search.decisions import Decisions
+from edgewise.search.device import Measured, TimedFile
 from edgewise.search.ladder import run
 from edgewise.search.request import Request, SearchFolder
 from edgewise.search.state import Watch
@@ -67,6 +68,38 @@ def test_a_device_that_is_slower_now_gets_less(
     made = Decisions(SearchFolder(root).decisions).made
     assert made["drift"]["factor"] == 2.0
     assert [trial["name"] for trial in made["choose"]["trials"]] == [f"{NAME}-64"]
+
+
+def test_what_took_longer_than_a_larger_image_is_timed_again(
+    photos: Path, device: FormulaDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """160 px were measured while something else ran, and seemed too dear beside 192."""
+    timed, budget = device._measured, "latency=30ms"
+    busy = True
+
+    def measured(file: TimedFile) -> Measured:
+        device.slower = 2.0 if busy and "at 160 px" in file.key else 1.0
+        return timed(file)
+
+    def look(step: str, decided: dict[str, Any]) -> None:
+        nonlocal busy
+        busy = busy and step != "survey"
+        if step == "choose":
+            raise Enough
+
+    monkeypatch.setattr(device, "_measured", measured)
+    root = tmp_path / "search"
+    asked = replace(request_for(photos, budget), precisions=("fp32",))
+    with pytest.raises(Enough):
+        run(asked, root, Watch(decided=look))
+    made = Decisions(SearchFolder(root).decisions).made
+    took = {c["candidate"]["imgsz"]: c["spent"]["median_ms"] for c in made["survey"]["costs"]}
+    assert took[160] == 51.2
+    assert took[192] == 36.864
+    assert [trial["name"] for trial in made["choose"]["trials"]] == [
+        f"{NAME}-192",
+        f"{NAME}-160",
+    ]
 
 
 def test_with_little_time_smaller_images_are_measured(

@@ -11,11 +11,11 @@ from search_device import FormulaDevice
 from edgewise.cli.run_text import told
 from edgewise.measure.store import Store
 from edgewise.search.budget import Budget
-from edgewise.search.costs import Candidate, Cost
+from edgewise.search.costs import Candidate, Cost, as_of_now
 from edgewise.search.device import Measured, TimedFile
 from edgewise.search.device_worker import BROKEN
 from edgewise.search.entrants import entrants
-from edgewise.search.survey import Survey, survey
+from edgewise.search.survey import Survey, doubtful, survey
 from edgewise.search.ways import Way
 
 pytest.importorskip("onnxruntime")
@@ -69,10 +69,56 @@ def test_a_slower_device_is_told_of_what_was_measured_before_and_of_what_is_new(
     surveyor.costs([old])
     device.slower = 2.0
     found = surveyor.costs([old, new])
-    assert surveyor.drift(found) == {"factor": 2.0, "since": 1.0}
+
+    def factors(some: list[Cost]) -> tuple[float, float]:
+        drift = surveyor.drift(some)
+        return drift["factor"], drift["since"]
+
+    assert factors(found) == (2.0, 1.0)
     device.slower = 3.0
-    assert surveyor.drift(found) == {"factor": 3.0, "since": 1.5}
-    assert surveyor.drift(found[1:]) == {"factor": 1.5, "since": 1.5}
+    assert factors(found) == (3.0, 1.5)
+    assert factors(found[1:]) == (1.5, 1.5)
+
+
+def test_what_was_measured_while_something_else_ran_is_measured_anew(
+    work: tuple[Survey, FormulaDevice],
+) -> None:
+    """In this search, and for the next one; what is as far off as the others is not."""
+    surveyor, device = work
+    candidates = [Candidate("tiny", imgsz, "fp32", "onnxruntime") for imgsz in (64, 96, 128, 160)]
+    surveyor.costs(candidates[:3])
+    device.slower = 3.0
+    surveyor.costs(candidates[3:])
+    device.slower = 1.02
+    found = surveyor.costs(candidates)
+    assert doubtful(found, Budget.parse("latency=30ms")) == []  # 160 px: 77 ms, and none larger
+    drift = surveyor.drift(found[:3], found[3:])
+    assert drift["factor"] == pytest.approx(1.02)
+    costs = as_of_now(found, (), drift)
+    assert [cost.taken.median_ms for cost in costs] == pytest.approx(
+        [1.02 * imgsz**2 / 1000 for imgsz in (64, 96, 128, 160)]
+    )
+    kept = [cost.taken.median_ms for cost in surveyor.costs(candidates)]
+    assert kept == pytest.approx([64**2 / 1000, 96**2 / 1000, 128**2 / 1000, 1.02 * 160**2 / 1000])
+
+
+def test_a_smaller_image_that_took_longer_is_doubtful(work: tuple[Survey, FormulaDevice]) -> None:
+    """If it is too dear by that, and the larger one is near the budget."""
+    surveyor, device = work
+    sizes = (96, 128, 160, 192)
+    for imgsz, slower in zip(sizes, (1.0, 3.0, 2.0, 1.0), strict=True):
+        device.slower = slower
+        surveyor.costs([Candidate("tiny", imgsz, "fp32", "onnxruntime")])
+    found = surveyor.costs([Candidate("tiny", s, "fp32", "onnxruntime") for s in sizes])
+
+    def of(budget: str) -> list[int]:
+        return [c.candidate.imgsz for c in doubtful(found, Budget.parse(budget))]
+
+    # 9.2 ms, 49 (that are 16), 51 (that are 26) and 37
+    assert of("latency=30ms") == [128, 160]
+    assert of("latency=50ms") == [160]
+    assert of("latency=60ms") == []
+    assert of("latency=20ms") == []
 
 
 def test_another_device_or_number_of_threads_is_measured(

@@ -9,7 +9,7 @@ from edgewise.reporting.columns import columns
 from edgewise.reporting.numbers import filesize, percent, plural
 from edgewise.search.device_worker import BROKEN
 from edgewise.search.pace import TIMED
-from edgewise.search.ways import Way
+from edgewise.search.ways import THROUGHOUT, Way
 
 if TYPE_CHECKING:
     from edgewise.search.decisions import Numbers
@@ -134,7 +134,8 @@ def _files(step: str, numbers: Numbers) -> str:
                 file["failure"] or ("yes" if file["fits"] else "no"),
             )
         )
-    return columns(lines, "<<>>>>><")
+    why = "none fits, so again without layers in float:\n" if step.endswith(THROUGHOUT) else ""
+    return why + columns(lines, "<<>>>>><")
 
 
 def _test(step: str, numbers: Numbers) -> str:

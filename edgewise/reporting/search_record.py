@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
@@ -13,7 +13,7 @@ from edgewise.search.costs import UNDRIFTED, Candidate, Cost, as_of_now
 from edgewise.search.decisions import Decisions, Numbers
 from edgewise.search.request import Request, SearchFolder
 from edgewise.search.survey import ROOM
-from edgewise.search.ways import Way
+from edgewise.search.ways import THROUGHOUT, Way
 
 # How a search stands: its file fits; the best file does not; no network is near; it is at work.
 FITS, OVER, NOTHING, UNFINISHED = "fits", "over", "nothing", "unfinished"
@@ -255,10 +255,11 @@ class SearchRecord:
         needs = "" if enough == self.budget else str(enough)
         return NearPoint(name, used, numbers.get("accuracy"), needs)
 
-    def _files(self) -> Iterator[MadeFile]:
-        made = self.made
+    def _files(self) -> list[MadeFile]:
+        """Those that are there: what was made again took the place of what was there before."""
+        made, found = self.made, dict[tuple[str, object], MadeFile]()
         if "train" not in made:
-            return
+            return []
         trial = self.trials[made["train"]["trial"]]
         taught = made.get("distil", {"score": 0.0})["score"] > made["train"]["score"]
         how = f"taught by {made['distil']['teacher']}" if taught else ""
@@ -267,7 +268,9 @@ class SearchRecord:
             kind, _, what = step.partition(": ")
             if kind != "files":
                 continue
-            if what == "narrowed":
+            if what.endswith(THROUGHOUT):
+                pass  # of the same run as the step before it
+            elif what == "narrowed":
                 dearer = next(trial for trial in self.trials.values() if trial["above"])
                 model, imgsz, how = dearer["model"], dearer["imgsz"], "narrowed"
             elif what == "again":
@@ -276,8 +279,10 @@ class SearchRecord:
                 how = "trained with int8's rounding"
             elif what:
                 imgsz, how = int(what.removesuffix(" px")), "used to smaller images"
-            for file in numbers["files"]:
-                yield MadeFile(model, imgsz, how, file)
+            for place, file in enumerate(numbers["files"]):
+                key = (file["folder"], Way.of(file)) if file["folder"] else (step, place)
+                found[key] = MadeFile(model, imgsz, how, file)
+        return list(found.values())
 
 
 def taken(used: float) -> str:

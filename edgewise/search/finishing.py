@@ -23,7 +23,7 @@ from edgewise.search.pace import LOWERING, NARROWING
 from edgewise.search.shipping import SECONDS, accuracy_on, best_file, best_first, costs, ship
 from edgewise.search.state import State
 from edgewise.search.trials import outcome, tried
-from edgewise.search.ways import Way
+from edgewise.search.ways import THROUGHOUT, Way
 from edgewise.training.loop import train
 from edgewise.training.recipe import Recipe
 
@@ -39,7 +39,7 @@ def files_of(search: State, final: Run) -> list[Numbers]:
 
     A training for these that fails leaves the files that there are.
     """
-    files = _ship(search, "files", final)
+    files = _shipped(search, "files", final)
     run = final
     imgsz = Recipe.read(final.recipe).imgsz or SIZES[-1]
     for lower in reversed([size for size in SIZES if size < imgsz][-LOWERED:]):
@@ -47,7 +47,7 @@ def files_of(search: State, final: Run) -> list[Numbers]:
             break
         if lowered := _lowered(search, run, lower):
             run = lowered
-            files += _ship(search, f"files: {lower} px", run)
+            files += _shipped(search, f"files: {lower} px", run)
     if needs_qat(files) and (used_to_it := _rounded(search, run)):
         rounded = [way for way in search.ways if way.precision == "int8"]
         files += _ship(search, "files: qat", used_to_it, rounded)
@@ -106,7 +106,7 @@ def narrowed_files(search: State, trials: Sequence[Trial], final: Run) -> list[N
 
     if "failure" in search.decide("narrowed", partial(tried, train_on)):
         return []
-    return _ship(search, "files: narrowed", Run(root))
+    return _shipped(search, "files: narrowed", Run(root))
 
 
 def _narrowed(search: State, dearer: Trial, original: Run) -> Numbers:
@@ -231,9 +231,30 @@ def made_files(
     return files
 
 
-def _ship(search: State, step: str, made: Run, ways: Sequence[Way] | None = None) -> list[Numbers]:
+def _shipped(search: State, step: str, made: Run) -> list[Numbers]:
+    """The files of a run; in int8 throughout, if none fits and layers were left in float.
+
+    These may be why. What it costs to round them too is weighed as everything else.
+    """
+    files = _ship(search, step, made)
+    heavy = [file for file in files if file["float_layers"] and not file["failure"]]
+    if best_file(files) or not heavy:
+        return files
+    step += f"{', ' if ':' in step else ': '}{THROUGHOUT}"
+    again = _ship(search, step, made, [Way.of(file) for file in heavy], keep_float=())
+    replaced = {(file["folder"], file["runtime"]) for file in again}
+    return [file for file in files if (file["folder"], file["runtime"]) not in replaced] + again
+
+
+def _ship(
+    search: State,
+    step: str,
+    made: Run,
+    ways: Sequence[Way] | None = None,
+    keep_float: tuple[str, ...] | None = None,
+) -> list[Numbers]:
     def work() -> Numbers:
-        return {"files": made_files(search, made, ways or search.ways)}
+        return {"files": made_files(search, made, ways or search.ways, keep_float)}
 
     files: list[Numbers] = search.decide(step, work)["files"]
     return files

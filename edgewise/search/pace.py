@@ -5,7 +5,7 @@ one costs.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from edgewise.search.decisions import Numbers
@@ -15,7 +15,7 @@ from edgewise.search.ways import Way
 # Parts of the time that is left after measuring and without the files', for each rung.
 FIRST_ROUND, SECOND_ROUND, LONG_TRAINING = 0.12, 0.18, 0.3
 DISTILLING, LOWERING, NARROWING = 0.08, 0.12, 0.12
-LEAST_TRIAL = 0.3  # minutes of a short training
+LEAST_TRIAL = 0.3  # minutes of a short training, however fast it is
 SURVIVORS = 3  # of the first round
 LEAST_LONG = 0.1  # of the long one
 TIGHT = 0.9  # of the budget: a network that takes more may need a smaller image in the end
@@ -100,7 +100,16 @@ class Pace:
     def steps_of(self, entrant: Entrant, imgsz: int) -> float:
         """Of the optimiser, in the long training; 0 if the files leave no time for it."""
         minutes = max(0.0, self.minutes - self.files_minutes(entrant, imgsz))
-        return self.steps * 60 * minutes * long_share(minutes) / self._epoch(entrant, imgsz)
+        share = long_share(rounds_in(minutes, self.least_trial(entrant, imgsz)))
+        return self.steps * 60 * minutes * share / self._epoch(entrant, imgsz)
+
+    def least_trial(self, entrant: Entrant, imgsz: int) -> float:
+        """Minutes of a short training that tells something of the network.
+
+        Where each halving of the steps costs a dozen points, the ones that were lucky with a step
+        or an epoch more are ahead.
+        """
+        return max(LEAST_TRIAL, FEW_STEPS / self.steps * self._epoch(entrant, imgsz) / 60)
 
     def enough_for_two(self, entrant: Entrant, imgsz: int, minutes: float) -> bool:
         """Whether half of the long training's minutes is as good as all of them."""
@@ -161,31 +170,44 @@ def macs_at(entrant: Entrant, imgsz: int) -> float:
     return entrant.macs * (imgsz / SIZES[-1]) ** 2
 
 
-def trials_in(minutes: float, share: float, above: int = 1) -> int:
+def trials_in(minutes: float, share: float, least: float = LEAST_TRIAL, above: int = 1) -> int:
     """How many short trainings a part of the time is for; none if they are not more than `above`.
 
     A single one tells nothing, and a first round that nobody leaves decides nothing.
-    """
-    number = int(minutes * share / LEAST_TRIAL)
-    return number if number > above else 0
-
-
-def long_share(
-    minutes: float, better: bool = True, tight: bool = True, first: bool = True
-) -> float:
-    """The long training's part of the time, with those of what there is no time or need for.
 
     Args:
         minutes: that are left for training.
+        share: the part of them.
+        least: minutes that each needs.
+        above: see above.
+    """
+    number = int(minutes * share / least)
+    return number if number > above else 0
+
+
+def rounds_in(minutes: float, least: float = LEAST_TRIAL) -> set[int]:
+    """The rounds of short trainings, 1 and 2, that there is time for; see `trials_in`."""
+    shares = {1: (FIRST_ROUND, SURVIVORS), 2: (SECOND_ROUND, 1)}
+    return {
+        number
+        for number, (share, above) in shares.items()
+        if trials_in(minutes, share, least, above)
+    }
+
+
+def long_share(rounds: Collection[int], better: bool = True, tight: bool = True) -> float:
+    """The long training's part of the time, with those of what there is no time or need for.
+
+    Args:
+        rounds: of short trainings that there are: 1, 2.
         better: whether a network that does not fit did better, to learn from or to be narrowed.
         tight: whether it may turn out that a smaller image is needed.
-        first: whether there was a first round, or will be if there is time for it.
     """
     share = LONG_TRAINING
-    if not first or not trials_in(minutes, FIRST_ROUND, SURVIVORS):
+    if 1 not in rounds:
         share += FIRST_ROUND
-    if not trials_in(minutes, SECOND_ROUND):
+    if 2 not in rounds:
         share += SECOND_ROUND
-    if not better or not trials_in(minutes, SECOND_ROUND):
+    if not better or 2 not in rounds:
         share += DISTILLING + NARROWING
     return share if tight else share + LOWERING

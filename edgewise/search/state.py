@@ -15,7 +15,7 @@ from edgewise.search.costs import Cost
 from edgewise.search.decisions import Decisions, Numbers
 from edgewise.search.device import Device, DeviceFacts
 from edgewise.search.entrants import Entrant
-from edgewise.search.pace import LEAST_LONG, LONG_TRAINING, long_share
+from edgewise.search.pace import LEAST_LONG, LONG_TRAINING, long_share, rounds_in
 from edgewise.search.request import Request, SearchFolder
 from edgewise.search.trials import Trainer, follow_move, outcome, with_test
 from edgewise.search.ways import ways_to
@@ -99,7 +99,7 @@ class State:
         """
         gone = (self.started + self.files) / 60
         left = self.request.minutes - gone
-        if left * long_share(left) < LEAST_LONG:
+        if left * long_share(rounds_in(left)) < LEAST_LONG:
             least = math.ceil(gone + LEAST_LONG / LONG_TRAINING)
             raise UsageError(
                 f"{self.request.minutes:g} minutes are too short to train anything: measuring took "

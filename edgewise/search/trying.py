@@ -24,7 +24,9 @@ def round_of(
     One whose training diverges is out, unless all do. Where there is little time, only the most
     promising are tried; or none, if they would not be more than `above`.
     """
-    fewer = trials[: trials_in(search.left, share, above)]
+    pace = Pace.read(search.log.made, search.request.minutes)
+    least = max(pace.least_trial(trial.entrant, trial.imgsz) for trial in trials[: above + 1])
+    fewer = trials[: trials_in(search.left, share, least, above)]
     if len(fewer) <= above:
         return list(trials[:SURVIVORS])
     minutes = search.left * share / len(fewer)
@@ -70,7 +72,9 @@ def trained(search: State, trials: Sequence[Trial]) -> Run:
     def work() -> Numbers:
         # One that fits and did better was lucky: it would be the best, had it promised more.
         better = any(trial.above and scores[trial.name] > scores[best.name] for trial in trials)
-        share = long_share(search.left, better, best.used > TIGHT, first="round 1" in made)
+        share = long_share(
+            {number for number in (1, 2) if f"round {number}" in made}, better, best.used > TIGHT
+        )
         minutes, again = search.left * share, 0.0
         if not better and enough_for_two(search, best, minutes):
             minutes = again = minutes / 2

@@ -18,6 +18,7 @@ SEARCHED = tuple(
 )
 ONNX = "onnx"  # the format of whatever doesn't say one: once there was no other in a search
 OPENVINO = "openvino"
+THROUGHOUT = "int8 throughout"  # the end of a step whose files have no layer left in float
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ def file(precision: str, accuracy: float, used: float, **more: Any) -> dict[str,
         "fits": used <= 1,
         "used": {"latency": used},
         "spent": {"median_ms": 5 * used},
+        "float_layers": [],
     }
     return made | more
 
@@ -159,6 +160,47 @@ def test_rounding_is_learned_only_where_it_is_needed() -> None:
     assert not needs_qat([lossy, file("bf16", 0.9, 0.9)])  # so does half of a float
     assert not needs_qat([lossy | {"images": 60}, dear])  # one image more or less
     assert needs_qat([file("int8", 0.8, 0.5) | {"images": 60}, dear])
+
+
+def test_layers_in_float_that_the_budget_has_no_room_for_are_rounded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Before any smaller image is learned; the file takes the place of the other."""
+    asked: list[tuple[list[str], tuple[str, ...] | None]] = []
+
+    def ship(
+        made: Run, ways: list[Way], device: Any, budget: Any, keep_float: tuple[str, ...] | None
+    ) -> list[dict[str, Any]]:
+        asked.append(([way.precision for way in ways], keep_float))
+        used = {"fp32": 1.9, "int8": room if keep_float is None else 0.8}
+        kept = {"fp32": [], "int8": ["stem.conv"] if keep_float is None else []}
+        return [
+            file(way.precision, 0.9, used[way.precision], float_layers=kept[way.precision])
+            | {"folder": str(made.root / way.name), "low": 0.8, "high": 1.0, **asdict(way)}
+            | {"spent": asdict(Spent(*[5 * used[way.precision]] * 3, 1))}
+            for way in ways
+        ]
+
+    monkeypatch.setattr(finishing, "ship", ship)
+    monkeypatch.setattr(finishing.Recipe, "read", lambda path: SimpleNamespace(imgsz=160))
+    ways = [Way("onnx", precision, "onnxruntime") for precision in ("fp32", "int8")]
+    for room in (1.3, 0.9):
+        log = Decisions(tmp_path / f"{room}")
+        search: Any = SimpleNamespace(decide=log.decide, ways=ways, device=None, budget=None)
+        search.folder = SearchFolder(tmp_path)
+        found = files_of(search, Run(tmp_path / "final"))
+        best = best_file(found)
+        assert len(found) == 2
+        assert best
+        assert best["used"]["latency"] == min(room, 0.8 if room > 1 else room)
+        if room > 1:
+            assert list(log.made) == ["files", "files: int8 throughout"]
+            assert asked == [(["fp32", "int8"], None), (["int8"], ())]
+            said = told("files: int8 throughout", log.made["files: int8 throughout"])
+            assert said.startswith("none fits, so again without layers in float:\n")
+        else:
+            assert list(log.made) == ["files"]
+        asked.clear()
 
 
 def test_a_late_training_that_fails_leaves_the_files_that_there_are(

@@ -12,15 +12,17 @@ from edgewise.search.entrants import Entrant
 from edgewise.search.pace import (
     DISTILLING,
     ENOUGH_STEPS,
+    FEW_STEPS,
     FIRST_ROUND,
+    LEAST_TRIAL,
     LOWERING,
     NARROWING,
     SECOND_ROUND,
-    SURVIVORS,
     Pace,
     long_share,
     macs_at,
     per_epoch,
+    rounds_in,
     steps_in,
     trials_in,
 )
@@ -110,18 +112,35 @@ def test_more_files_take_longer() -> None:
 def test_all_of_the_time_is_shared() -> None:
     """Long or short: with what smaller images may need there is a little left, and no more."""
     for minutes in (1.0, 4.0, 6.0, 11.0, 60.0):
-        shares = {FIRST_ROUND: SURVIVORS, SECOND_ROUND: 1}
-        rounds = [share for share, above in shares.items() if trials_in(minutes, share, above)]
-        helped = DISTILLING + NARROWING if SECOND_ROUND in rounds else 0
-        assert 0.9 < sum(rounds) + long_share(minutes) + helped + LOWERING < 1, minutes
-        assert 0.9 < sum(rounds) + long_share(minutes, better=False) + LOWERING < 1, minutes
-        assert 0.9 < sum(rounds) + long_share(minutes, tight=False) + helped < 1, minutes
-        assert 0.9 < sum(rounds) + long_share(minutes, better=False, tight=False) < 1, minutes
-        without = 0 if FIRST_ROUND not in rounds else FIRST_ROUND
-        assert long_share(minutes, first=False) == pytest.approx(long_share(minutes) + without)
+        shares = {1: FIRST_ROUND, 2: SECOND_ROUND}
+        rounds = rounds_in(minutes)
+        tried = sum(shares[number] for number in rounds)
+        helped = DISTILLING + NARROWING if 2 in rounds else 0
+        assert 0.9 < tried + long_share(rounds) + helped + LOWERING < 1, minutes
+        assert 0.9 < tried + long_share(rounds, better=False) + LOWERING < 1, minutes
+        assert 0.9 < tried + long_share(rounds, tight=False) + helped < 1, minutes
+        assert 0.9 < tried + long_share(rounds, better=False, tight=False) < 1, minutes
+    # Of a network alone there are no rounds, however much time there is.
+    assert 0.9 < long_share((), tight=False) < 1
+
+
+def test_rounds_are_for_more_than_one_and_more_than_go_on() -> None:
     assert [trials_in(minutes, FIRST_ROUND) for minutes in (1, 4, 5.1, 60)] == [0, 0, 2, 24]
-    # Three that all go on to the second round need no first.
-    assert [trials_in(minutes, FIRST_ROUND, SURVIVORS) for minutes in (5.1, 9.9, 10)] == [0, 0, 4]
+    found = [rounds_in(minutes) for minutes in (3.3, 3.4, 9.9, 10)]
+    assert found == [set(), {2}, {2}, {1, 2}]  # three that all go on to the second need no first
+
+
+def test_a_short_training_has_enough_steps_to_tell_something() -> None:
+    """300 emoji, 10 s an epoch of 12.5 steps: 8 epochs each, for which 10 minutes are too few."""
+    emoji = Pace(0.0, 0.01, steps=12.5, trained=300, tested=600, minutes=10.0)
+    assert emoji.least_trial(ONE, 224) == pytest.approx(FEW_STEPS / 12.5 * 10 / 60)
+    minutes = 10.0 - emoji.files_minutes(ONE, 224)
+    share = long_share(())
+    assert emoji.steps_of(ONE, 224) == pytest.approx(12.5 * 60 * minutes * share / 10)
+    assert rounds_in(minutes, emoji.least_trial(ONE, 224)) == set()
+    assert rounds_in(30.0, emoji.least_trial(ONE, 224)) == {2}
+    many = replace(emoji, steps=1_500)
+    assert many.least_trial(ONE, 224) == LEAST_TRIAL
 
 
 def test_it_is_read_from_the_log() -> None:

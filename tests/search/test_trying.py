@@ -18,7 +18,7 @@ from edgewise.search.choice import Trial
 from edgewise.search.costs import Candidate, Cost
 from edgewise.search.decisions import Decisions
 from edgewise.search.entrants import entrants
-from edgewise.search.pace import DISTILLING
+from edgewise.search.pace import DISTILLING, FEW_STEPS, Pace
 from edgewise.search.request import Request, SearchFolder
 from edgewise.search.trying import round_of, trained
 from edgewise.training.divergence import Diverged
@@ -26,8 +26,22 @@ from edgewise.training.trial import TooLittleTime
 
 NAME = "tiny224"  # the network of the tests, as if it were published for images of 224 px
 SCORES = {"a": 0.3, "b": 0.5, "c": 0.9}
+QUICK = Pace(0.1, 0.0, steps=FEW_STEPS, trained=700, tested=100, minutes=60.0)
 
 
+def search_of(log: Decisions, left: float) -> Any:
+    """As much of a search as a round needs."""
+    request, folder = SimpleNamespace(minutes=left), SearchFolder(log.path.parent)
+    return SimpleNamespace(left=left, log=log, decide=log.decide, request=request, folder=folder)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks learn enough in a tenth of a second to be held against each other."""
+    monkeypatch.setattr("edgewise.search.trying.Pace.read", lambda made, minutes: QUICK)
+
+
+@pytest.mark.usefixtures("quick")
 def test_a_trial_that_diverges_is_out(tmp_path: Path) -> None:
     """And the search goes on with the others; where all diverge it says so at last."""
 
@@ -44,7 +58,7 @@ def test_a_trial_that_diverges_is_out(tmp_path: Path) -> None:
     ]
     for diverging, kept in (("a", ["c-96", "b-96"]), ("abc", ["a-96", "b-96", "c-96"])):
         log = Decisions(tmp_path / diverging)
-        search: Any = SimpleNamespace(left=60.0, decide=log.decide, folder=SearchFolder(tmp_path))
+        search = search_of(log, 60.0)
         search.trainer = SimpleNamespace(train=train)
         search.outcome = lambda run: {"score": SCORES[run.root.name], "images": 10_000}
         found = round_of(search, 1, trials, 0.12, above=2)
@@ -53,12 +67,14 @@ def test_a_trial_that_diverges_is_out(tmp_path: Path) -> None:
         assert said == "round 1: a-96: training diverged: the loss is not finite"
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_first_round_that_nobody_leaves_is_left_out(tmp_path: Path) -> None:
     """Three trials, or time for three: all would be in the second. Its time is the long one's."""
     entrant = entrants((NAME,))[0]
     least = Cost(Candidate(NAME, 96, "fp32", "onnxruntime"), Spent(1.0, 1.0, 1.0, 1))
     trials = [Trial(replace(entrant, model=c), 96, 70.0, 0.5, False, least) for c in "abcde"]
-    search: Any = SimpleNamespace(left=60.0)
+    log = Decisions(tmp_path / "log")
+    search = search_of(log, 60.0)
     assert round_of(search, 1, trials[:3], 0.12, above=3) == trials[:3]
     search.left = 9.0
     assert round_of(search, 1, trials, 0.12, above=3) == trials[:3]
@@ -68,14 +84,14 @@ def test_a_first_round_that_nobody_leaves_is_left_out(tmp_path: Path) -> None:
         tried.append(minutes)
         return Run(root)
 
-    log = Decisions(tmp_path / "log")
-    search = SimpleNamespace(left=10.1, decide=log.decide, folder=SearchFolder(tmp_path))
+    search = search_of(log, 10.1)
     search.trainer = SimpleNamespace(train=train)
     search.outcome = lambda run: {"score": 0.7, "images": 100}
     assert round_of(search, 1, trials, 0.12, above=3) == trials[:3]
     assert tried == [pytest.approx(10.1 * 0.12 / 4)] * 4
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_round_that_is_decided_stays_so(tmp_path: Path) -> None:
     """Also if an earlier version, which weighed otherwise, has decided it."""
     log, entrant = Decisions(tmp_path / "log"), entrants((NAME,))[0]
@@ -88,7 +104,7 @@ def test_a_round_that_is_decided_stays_so(tmp_path: Path) -> None:
         Trial(replace(entrant, model=name), 96, prior, 0.5, False, least)
         for name, prior in (("a", 80.0), ("b", 70.0))
     )
-    search: Any = SimpleNamespace(left=60.0, decide=log.decide, folder=SearchFolder(tmp_path))
+    search = search_of(log, 60.0)
     assert round_of(search, 2, [a, b], 0.18, above=1) == [b, a]
 
 

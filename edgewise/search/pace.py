@@ -28,8 +28,9 @@ FEW_STEPS, LOST_PER_HALVING = 100, 12.0
 ENOUGH_STEPS, LOST_PER_LATE_HALVING = 200, 3.0
 STEP = 32  # pictures in each of these
 
-# Of each of two long trainings, if there is time for two.
-LEAST_EPOCHS = 10
+# Of each of two long trainings, if there is time for two. The images that the second has more of
+# bring 1.4 points (docs/run.md, the mean of three tasks), and 150 steps cost as much.
+LEAST_EPOCHS, LEAST_STEPS = 10, 150
 
 # Of exporting, calibrating, verifying and timing the files of a run, beside what goes with images;
 # measured for two, fp32 and int8; each more is taken to need half as much again.
@@ -112,9 +113,9 @@ class Pace:
         return max(LEAST_TRIAL, FEW_STEPS / self.steps * self._epoch(entrant, imgsz) / 60)
 
     def enough_for_two(self, entrant: Entrant, imgsz: int, minutes: float) -> bool:
-        """Whether half of the long training's minutes is as good as all of them."""
+        """Whether half of the long training's minutes is so good that two are better than one."""
         epochs = 60 * minutes / 2 / self._epoch(entrant, imgsz)
-        return epochs >= max(ENOUGH_STEPS / self.steps, LEAST_EPOCHS)
+        return epochs >= max(LEAST_STEPS / self.steps, LEAST_EPOCHS)
 
     def minutes_for(self, entrant: Entrant, imgsz: int) -> float:
         """That training and files would need for a network to learn all that it can."""

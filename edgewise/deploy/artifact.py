@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -170,18 +170,19 @@ def making(folder: Path) -> Iterator[Path]:
     """A folder to write an artefact into, which takes the place of `folder` when all went well.
 
     Whatever goes wrong, `folder` is the whole old artefact, the whole new one or not there. A kill
-    leaves hidden folders beside it, which the next call removes.
+    leaves hidden folders beside it, which the next call removes. Where `folder` is a link, it stays
+    one, and what it leads to is replaced.
 
     Raises:
         UsageError: `folder` holds something else, or is a file; or another process makes it now.
         EdgewiseError: the disk is full or can't be written.
     """
+    folder = folder.resolve()
     with claimed_name(folder):
         _check_place(folder)
         staging, old = (folder.with_name(f".{folder.name}.{end}") for end in ("partial", "old"))
         try:
-            for left in (staging, old):
-                shutil.rmtree(left, ignore_errors=True)
+            _remove(staging, old)
             staging.mkdir(parents=True)
             yield staging
             files = (path for path in staging.rglob("*") if path.is_file())
@@ -195,8 +196,16 @@ def making(folder: Path) -> Iterator[Path]:
                 "another folder; no half of it was left there."
             ) from error
         finally:
-            for left in (staging, old):
-                shutil.rmtree(left, ignore_errors=True)
+            _remove(staging, old)
+
+
+def _remove(*folders: Path) -> None:
+    """What can be removed of them; of a link, what it leads to stays."""
+    for folder in folders:
+        if folder.is_symlink():
+            with suppress(OSError):
+                folder.unlink()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _check_place(folder: Path) -> None:

@@ -361,6 +361,15 @@ def test_calibration_sees_the_runs_training_images_as_the_model_does(run: Run) -
     assert (pixels == calibration_pixels(run.root, None, rule, labels)).all()
 
 
+def test_calibration_takes_pictures_that_are_in_no_class_folder(run: Run, tmp_path: Path) -> None:
+    rule = open_predictor(run.model).preprocess
+    flat = write_photos(tmp_path / "photos", {"all": 3}) / "all"
+    shown = {rule.pixels(decode(path)).tobytes() for path in flat.iterdir()}
+    for source in (run.root, run.model):
+        pixels = calibration_pixels(source, flat, rule, ("café", "cat", "犬"))
+        assert {image.tobytes() for image in pixels} == shown
+
+
 def pictures(run: Run, split: str) -> set[bytes]:
     rule = open_predictor(run.model).preprocess
     return {rule.pixels(decode(s.path)).tobytes() for s in read_dataset(run).splits[split]}

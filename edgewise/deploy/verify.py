@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -99,7 +100,8 @@ def verify(run: Run, names: Sequence[str] = (), exports: Path | None = None) -> 
     """Holds a run's exported files to its PyTorch model, and writes `verify.json` either way.
 
     What is written there of artefacts that are not named stays, if they and the model are the same.
-    Of artefacts in another folder than the run's own, nothing is written.
+    Of artefacts in another folder than the run's own, nothing is written. Where it can't be
+    written, that is said on standard error.
 
     Checked are the manifests, labels and preprocessing, the golden inputs, and every image of the
     run's validation split, in the runtime that a file is for.
@@ -134,7 +136,10 @@ def verify(run: Run, names: Sequence[str] = (), exports: Path | None = None) -> 
         skipped = held_to.skipped
     verification = Verification(digest, SPLIT, skipped, TOLERANCE, MOST_LOST, seen)
     if exports is None or exports.resolve() == run.exports.resolve():
-        _write(verification, run)
+        try:
+            _write(verification, run)
+        except EdgewiseError as error:  # what was seen is worth telling all the same
+            print(f"not kept: {error}", file=sys.stderr)
     return verification
 
 

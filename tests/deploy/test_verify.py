@@ -25,7 +25,7 @@ from edgewise.deploy.isolated import NotStartedError
 from edgewise.deploy.predictor import open_predictor, ways
 from edgewise.deploy.verification import Seen, Verification
 from edgewise.deploy.verify import TOLERANCE, verify, verify_alone
-from edgewise.errors import UsageError
+from edgewise.errors import EdgewiseError, UsageError
 from edgewise.files import MANIFEST, sha256_file, write_manifest
 from edgewise.run_folder import Run
 from edgewise.weights.folder import load_model, save_model
@@ -250,6 +250,20 @@ def test_a_process_that_does_not_start_is_no_fault_of_the_file(
     assert not run.verification.exists()
     with pytest.raises(NotStartedError):
         verify_alone(run.exports / MAIN)
+
+
+def test_what_was_seen_is_told_where_it_can_not_be_kept(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(path: Path, value: object) -> None:
+        raise EdgewiseError(f"can't write {path}: Read-only file system")
+
+    monkeypatch.setattr("edgewise.deploy.verify.write_json", read_only)
+    said = edgewise("verify", run.root)
+    assert said.status == 0 and said.output.splitlines()[-1] == "PASS", said.errors
+    assert said.errors == f"not kept: can't write {run.verification}: Read-only file system\n"
+    flip_a_byte(run)
+    assert edgewise("verify", run.root).output.splitlines()[-1] == "FAIL"
 
 
 def test_verifying_one_file_keeps_the_record_of_the_others(

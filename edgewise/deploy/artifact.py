@@ -8,6 +8,7 @@ MANIFEST.sha256    of all of these
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +25,7 @@ from edgewise.files import (
     claimed_name,
     read_json,
     read_labels,
+    sha256_file,
     unlisted_files,
     write_json,
     write_labels,
@@ -131,9 +133,8 @@ class Artifact:
 
     @property
     def bytes(self) -> int:
-        """Of all that the runtime loads: the folder without what is ours."""
-        files = (file for file in self.folder.rglob("*") if file.name not in OURS)
-        return sum(file.stat().st_size for file in files if file.is_file())
+        """Of all that the runtime loads."""
+        return sum(path.stat().st_size for path in _loaded(self.folder).values())
 
     @staticmethod
     def is_artifact(folder: Path) -> bool:
@@ -153,6 +154,29 @@ class Artifact:
             return cls(folder, Info.read(folder))
         except UsageError as error:
             raise UsageError(f"{folder}: {error}") from None
+
+
+def digest(folder: Path) -> str:
+    """The SHA-256 of all that the runtime loads, as 64 hex digits; "" where there is nothing.
+
+    Of one file it is that of its bytes; of several, that of the lines that `sha256sum` prints for
+    them, sorted by name.
+    """
+    digests = {name: sha256_file(path) for name, path in _loaded(folder).items()}
+    if len(digests) < 2:
+        return "".join(digests.values())
+    lines = "".join(f"{value}  {name}\n" for name, value in sorted(digests.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _loaded(folder: Path) -> dict[str, Path]:
+    """What is in an artefact's folder, by its name there, but for what is ours and hidden files."""
+    paths = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+    return {
+        name.as_posix(): path
+        for name, path in paths.items()
+        if name.name not in (*OURS, ENGINE) and not any(p.startswith(".") for p in name.parts)
+    }
 
 
 def changes(folder: Path) -> list[str]:

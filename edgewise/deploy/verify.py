@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgewise.data.dataset import Dataset, read_dataset
-from edgewise.deploy.artifact import GOLDEN, Artifact, changes
+from edgewise.deploy.artifact import GOLDEN, Artifact, changes, digest
 from edgewise.deploy.decoded import answers, decode_batches
 from edgewise.deploy.export import TRUSTED
 from edgewise.deploy.formats import FORMATS
@@ -124,7 +124,7 @@ def verify(run: Run, names: Sequence[str] = (), exports: Path | None = None) -> 
             f"Run: {command_line('export', run.root, '--format', 'onnx')}"
         )
     dataset = read_dataset(run)
-    digest = sha256_file(run.weights) if run.weights.is_file() else ""
+    weights = sha256_file(run.weights) if run.weights.is_file() else ""
     try:
         model = open_model(run.model)
     except UsageError as error:  # the call was right: it is the files that are wrong
@@ -134,7 +134,7 @@ def verify(run: Run, names: Sequence[str] = (), exports: Path | None = None) -> 
         held_to = _HeldTo(model, dataset)
         seen = tuple(_check(path, run, held_to) for path in found)
         skipped = held_to.skipped
-    verification = Verification(digest, SPLIT, skipped, TOLERANCE, MOST_LOST, seen)
+    verification = Verification(weights, SPLIT, skipped, TOLERANCE, MOST_LOST, seen)
     if exports is None or exports.resolve() == run.exports.resolve():
         try:
             _write(verification, run)
@@ -252,7 +252,7 @@ def _described(name: str, artifact: Artifact, root: Path) -> Seen:
         format=info.format,
         precision=info.precision,
         float_layers=info.float_layers,
-        sha256=sha256_file(path) if path.is_file() else "",
+        sha256=digest(artifact.folder),
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from edgewise.cli.words import Names
+from edgewise.deploy.artifact import BUILD
 from edgewise.deploy.formats import FORMATS, PRECISIONS
 from edgewise.errors import EdgewiseError
 from edgewise.shell import command_line
@@ -117,8 +118,11 @@ def command(
         failed += [(item.name, text) for item in seen.artifacts for text in item.failures]
     else:
         click.echo(exported_table(made))
-        if made:
-            click.echo(f"next: {command_line('predict', made[0].folder, 'IMAGES')}")
+        if here := [item for item in made if FORMATS[item.info.format].runs_here()]:
+            click.echo(f"next: {command_line('predict', here[0].folder, 'IMAGES')}")
+        for artifact in made:
+            if (artifact.folder / BUILD).is_file():
+                click.echo(f"next: copy {artifact.folder} to the device; there: python3 {BUILD}")
     for name, reason in failed:
         click.secho(f"failed: {name}: {reason}", fg="red", err=True)
     if failed:

@@ -28,7 +28,7 @@ class Seen:
         format: of it.
         precision: of it.
         runtime: what ran it, with its version; "" if nothing here can.
-        golden: the number of golden inputs.
+        golden: the number of golden inputs that it answered.
         golden_largest_difference: of a probability from the stored answers to those inputs.
         images: how many of the split both runtimes answered.
         largest_difference: between two probabilities, over all these images and classes.

@@ -164,7 +164,7 @@ def verify_alone(folder: Path) -> Seen:
     seen = seen.failed(*changes(folder))
     try:
         golden = read_golden(folder / GOLDEN)
-        work = partial(_golden_alone, artifact, replace(seen, golden=len(golden.pixels)), golden)
+        work = partial(_golden_alone, artifact, seen, golden)
         return work() if artifact.info.format in TRUSTED else isolated(work)
     except NotStartedError:
         raise
@@ -262,11 +262,8 @@ def _check_golden(path: Path, model: Predictor, seen: Seen) -> tuple[Seen, Golde
         golden = read_golden(path)
     except UsageError as error:
         return seen.failed(str(error)), None
-    size, count = model.preprocess.size, len(golden.pixels)
-    if golden.pixels.shape != (count, size, size, 3) or golden.probabilities.shape != (
-        count,
-        len(model.labels),
-    ):
+    size, classes = model.preprocess.size, len(model.labels)
+    if (golden.pixels.shape[1], golden.probabilities.shape[1]) != (size, classes):
         return seen.failed(f"{path} does not fit the model: export it again"), None
     distance = _difference(model.probabilities(golden.pixels), golden.probabilities)
     if distance > TOLERANCE:
@@ -274,7 +271,7 @@ def _check_golden(path: Path, model: Predictor, seen: Seen) -> tuple[Seen, Golde
             f"the model's answers to the golden inputs are {distance:.1e} away from those at the "
             "export: it was trained on since, or changed. Export it again"
         )
-    return replace(seen, golden=count), golden
+    return seen, golden
 
 
 def _check_answers(artifact: Artifact, seen: Seen, truth: _Truth, golden: Golden | None) -> Seen:
@@ -316,10 +313,12 @@ def _check_metadata(truth: _Truth, exported: Predictor, seen: Seen) -> Seen:
 
 
 def _compare_golden(golden: Golden, exported: Predictor, seen: Seen) -> Seen:
+    theirs = exported.probabilities(golden.pixels)
+    seen = replace(seen, golden=len(theirs))
     expected = golden.probabilities if seen.exact else golden.answers
     if expected is None:
         return seen
-    distance = _difference(exported.probabilities(golden.pixels), expected)
+    distance = _difference(theirs, expected)
     if distance > (TOLERANCE if seen.exact else OWN_TOLERANCE):
         seen = seen.failed(
             f"the answers of {seen.file} to the golden inputs are {distance:.1e} away from the "

@@ -27,6 +27,11 @@ def verified_table(seen: Verification) -> str:
     """A line for each, under a line of what they are held to."""
     lines = [HEADER, *(_line(item) for item in seen.artifacts)]
     notes = _held_to(seen)
+    if seen.gone:
+        notes.append(
+            f"{seen.gone}: the files were held to their golden inputs alone, and what was seen is "
+            "not kept"
+        )
     for item in seen.artifacts:
         if item.float_layers:
             notes.append(f"{item.name} computes in float: {', '.join(item.float_layers)}")

@@ -32,7 +32,8 @@ class Seen:
         golden_largest_difference: of a probability from the stored answers to those inputs.
         images: how many of the split both runtimes answered.
         largest_difference: between two probabilities, over all these images and classes.
-        agreement: the part of the images, 0 to 1, with the same top class.
+        agreement: the part of the images, 0 to 1, with the same top class; of the golden inputs
+            where there are no images.
         accuracy: top-1 accuracy on them, 0 to 1.
         accuracy_low: the lower end of its 95 % interval.
         accuracy_high: the upper end.
@@ -95,6 +96,8 @@ class Verification:
         tolerance: the largest difference of a probability that a float32 file may have.
         most_lost: of the accuracy that any other file may lose.
         artifacts: one after the other.
+        gone: says that the run's images are gone, so that the files were held to their golden
+            inputs alone; "" if they are there.
     """
 
     model_sha256: str
@@ -103,6 +106,7 @@ class Verification:
     tolerance: float
     most_lost: float
     artifacts: tuple[Seen, ...]
+    gone: str = ""
 
     @property
     def passed(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from edgewise.deploy.verification import NOT_RUN
 from edgewise.reporting.columns import columns
 from edgewise.reporting.numbers import filesize, percent
 
@@ -26,6 +27,11 @@ def verified_table(seen: Verification) -> str:
     """A line for each, under a line of what they are held to."""
     lines = [HEADER, *(_line(item) for item in seen.artifacts)]
     notes = _held_to(seen)
+    if seen.gone:
+        notes.append(
+            f"{seen.gone}: the files were held to their golden inputs alone, and what was seen is "
+            "not kept"
+        )
     for item in seen.artifacts:
         if item.float_layers:
             notes.append(f"{item.name} computes in float: {', '.join(item.float_layers)}")
@@ -45,9 +51,15 @@ def _held_to(seen: Verification) -> list[str]:
 
 
 def golden_table(seen: Seen) -> str:
-    """One that was held to its golden inputs alone."""
-    note = f"held to its {seen.golden} golden inputs alone: it is in no run, so has no images"
-    return "\n".join([columns([HEADER, _line(seen)], ALIGNMENT), note])
+    """One that was held to its golden inputs alone, or not run at all."""
+    notes = []
+    if seen.golden:
+        notes = [
+            f"held to its {seen.golden} golden inputs alone: it is in no run, so has no images"
+        ]
+    elif seen.status == NOT_RUN:
+        notes = ["only its checksums were checked: nothing here runs it"]
+    return "\n".join([columns([HEADER, _line(seen)], ALIGNMENT), *notes])
 
 
 def _line(seen: Seen) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from edgewise.cli.words import Names
+from edgewise.deploy.artifact import BUILD
 from edgewise.deploy.formats import FORMATS, PRECISIONS
 from edgewise.errors import EdgewiseError
 from edgewise.shell import command_line
@@ -112,13 +113,21 @@ def command(
             failed.append((f"{format}-{precision}", str(error)))
     if made and Run.is_run(Path(source)):
         names = [artifact.info.name for artifact in made]
-        seen = verify(Run(Path(source)), names, output)
-        click.echo(verified_table(seen))
-        failed += [(item.name, text) for item in seen.artifacts for text in item.failures]
+        try:
+            seen = verify(Run(Path(source)), names, output)
+        except EdgewiseError as error:  # the files are there all the same
+            click.echo(exported_table(made))
+            failed.append(("verification", str(error)))
+        else:
+            click.echo(verified_table(seen))
+            failed += [(item.name, text) for item in seen.artifacts for text in item.failures]
     else:
         click.echo(exported_table(made))
-        if made:
-            click.echo(f"next: {command_line('predict', made[0].folder, 'IMAGES')}")
+        if here := [item for item in made if FORMATS[item.info.format].runs_here()]:
+            click.echo(f"next: {command_line('predict', here[0].folder, 'IMAGES')}")
+        for artifact in made:
+            if (artifact.folder / BUILD).is_file():
+                click.echo(f"next: copy {artifact.folder} to the device; there: python3 {BUILD}")
     for name, reason in failed:
         click.secho(f"failed: {name}: {reason}", fg="red", err=True)
     if failed:

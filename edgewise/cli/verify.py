@@ -27,7 +27,8 @@ def command(source: Path, as_json: bool) -> None:
     were stored with it. Files that were changed, lost or added and missing labels are failures. So
     is, of a float32 file, another top class or a probability that is off by more than 0.0001; of
     any other file, a loss of more than one point of accuracy. The exit status is then 1. An
-    artefact that is not in its run is held to the stored inputs alone.
+    artefact that is not in its run, or whose run's images are gone, is held to the stored inputs
+    alone.
     """
     from edgewise.cli.artifacts import golden_table, verified_table
     from edgewise.deploy.artifact import Artifact

@@ -230,11 +230,16 @@ def write_dataset(dataset: Dataset, run: Run) -> None:
     write_json(run.data, value)
 
 
+class ImagesGoneError(UsageError):
+    """The folder of a run's images is not there any more."""
+
+
 def read_dataset(run: Run) -> Dataset:
     """Reads back what `write_dataset` wrote, without looking at the images.
 
     Raises:
-        UsageError: a file is missing or edited into nonsense, or the images' folder is gone.
+        ImagesGoneError: the images' folder is gone.
+        UsageError: a file is missing or edited into nonsense.
     """
     value = read_json(run.data)
     try:
@@ -243,7 +248,7 @@ def read_dataset(run: Run) -> Dataset:
     except (KeyError, TypeError) as error:
         raise UsageError(f"{run.data} was edited: it lacks {error}") from None
     if not root.is_dir():
-        raise UsageError(f"the images of this run are gone: {root} (named in {run.data})")
+        raise ImagesGoneError(f"the images of this run are gone: {root} (named in {run.data})")
     label_of = {name: label for label, name in enumerate(classes)}
     splits: dict[str, list[Sample]] = {split: [] for split in SPLITS}
     for path, label, split, sha256 in _read_csv(run.split, label_of):

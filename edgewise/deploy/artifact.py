@@ -8,9 +8,10 @@ MANIFEST.sha256    of all of these
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +25,7 @@ from edgewise.files import (
     claimed_name,
     read_json,
     read_labels,
+    sha256_file,
     unlisted_files,
     write_json,
     write_labels,
@@ -131,9 +133,8 @@ class Artifact:
 
     @property
     def bytes(self) -> int:
-        """Of all that the runtime loads: the folder without what is ours."""
-        files = (file for file in self.folder.rglob("*") if file.name not in OURS)
-        return sum(file.stat().st_size for file in files if file.is_file())
+        """Of all that the runtime loads."""
+        return sum(path.stat().st_size for path in _loaded(self.folder).values())
 
     @staticmethod
     def is_artifact(folder: Path) -> bool:
@@ -155,6 +156,29 @@ class Artifact:
             raise UsageError(f"{folder}: {error}") from None
 
 
+def digest(folder: Path) -> str:
+    """The SHA-256 of all that the runtime loads, as 64 hex digits; "" where there is nothing.
+
+    Of one file it is that of its bytes; of several, that of the lines that `sha256sum` prints for
+    them, sorted by name.
+    """
+    digests = {name: sha256_file(path) for name, path in _loaded(folder).items()}
+    if len(digests) < 2:
+        return "".join(digests.values())
+    lines = "".join(f"{value}  {name}\n" for name, value in sorted(digests.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _loaded(folder: Path) -> dict[str, Path]:
+    """What is in an artefact's folder, by its name there, but for what is ours and hidden files."""
+    paths = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+    return {
+        name.as_posix(): path
+        for name, path in paths.items()
+        if name.name not in (*OURS, ENGINE) and not any(p.startswith(".") for p in name.parts)
+    }
+
+
 def changes(folder: Path) -> list[str]:
     """One line for each file of an artefact that isn't as it was exported, or isn't of the export.
 
@@ -170,18 +194,19 @@ def making(folder: Path) -> Iterator[Path]:
     """A folder to write an artefact into, which takes the place of `folder` when all went well.
 
     Whatever goes wrong, `folder` is the whole old artefact, the whole new one or not there. A kill
-    leaves hidden folders beside it, which the next call removes.
+    leaves hidden folders beside it, which the next call removes. Where `folder` is a link, it stays
+    one, and what it leads to is replaced.
 
     Raises:
         UsageError: `folder` holds something else, or is a file; or another process makes it now.
         EdgewiseError: the disk is full or can't be written.
     """
+    folder = folder.resolve()
     with claimed_name(folder):
         _check_place(folder)
         staging, old = (folder.with_name(f".{folder.name}.{end}") for end in ("partial", "old"))
         try:
-            for left in (staging, old):
-                shutil.rmtree(left, ignore_errors=True)
+            _remove(staging, old)
             staging.mkdir(parents=True)
             yield staging
             files = (path for path in staging.rglob("*") if path.is_file())
@@ -195,8 +220,16 @@ def making(folder: Path) -> Iterator[Path]:
                 "another folder; no half of it was left there."
             ) from error
         finally:
-            for left in (staging, old):
-                shutil.rmtree(left, ignore_errors=True)
+            _remove(staging, old)
+
+
+def _remove(*folders: Path) -> None:
+    """What can be removed of them; of a link, what it leads to stays."""
+    for folder in folders:
+        if folder.is_symlink():
+            with suppress(OSError):
+                folder.unlink()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _check_place(folder: Path) -> None:

@@ -69,8 +69,8 @@ def _paths(source: str | Path, data: Path | None, labels: Sequence[str]) -> list
         try:
             found = scan(data)
         except UsageError:  # no classes: they are not needed here
-            if run is None:
-                return list(images_below(data))
+            if pictures := list(images_below(data)):
+                return pictures
             raise
     else:
         found = scan(data)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -58,9 +59,16 @@ def unreadable(path: Path, runtime: str, error: Exception) -> UsageError:
 
 @dataclass(frozen=True)
 class EnginePredictor:
-    """A `Predictor` that does for a file what the file doesn't do itself."""
+    """A `Predictor` that does for a file what the file doesn't do itself.
+
+    Several threads may ask it: their calls wait for one another.
+    """
 
     engine: Engine
+    # Most runtimes keep one set of buffers for a loaded file, and a call takes all cores anyway.
+    _turn: threading.Lock = field(
+        default_factory=threading.Lock, init=False, repr=False, compare=False
+    )
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -87,7 +95,8 @@ class EnginePredictor:
         inputs = pixels if info.input == PIXELS else normalised(pixels, info)
         step = info.batch or max(1, len(inputs))
         try:
-            parts = [self.engine.run(inputs[at : at + step]) for at in range(0, len(inputs), step)]
+            with self._turn:
+                parts = [self.engine.run(inputs[n : n + step]) for n in range(0, len(inputs), step)]
         except EdgewiseError:
             raise
         except Exception as error:  # every runtime has its own kinds

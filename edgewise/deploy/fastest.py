@@ -55,7 +55,8 @@ def _stored(blank: Row, known: Mapping[str, Way], store: Store | None) -> list[R
     rows = [
         row
         for row in every
-        if row.group[1:] == blank.group[1:]
+        # Not by the name: a file has as many as there are ways to write its path.
+        if (row.machine, row.graph, row.threads) == (blank.machine, blank.graph, blank.threads)
         and row.runtime in known
         and row.version == known[row.runtime].version
         and row.precision == blank.precision

@@ -126,6 +126,10 @@ class Format:
         """The first of its packages that is not installed; "" if all are."""
         return first_missing(self.packages)
 
+    def runs_here(self) -> bool:
+        """Whether a runtime that reads it is installed."""
+        return any(reader.version() for reader in self.readers)
+
     def write(self, job: Job) -> tuple[str, ...]:
         """Writes a file; returns the layers of an int8 one that were left in float.
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Runner:
-    """Any model in its runtime, asked for pictures of any kind.
+    """Any model in its runtime, asked for pictures of any kind, also by several threads at once.
 
     Attributes:
         labels: a name for each class.

@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edgewise.deploy.artifact import Artifact, digest
 from edgewise.errors import UsageError
-from edgewise.files import read_json, sha256_file
+from edgewise.files import changed_files, read_json, sha256_file
 from edgewise.training.evaluate import Skipped
 from edgewise.validation import from_plain
 
@@ -22,16 +23,17 @@ class Seen:
         name: as in "onnx-int8".
         folder: of the artefact, relative to the run if it is in there.
         file: that the runtime loads, likewise.
-        sha256: of that file.
-        bytes: of all that the runtime loads.
+        sha256: of all that the runtime loads, see `edgewise.deploy.artifact.digest`.
+        bytes: likewise.
         format: of it.
         precision: of it.
         runtime: what ran it, with its version; "" if nothing here can.
-        golden: the number of golden inputs.
+        golden: the number of golden inputs that it answered.
         golden_largest_difference: of a probability from the stored answers to those inputs.
         images: how many of the split both runtimes answered.
         largest_difference: between two probabilities, over all these images and classes.
-        agreement: the part of the images, 0 to 1, with the same top class.
+        agreement: the part of the images, 0 to 1, with the same top class; of the golden inputs
+            where there are no images.
         accuracy: top-1 accuracy on them, 0 to 1.
         accuracy_low: the lower end of its 95 % interval.
         accuracy_high: the upper end.
@@ -94,6 +96,8 @@ class Verification:
         tolerance: the largest difference of a probability that a float32 file may have.
         most_lost: of the accuracy that any other file may lose.
         artifacts: one after the other.
+        gone: says that the run's images are gone, so that the files were held to their golden
+            inputs alone; "" if they are there.
     """
 
     model_sha256: str
@@ -102,6 +106,7 @@ class Verification:
     tolerance: float
     most_lost: float
     artifacts: tuple[Seen, ...]
+    gone: str = ""
 
     @property
     def passed(self) -> bool:
@@ -126,10 +131,17 @@ def seen_before(path: Path, root: Path, model_sha256: str) -> tuple[Seen, ...]:
         seen = [from_plain(Seen, item, path.name) for item in told["artifacts"]]
     except (UsageError, KeyError, TypeError):
         return ()
-    return tuple(item for item in seen if _is_as_it_was(root, item))
+    return tuple(s for s in seen if is_as_it_was(root, s.folder, s.file, s.sha256))
 
 
-def _is_as_it_was(root: Path, seen: Seen) -> bool:
-    file = root / seen.file
-    digest = sha256_file(file) if file.is_file() else ""
-    return (root / seen.folder).is_dir() and digest == seen.sha256
+def is_as_it_was(root: Path, folder: str, file: str, sha256: str) -> bool:
+    """Whether an artefact in the run at `root` is there as `verify` saw it; see `Seen`."""
+    artifact, path = root / folder, root / file
+    if not artifact.is_dir():
+        return False
+    if not file or digest(artifact) == sha256:
+        return True
+    # A `verify.json` of before has the digest of `file` alone, or none of a folder. The manifest
+    # says of the files beside it that they are those of the export.
+    of_file = sha256_file(path) if path.is_file() else ""
+    return of_file == sha256 and Artifact.is_artifact(artifact) and not changed_files(artifact)

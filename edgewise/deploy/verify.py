@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgewise.data.dataset import Dataset, read_dataset
-from edgewise.deploy.artifact import GOLDEN, Artifact, changes
+from edgewise.data.dataset import Dataset, ImagesGoneError, read_dataset
+from edgewise.deploy.artifact import GOLDEN, Artifact, changes, digest
 from edgewise.deploy.decoded import answers, decode_batches
 from edgewise.deploy.export import TRUSTED
 from edgewise.deploy.formats import FORMATS
@@ -57,6 +58,7 @@ class _Truth:
         probabilities: of the PyTorch model, float32 (N, classes).
         classes: the model's labels.
         preprocess: the model's.
+        gone: whether the images are, so that only the golden inputs are left.
     """
 
     root: Path
@@ -65,6 +67,7 @@ class _Truth:
     probabilities: NDArray[np.float32]
     classes: tuple[str, ...]
     preprocess: Preprocess
+    gone: bool = False
 
 
 class _HeldTo:
@@ -77,7 +80,7 @@ class _HeldTo:
         skipped: images that can't be read.
     """
 
-    def __init__(self, model: Model, dataset: Dataset) -> None:
+    def __init__(self, model: Model, dataset: Dataset | None) -> None:
         self._model, self._dataset = model, dataset
         self._known: dict[bool, tuple[Predictor, _Truth]] = {}
         self.skipped: tuple[Skipped, ...] = ()
@@ -90,7 +93,10 @@ class _HeldTo:
         rounds = precision == "int8" and bool(self._model.int8_ranges)
         if rounds not in self._known:
             predictor = TorchPredictor(as_learned(self._model) if rounds else self._model)
-            truth, self.skipped = _answers_of_model(self._dataset, predictor)
+            if self._dataset is None:
+                truth = _without_images(predictor)
+            else:
+                truth, self.skipped = _answers_of_model(self._dataset, predictor)
             self._known[rounds] = predictor, truth
         return self._known[rounds]
 
@@ -99,10 +105,12 @@ def verify(run: Run, names: Sequence[str] = (), exports: Path | None = None) -> 
     """Holds a run's exported files to its PyTorch model, and writes `verify.json` either way.
 
     What is written there of artefacts that are not named stays, if they and the model are the same.
-    Of artefacts in another folder than the run's own, nothing is written.
+    Of artefacts in another folder than the run's own, nothing is written. Where it can't be
+    written, that is said on standard error.
 
     Checked are the manifests, labels and preprocessing, the golden inputs, and every image of the
-    run's validation split, in the runtime that a file is for.
+    run's validation split, in the runtime that a file is for. Where the images are gone, all else
+    is checked, and nothing is written.
 
     Args:
         run: what was exported.
@@ -110,7 +118,7 @@ def verify(run: Run, names: Sequence[str] = (), exports: Path | None = None) -> 
         exports: the folder that they are in; None for the run's own.
 
     Raises:
-        UsageError: there is no such export yet, or the data is gone.
+        UsageError: there is no such export yet, or the list of the images was edited.
         EdgewiseError: the process that a file is to be run in can't be started; nothing is written.
     """
     folders = _folders(exports or run.exports)
@@ -121,8 +129,13 @@ def verify(run: Run, names: Sequence[str] = (), exports: Path | None = None) -> 
             f"{run.root} has not been exported{wanted} yet. "
             f"Run: {command_line('export', run.root, '--format', 'onnx')}"
         )
-    dataset = read_dataset(run)
-    digest = sha256_file(run.weights) if run.weights.is_file() else ""
+    dataset: Dataset | None = None
+    gone = ""
+    try:
+        dataset = read_dataset(run)
+    except ImagesGoneError as error:
+        gone = str(error)
+    weights = sha256_file(run.weights) if run.weights.is_file() else ""
     try:
         model = open_model(run.model)
     except UsageError as error:  # the call was right: it is the files that are wrong
@@ -132,9 +145,13 @@ def verify(run: Run, names: Sequence[str] = (), exports: Path | None = None) -> 
         held_to = _HeldTo(model, dataset)
         seen = tuple(_check(path, run, held_to) for path in found)
         skipped = held_to.skipped
-    verification = Verification(digest, SPLIT, skipped, TOLERANCE, MOST_LOST, seen)
-    if exports is None or exports.resolve() == run.exports.resolve():
-        _write(verification, run)
+    verification = Verification(weights, SPLIT, skipped, TOLERANCE, MOST_LOST, seen, gone)
+    # What a report is made of are comparisons on images.
+    if not gone and (exports is None or exports.resolve() == run.exports.resolve()):
+        try:
+            _write(verification, run)
+        except EdgewiseError as error:  # what was seen is worth telling all the same
+            print(f"not kept: {error}", file=sys.stderr)
     return verification
 
 
@@ -159,7 +176,7 @@ def verify_alone(folder: Path) -> Seen:
     seen = seen.failed(*changes(folder))
     try:
         golden = read_golden(folder / GOLDEN)
-        work = partial(_golden_alone, artifact, replace(seen, golden=len(golden.pixels)), golden)
+        work = partial(_golden_alone, artifact, seen, golden)
         return work() if artifact.info.format in TRUSTED else isolated(work)
     except NotStartedError:
         raise
@@ -175,9 +192,7 @@ def _golden_alone(artifact: Artifact, seen: Seen, golden: Golden) -> Seen:
     size, classes = exported.preprocess.size, len(exported.labels)
     if (golden.pixels.shape[1], golden.probabilities.shape[1]) != (size, classes):
         return seen.failed(f"{GOLDEN} does not fit {artifact.path}: export it again")
-    theirs = exported.probabilities(golden.pixels)
-    same = float((theirs.argmax(1) == golden.probabilities.argmax(1)).mean())
-    return _timed(exported, replace(_compare_golden(golden, exported, seen), agreement=same))
+    return _timed(exported, _compare_golden_alone(golden, exported, seen))
 
 
 def _folders(exports: Path) -> list[Path]:
@@ -216,6 +231,13 @@ def _answers_of_model(dataset: Dataset, model: Predictor) -> tuple[_Truth, tuple
     return truth, tuple(skipped)
 
 
+def _without_images(model: Predictor) -> _Truth:
+    nothing = np.zeros((0, len(model.labels)), np.float32)
+    return _Truth(
+        *(Path(), (), np.zeros(0, np.int64), nothing, model.labels, model.preprocess), gone=True
+    )
+
+
 def _check(folder: Path, run: Run, held_to: _HeldTo) -> Seen:
     """One artefact, from its files to its answers."""
     seen = Seen(folder.name, _in(run.root, folder))
@@ -247,7 +269,7 @@ def _described(name: str, artifact: Artifact, root: Path) -> Seen:
         format=info.format,
         precision=info.precision,
         float_layers=info.float_layers,
-        sha256=sha256_file(path) if path.is_file() else "",
+        sha256=digest(artifact.folder),
     )
 
 
@@ -257,11 +279,8 @@ def _check_golden(path: Path, model: Predictor, seen: Seen) -> tuple[Seen, Golde
         golden = read_golden(path)
     except UsageError as error:
         return seen.failed(str(error)), None
-    size, count = model.preprocess.size, len(golden.pixels)
-    if golden.pixels.shape != (count, size, size, 3) or golden.probabilities.shape != (
-        count,
-        len(model.labels),
-    ):
+    size, classes = model.preprocess.size, len(model.labels)
+    if (golden.pixels.shape[1], golden.probabilities.shape[1]) != (size, classes):
         return seen.failed(f"{path} does not fit the model: export it again"), None
     distance = _difference(model.probabilities(golden.pixels), golden.probabilities)
     if distance > TOLERANCE:
@@ -269,7 +288,7 @@ def _check_golden(path: Path, model: Predictor, seen: Seen) -> tuple[Seen, Golde
             f"the model's answers to the golden inputs are {distance:.1e} away from those at the "
             "export: it was trained on since, or changed. Export it again"
         )
-    return replace(seen, golden=count), golden
+    return seen, golden
 
 
 def _check_answers(artifact: Artifact, seen: Seen, truth: _Truth, golden: Golden | None) -> Seen:
@@ -281,8 +300,11 @@ def _check_answers(artifact: Artifact, seen: Seen, truth: _Truth, golden: Golden
     if exported.preprocess != truth.preprocess or len(exported.labels) != len(truth.classes):
         return seen
     if golden is not None:
-        seen = _compare_golden(golden, exported, seen)
-    return _timed(exported, _compare_images(truth, exported, seen))
+        compare = _compare_golden_alone if truth.gone else _compare_golden
+        seen = compare(golden, exported, seen)
+    if not truth.gone:
+        seen = _compare_images(truth, exported, seen)
+    return _timed(exported, seen)
 
 
 def _timed(exported: Predictor, seen: Seen) -> Seen:
@@ -311,16 +333,25 @@ def _check_metadata(truth: _Truth, exported: Predictor, seen: Seen) -> Seen:
 
 
 def _compare_golden(golden: Golden, exported: Predictor, seen: Seen) -> Seen:
+    theirs = exported.probabilities(golden.pixels)
+    seen = replace(seen, golden=len(theirs))
     expected = golden.probabilities if seen.exact else golden.answers
     if expected is None:
         return seen
-    distance = _difference(exported.probabilities(golden.pixels), expected)
+    distance = _difference(theirs, expected)
     if distance > (TOLERANCE if seen.exact else OWN_TOLERANCE):
         seen = seen.failed(
             f"the answers of {seen.file} to the golden inputs are {distance:.1e} away from the "
             "stored ones: export it again"
         )
     return replace(seen, golden_largest_difference=distance)
+
+
+def _compare_golden_alone(golden: Golden, exported: Predictor, seen: Seen) -> Seen:
+    """With what is otherwise seen on images."""
+    theirs = exported.probabilities(golden.pixels)
+    same = float((theirs.argmax(1) == golden.probabilities.argmax(1)).mean())
+    return replace(_compare_golden(golden, exported, seen), agreement=same)
 
 
 def _compare_images(truth: _Truth, exported: Predictor, seen: Seen) -> Seen:

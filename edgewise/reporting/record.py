@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgewise.deploy.formats import FORMATS
+from edgewise.deploy.verification import is_as_it_was
 from edgewise.errors import UsageError
 from edgewise.files import read_json, sha256_file
 from edgewise.run_folder import Run
@@ -152,10 +153,9 @@ def _evaluation(run: Run, weights: str) -> tuple[Json | None, Rows]:
 
 def _changed(run: Run, verification: Json) -> bool:
     """Whether a file that was verified is gone or is another one now."""
-    files = {run.root / item["file"]: item["sha256"] for item in verification["artifacts"]}
     return any(
-        not path.exists() or (path.is_file() and sha256_file(path) != digest)
-        for path, digest in files.items()
+        not is_as_it_was(run.root, item["folder"], item["file"], item["sha256"])
+        for item in verification["artifacts"]
     )
 
 

@@ -16,7 +16,7 @@ from edgewise.deploy.export import export
 from edgewise.deploy.predictor import open_predictor, ways
 from edgewise.deploy.verification import Seen
 from edgewise.deploy.verify import verify
-from edgewise.errors import EdgewiseError, reason
+from edgewise.errors import EdgewiseError, UsageError, reason
 from edgewise.run_folder import Run
 from edgewise.search.budget import Budget, Spent
 from edgewise.search.decisions import Numbers
@@ -60,14 +60,17 @@ def ship(
         or can't be run has its "failure" and no "spent".
 
     Raises:
-        EdgewiseError: no file could be written, or the device went away.
+        EdgewiseError: no file could be written, or the device or the run's images went away.
     """
     made = {way.name: way for way in ways}
     exported = {name: _exported(run, way, keep_float) for name, way in made.items()}
     artifacts = {name: item for name, item in exported.items() if isinstance(item, Artifact)}
     if not artifacts:
         raise EdgewiseError("; ".join(str(failure) for failure in exported.values()))
-    seen = {item.name: item for item in verify(run, list(artifacts)).artifacts}
+    verification = verify(run, list(artifacts))
+    if verification.gone:
+        raise UsageError(verification.gone)
+    seen = {item.name: item for item in verification.artifacts}
     files = [
         TimedFile.of(artifacts[way.name], str(way), way.runtime)
         for way in ways

@@ -225,6 +225,24 @@ def test_what_a_kill_left_is_taken_away(run: Run) -> None:
     assert [path.name for path in run.exports.iterdir()] == [MAIN]
 
 
+def test_a_link_stays_one_and_what_it_leads_to_is_made_anew(tmp_path: Path) -> None:
+    disk, link = tmp_path / "disk" / MAIN, tmp_path / "export" / MAIN
+    link.parent.mkdir()
+    link.symlink_to(disk)
+    for content in (b"first", b"second"):
+        with making(link) as staging:
+            (staging / INFO).write_bytes(content)
+        assert link.is_symlink() and (disk / INFO).read_bytes() == content
+    for folder in (link.parent, disk.parent):
+        assert [path.name for path in folder.iterdir()] == [MAIN]
+    # As one was left when a link was taken for the old folder.
+    (disk.parent / f".{MAIN}.old").symlink_to(tmp_path / "export")
+    with making(disk) as staging:
+        (staging / INFO).write_bytes(b"third")
+    assert [path.name for path in disk.parent.iterdir()] == [MAIN]
+    assert (link / INFO).read_bytes() == b"third"
+
+
 def test_somebody_elses_folder_is_not_touched(tmp_path: Path) -> None:
     save_model(small_model("mobilenet_v2", ("a", "b"), size=33), tmp_path / "model")
     (tmp_path / MAIN).mkdir()
@@ -341,6 +359,15 @@ def test_calibration_sees_the_runs_training_images_as_the_model_does(run: Run) -
     assert 0 < len(train) <= IMAGES and pixels.shape == (len(pixels), 33, 33, 3)
     assert {image.tobytes() for image in pixels} == train
     assert (pixels == calibration_pixels(run.root, None, rule, labels)).all()
+
+
+def test_calibration_takes_pictures_that_are_in_no_class_folder(run: Run, tmp_path: Path) -> None:
+    rule = open_predictor(run.model).preprocess
+    flat = write_photos(tmp_path / "photos", {"all": 3}) / "all"
+    shown = {rule.pixels(decode(path)).tobytes() for path in flat.iterdir()}
+    for source in (run.root, run.model):
+        pixels = calibration_pixels(source, flat, rule, ("café", "cat", "犬"))
+        assert {image.tobytes() for image in pixels} == shown
 
 
 def pictures(run: Run, split: str) -> set[bytes]:

@@ -89,6 +89,24 @@ def test_the_fastest_right_one_answers_and_only_it_is_opened_again(
     assert capsys.readouterr().err == ""
 
 
+def test_another_way_to_write_the_path_is_no_other_file(
+    made: Made,
+    file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store = Store(tmp_path / "bench.sqlite")
+    open_fastest(file, store)
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    made.opened.clear()
+    copy = shutil.copy(file, tmp_path / "copy.onnx")
+    for source in (file.name, f"./{file.name}", copy):
+        assert open_fastest(source, store).runtime == "quick 1"
+    assert set(made.opened) == {"quick 1"} and capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize("change", ["version", "file", "runtime"])
 def test_it_is_measured_again_when_something_changed(
     change: str, made: Made, file: Path, tmp_path: Path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from PIL import Image
 from edgewise.data.decode import ImageError, decode
 from edgewise.deploy.artifact import MAIN
 from edgewise.deploy.decoded import decode_batches
+from edgewise.deploy.export import export
 from edgewise.deploy.predict import BATCH, find_images, predict
 from edgewise.deploy.predictor import open_predictor
 from edgewise.deploy.runner import Runner, load
@@ -173,6 +175,21 @@ def test_a_loaded_model_answers_a_batch_at_a_time(exported: Run) -> None:
     assert shapes == [BATCH, BATCH, 1]
     pixels = np.stack([predictor.preprocess.pixels(Image.fromarray(image)) for image in images])
     assert np.abs(answers - predictor.probabilities(pixels)).max() < 1e-6
+
+
+def test_several_threads_get_the_answers_of_one(exported: Run, tmp_path: Path) -> None:
+    """One image and many in turns: OpenVINO compiles a graph for each."""
+    pytest.importorskip("openvino")
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 33, 33, 3), dtype=np.uint8)
+    asked = [pixels[at : at + 1 + 4 * (at % 2)] for at in range(35)] * 4
+    folder = export(exported.root, "openvino", output=tmp_path).folder
+    alone = load(folder, "openvino")
+    expected = [alone.probabilities(images) for images in asked]
+    runner = load(folder, "openvino")
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(runner.probabilities, asked))
+    differences = map(np.subtract, answers, expected)
+    assert max(np.abs(difference).max() for difference in differences) < 1e-6
 
 
 def test_images_may_come_one_by_one(photos: Path, exported: Run) -> None:

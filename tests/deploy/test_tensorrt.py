@@ -19,6 +19,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from commandline import edgewise
 from numpy.typing import NDArray
 from onnx import TensorProto
 from small import pictures, small_model
@@ -32,7 +33,7 @@ from edgewise.deploy.onnx_half import in_half
 from edgewise.deploy.predictor import open_predictor
 from edgewise.deploy.tensorrt import write
 from edgewise.deploy.verification import NOT_RUN
-from edgewise.deploy.verify import verify
+from edgewise.deploy.verify import verify, verify_alone
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.run_folder import Run
 
@@ -127,13 +128,27 @@ def artifact(run: Run, written: Path) -> Artifact:
 
 def test_it_is_checked_but_not_run(run: Run, artifact: Artifact) -> None:
     (seen,) = verify(run, ["tensorrt-fp16"]).artifacts
-    assert (seen.status, seen.golden) == (NOT_RUN, 16)
+    assert (seen.status, seen.golden) == (NOT_RUN, 0)
     assert artifact.bytes == artifact.path.stat().st_size
     assert "uint8 RGB (N, 33, 33, 3)" in (artifact.folder / "README.md").read_text()
     assert format_of(artifact.path).name == "tensorrt"
     assert format_of(Path("model.onnx")).name == "onnx"
     with pytest.raises(UsageError, match="can't be run on this machine"):
         open_predictor(artifact.folder)
+
+
+def test_nothing_is_claimed_of_a_file_that_only_the_device_runs(
+    run: Run, written: Path, tmp_path: Path
+) -> None:
+    said = edgewise("verify", written)
+    assert said.status == 0 and "golden" not in said.output, said.errors
+    assert "only its checksums were checked: nothing here runs it" in said.output
+    assert verify_alone(written).golden == 0
+    said = edgewise("export", run.model, "--format", "tensorrt,onnx", "--output", tmp_path)
+    assert said.output.splitlines()[-2:] == [
+        f"next: edgewise predict {tmp_path / 'onnx-fp32'} IMAGES",
+        f"next: copy {tmp_path / 'tensorrt-fp32'} to the device; there: python3 build.py",
+    ]
 
 
 TRTEXEC = """#!{python}

@@ -21,11 +21,12 @@ from edgewise.cli.artifacts import verified_table
 from edgewise.data.dataset import read_dataset
 from edgewise.data.decode import decode
 from edgewise.deploy.artifact import GOLDEN, INFO, MAIN
+from edgewise.deploy.formats import FORMATS
 from edgewise.deploy.isolated import NotStartedError
 from edgewise.deploy.predictor import open_predictor, ways
 from edgewise.deploy.verification import Seen, Verification
 from edgewise.deploy.verify import TOLERANCE, verify, verify_alone
-from edgewise.errors import UsageError
+from edgewise.errors import EdgewiseError
 from edgewise.files import MANIFEST, sha256_file, write_manifest
 from edgewise.run_folder import Run
 from edgewise.weights.folder import load_model, save_model
@@ -252,6 +253,20 @@ def test_a_process_that_does_not_start_is_no_fault_of_the_file(
         verify_alone(run.exports / MAIN)
 
 
+def test_what_was_seen_is_told_where_it_can_not_be_kept(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(path: Path, value: object) -> None:
+        raise EdgewiseError(f"can't write {path}: Read-only file system")
+
+    monkeypatch.setattr("edgewise.deploy.verify.write_json", read_only)
+    said = edgewise("verify", run.root)
+    assert said.status == 0 and said.output.splitlines()[-1] == "PASS", said.errors
+    assert said.errors == f"not kept: can't write {run.verification}: Read-only file system\n"
+    flip_a_byte(run)
+    assert edgewise("verify", run.root).output.splitlines()[-1] == "FAIL"
+
+
 def test_verifying_one_file_keeps_the_record_of_the_others(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -360,8 +375,43 @@ def test_no_run_at_all(tmp_path: Path) -> None:
         assert said.status == 2 and str(path) in said.errors
 
 
-def test_data_that_is_gone(run: Run) -> None:
+def test_without_its_images_a_run_is_held_to_the_golden_inputs(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgewise.deploy.verify.SECONDS", 0.01)
+    verify(run)
+    told = run.verification.read_text()
     data = json.loads(run.data.read_text())
     run.data.write_text(json.dumps({**data, "root": str(run.root / "gone")}))
-    with pytest.raises(UsageError, match="gone"):
-        verify(run)
+    note = f"the images of this run are gone: {run.root / 'gone'}"
+    for command in (("verify", run.root), ("verify", run.exports / MAIN), ("export", run.root)):
+        said = edgewise(*command)
+        assert said.status == 0, said.errors
+        assert said.output.splitlines()[1].split()[-1] == "passed" and note in said.output
+    seen = json.loads(edgewise("verify", run.root, "--json").output)
+    (item,) = seen["artifacts"]
+    assert (item["golden"], item["agreement"], item["images"]) == (16, 1.0, 0)
+    assert item["golden_largest_difference"] < 1e-5 and item["accuracy"] is None
+    assert seen["gone"].startswith(note)
+    for harm, words in (
+        (train_on, "it was trained on since"),
+        (scale_a_weight(0.5), "the answers of export/onnx-fp32/model.onnx to the golden inputs"),
+        (flip_a_byte, "model.onnx was changed"),
+    ):
+        harm(run)
+        said = edgewise("verify", run.root)
+        assert said.status == 1 and words in said.output.replace("\\", "/")
+    assert run.verification.read_text() == told  # of what was compared on images
+
+
+def test_an_export_tells_of_its_files_where_they_can_not_be_verified(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absent = replace(FORMATS["ncnn"], packages=("no-such-package",))
+    monkeypatch.setitem(FORMATS, "ncnn", absent)
+    run.data.write_text("{}")
+    said = edgewise("export", run.root, "--format", "onnx,ncnn")
+    assert said.status == 1
+    assert str(run.exports / MAIN) in said.output
+    failed = [line for line in said.errors.splitlines() if line.startswith("failed: ")]
+    assert [line.split()[1] for line in failed] == ["ncnn-fp32:", "verification:"]

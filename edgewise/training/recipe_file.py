@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import edgewise
 from edgewise.errors import UsageError, unknown
@@ -20,6 +20,14 @@ else:
 FOLDER = Path(edgewise.__file__).parent / "recipes"
 SUFFIX = ".toml"
 SETTINGS = tuple(Recipe.__dataclass_fields__)
+# Of these a value such as 2024 is a name.
+TEXTS = {
+    name
+    for name, setting in Recipe.__pydantic_fields__.items()  # type: ignore[attr-defined]
+    if str in (setting.annotation, *get_args(setting.annotation))
+}
+
+WORDS = {"True": True, "False": False, "None": None}  # as Python writes what JSON has in small
 
 # Two ways to say one thing, of which the one that is said above stands for both below.
 INSTEAD = (("epochs", "minutes"), ("batch", "find_batch"), ("lr", "find_lr"))
@@ -53,9 +61,10 @@ def read_settings(source: str) -> dict[str, Any]:
 
 
 def parse_settings(words: Iterable[str]) -> dict[str, Any]:
-    """`epochs=5 lr=0.01 flip=false model=mobilenet_v2` as settings.
+    """`epochs=5 lr=.01 flip=false model=mobilenet_v2` as settings.
 
-    A value is read as JSON where it is some, and else taken as a word.
+    A value is read as JSON or as Python writes numbers and truths, and else taken as a word. One
+    without a fraction is a whole number: `epochs=1e2`.
 
     Raises:
         UsageError: not of that form, or an unknown setting; the nearest are named.
@@ -66,11 +75,21 @@ def parse_settings(words: Iterable[str]) -> dict[str, Any]:
         if not equals:
             raise UsageError(f"'{word}' is not a setting such as epochs=5")
         _check(name)
-        try:
-            settings[name] = json.loads(text)
-        except ValueError:
-            settings[name] = text
+        value = _value(text)
+        settings[name] = text if name in TEXTS and isinstance(value, int | float) else value
     return settings
+
+
+def _value(text: str) -> Any:
+    if text in WORDS:
+        return WORDS[text]
+    for read in (json.loads, float):
+        try:
+            value = read(text)
+        except ValueError:
+            continue
+        return int(value) if isinstance(value, float) and value.is_integer() else value
+    return text
 
 
 def laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

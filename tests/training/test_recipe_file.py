@@ -107,5 +107,10 @@ def test_words() -> None:
         parse_settings(["photos"])
     with pytest.raises(UsageError, match="recipe: epochs: must be a valid integer"):
         Recipe("photos", **parse_settings(["epochs=many"]))
+    python = ["lr=.01", "mixup=.2", "cutmix=+1.", "flip=False", "epochs=1e2", "teacher=None"]
+    recipe = Recipe("photos", **parse_settings([*python, "qat=True", "erase=1E-1"]))
+    assert (recipe.lr, recipe.mixup, recipe.cutmix, recipe.erase) == (0.01, 0.2, 1.0, 0.1)
+    assert (recipe.flip, recipe.epochs, recipe.teacher, recipe.qat) == (False, 100, None, True)
+    assert parse_settings(["data=007", "model=2024"]) == {"data": "007", "model": "2024"}
     with pytest.raises(UsageError, match=r"unknown recipe 'convnext_tin'\. Nearest: convnext_tiny"):
         read_settings("convnext_tin")

@@ -91,10 +91,9 @@ def show(data: Path, settings: tuple[str, ...], recipe: str | None, out: Path) -
     from edgewise.reporting.numbers import plural
     from edgewise.reporting.preview import write_preview
     from edgewise.training.recipe import Recipe
-    from edgewise.training.recipe_file import parse_settings, read_settings
+    from edgewise.training.recipe_file import laid_over, parse_settings, read_settings
 
-    given = read_settings(recipe) if recipe else {}
-    given |= parse_settings(settings)
+    given = laid_over(read_settings(recipe) if recipe else {}, parse_settings(settings))
     given["data"] = str(data)
     shown = write_preview(Recipe(**given), out)
     click.echo(f"{plural(len(shown), 'image')} in {out}")

@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 import edgewise
 from edgewise.errors import UsageError, unknown
+from edgewise.training.progressive import MULTIPLE
 from edgewise.training.recipe import Recipe
 
 if sys.version_info >= (3, 11):
@@ -31,6 +32,9 @@ WORDS = {"True": True, "False": False, "None": None}  # as Python writes what JS
 
 # Two ways to say one thing, of which the one that is said above stands for both below.
 INSTEAD = (("epochs", "minutes"), ("batch", "find_batch"), ("lr", "find_lr"))
+
+TRAINING_SIZES = {"train_imgsz", "first_imgsz"}  # that belong to an imgsz
+LEAST_SIZE = 16  # of a recipe
 
 
 def recipe_names() -> list[str]:
@@ -93,9 +97,26 @@ def _value(text: str) -> Any:
 
 
 def laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """The settings of both, where `above` decides: its `minutes` also replace `epochs` below."""
+    """The settings of both, where `above` decides: its `minutes` also replace `epochs` below.
+
+    Its `imgsz` also scales the sizes of training below, so that they keep their parts of it.
+    """
     replaced = {one for pair in INSTEAD for one, other in (pair, pair[::-1]) if above.get(other)}
-    return {name: value for name, value in below.items() if name not in replaced} | above
+    below = {name: value for name, value in below.items() if name not in replaced}
+    old, new = below.get("imgsz"), above.get("imgsz")
+    if isinstance(old, int) and isinstance(new, int) and new != old:
+        for name in TRAINING_SIZES & below.keys():
+            below[name] = _scaled(below[name], old, new)
+    return below | above
+
+
+def _scaled(size: Any, old: int, new: int) -> Any:
+    """A size beside an `imgsz` that was `old`; what is none is left for the recipe to refuse."""
+    if size == old:
+        return new
+    if not isinstance(size, int):
+        return size
+    return max(LEAST_SIZE, round(size * new / old / MULTIPLE) * MULTIPLE)
 
 
 def _check(name: str, where: str = "") -> None:

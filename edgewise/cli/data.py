@@ -41,8 +41,9 @@ def pack(data: Path, out: Path, size: int, resize: int | None) -> None:
 
     Each shard, such as train-000000.tar, holds KEY.jpg (or .png ...) and KEY.cls with the number of
     its line in classes.txt, from 0. Splits stay as they are; without any the shards are called
-    data-000000.tar, and training splits them. `edgewise train OUT` reads them, and so does the
-    package webdataset.
+    data-000000.tar, and training splits them as it splits DATA. Where images may be written anew
+    (BMP, arrays, --resize), they are packed by that split. `edgewise train OUT` reads the shards,
+    and so does the package webdataset.
     """
     from edgewise.data.pack import pack as write
     from edgewise.reporting.numbers import plural
@@ -90,10 +91,9 @@ def show(data: Path, settings: tuple[str, ...], recipe: str | None, out: Path) -
     from edgewise.reporting.numbers import plural
     from edgewise.reporting.preview import write_preview
     from edgewise.training.recipe import Recipe
-    from edgewise.training.recipe_file import parse_settings, read_settings
+    from edgewise.training.recipe_file import laid_over, parse_settings, read_settings
 
-    given = read_settings(recipe) if recipe else {}
-    given |= parse_settings(settings)
+    given = laid_over(read_settings(recipe) if recipe else {}, parse_settings(settings))
     given["data"] = str(data)
     shown = write_preview(Recipe(**given), out)
     click.echo(f"{plural(len(shown), 'image')} in {out}")

@@ -21,6 +21,7 @@ from edgewise.errors import EdgewiseError
 
 CHUNK = 16  # files that a worker is given at once
 GRID = 16  # side of the small grey copy that near duplicates are compared by
+COLOURS = 4  # side of the smaller one in colour
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Facts:
         spread: standard deviation of its grey values, 0..255; near 0 it is blank.
         hash: 64 bits of which neighbouring place is the lighter one (dHash).
         small: a grey copy of 16 x 16 pixels, as bytes.
+        colours: an RGB copy of 4 x 4 pixels, as bytes.
         reason: why it can't be used, or "".
     """
 
@@ -45,11 +47,12 @@ class Facts:
     spread: float = 0.0
     hash: int = 0
     small: bytes = bytes(GRID**2)
+    colours: bytes = bytes(3 * COLOURS**2)
     reason: str = ""
 
 
 class FactTable:
-    """The facts of many files, in 310 bytes each.
+    """The facts of many files, in 360 bytes each.
 
     Attributes:
         sha256: (N, 4) uint64, the 32 bytes.
@@ -57,6 +60,7 @@ class FactTable:
         spread: (N,) float32.
         hash: (N,) uint64.
         small: (N, 256) uint8.
+        colours: (N, 16, 3) uint8.
         usable: (N,) bool, whether there is no reason against it.
         modes: the indices of the usable images of each mode that is neither RGB nor grey.
         reasons: why a file can't be used, by its index.
@@ -68,6 +72,7 @@ class FactTable:
         self.spread = np.zeros(count, np.float32)
         self.hash = np.zeros(count, np.uint64)
         self.small = np.zeros((count, GRID**2), np.uint8)
+        self.colours = np.zeros((count, COLOURS**2, 3), np.uint8)
         self.usable = np.zeros(count, np.bool_)
         self.modes: dict[str, list[int]] = {}
         self.reasons: dict[int, str] = {}
@@ -81,6 +86,7 @@ class FactTable:
             self.spread[index] = fact.spread
             self.hash[index] = fact.hash
             self.small[index] = np.frombuffer(fact.small, np.uint8)
+            self.colours[index].flat = np.frombuffer(fact.colours, np.uint8)
             if fact.mode not in ("RGB", "L"):
                 self.modes.setdefault(fact.mode, []).append(index)
 
@@ -147,7 +153,17 @@ def facts_of(path: str) -> Facts:
     grey = image.convert("L")
     small = np.asarray(grey.resize((GRID, GRID), Image.Resampling.BOX))
     spread = float(np.asarray(grey.resize((64, 64), Image.Resampling.BOX)).std())
-    return Facts(sha256, image.width, image.height, mode, spread, dhash(grey), small.tobytes())
+    colours = image.resize((COLOURS, COLOURS), Image.Resampling.BOX)
+    return Facts(
+        sha256,
+        image.width,
+        image.height,
+        mode,
+        spread,
+        dhash(grey),
+        small.tobytes(),
+        colours.tobytes(),
+    )
 
 
 def dhash(grey: Image.Image) -> int:

@@ -16,6 +16,10 @@ MOST_COMPARED = 64  # of one band: where very many look alike, each is held agai
 # Correlation of two small copies. Photos that are resized, recompressed or cropped by a few pixels
 # have 0.99 and more; the two most similar of 5,000 MNIST digits have just less.
 ALIKE = 0.99
+# Levels of 255 that a channel may differ by, less the grey, with all as strong on the whole. With
+# brightness, contrast, saturation or white balance a little off, photos come to 20 at most; emoji
+# that are as good as equal in grey, such as a purple and a pink heart or two flags, to 44 and more.
+MOST_TINT = 30.0
 PAIRS_AT_ONCE = 4096
 
 Indices = NDArray[np.int64]
@@ -30,9 +34,10 @@ def near_copies(facts: FactTable) -> list[list[int]]:
     """Indices of usable images that look alike but are not the same bytes, in groups.
 
     Time and memory grow with the number of images, not with its square. Two images are alike if
-    their hashes differ in three bits at most and their small grey copies correlate: resized,
-    recompressed, brightened or cropped by a few pixels. Chains are one group. An image whose bytes
-    are there several times is in its group once, by its first file; blank ones are in none.
+    their hashes differ in three bits at most, their small grey copies correlate and their colours
+    are near: resized, recompressed, brightened or cropped by a few pixels. A drawing in another
+    colour is none, nor is a grey copy of a colourful photo. Chains are one group. An image whose
+    bytes are there several times is in its group once, by its first file; blank ones are in none.
     """
     leader = np.arange(len(facts))
     first = _by_content(facts) == leader
@@ -40,7 +45,7 @@ def near_copies(facts: FactTable) -> list[list[int]]:
     for one, other in _candidates(usable, facts.hash):
         for at in range(0, len(one), PAIRS_AT_ONCE):
             some = slice(at, at + PAIRS_AT_ONCE)
-            _join(leader, one[some], other[some], facts.small)
+            _join(leader, one[some], other[some], facts)
     return _groups(_flat(leader))
 
 
@@ -78,22 +83,37 @@ def _bits(values: NDArray[np.uint64]) -> NDArray[np.int64]:
     return ones
 
 
-def _join(leader: Indices, one: Indices, other: Indices, small: NDArray[np.uint8]) -> None:
+def _join(leader: Indices, one: Indices, other: Indices, facts: FactTable) -> None:
     """Puts those pairs that are alike into one group each."""
     leader[:] = _flat(leader)
     apart = leader[one] != leader[other]
     one, other = one[apart], other[apart]
-    same = alike(small[one], small[other])
+    same = alike(facts.small[one], facts.small[other])
+    one, other = one[same], other[same]
+    same = coloured_alike(facts.colours[one], facts.colours[other])
     for pair in zip(one[same].tolist(), other[same].tolist(), strict=True):
         first, second = (_find(leader, index) for index in pair)
         leader[max(first, second)] = min(first, second)
 
 
 def alike(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """(N, pixels) twice -> (N,): whether two images are copies but for how they are stored."""
+    """Grey (N, pixels) twice -> (N,): whether two images show the same, however light."""
     first, second = (values - values.mean(1, keepdims=True, dtype=float) for values in (one, other))
     product = np.sqrt((first**2).sum(1) * (second**2).sum(1))
     result: NDArray[np.bool_] = (first * second).sum(1) >= ALIKE * np.maximum(product, 1e-9)
+    return result
+
+
+def coloured_alike(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """RGB (N, pixels, 3) twice -> (N,): whether images that show the same do so in one colour.
+
+    Brightness and contrast may differ, as far as they do so in all places and channels alike.
+    """
+    # As strong as each other at the geometric mean; 1 keeps noise from being made strong.
+    first, second = (values.std((1, 2), keepdims=True) + 1 for values in (one, other))
+    ratio = np.sqrt(second / first)
+    first, second = (values - values.mean(2, keepdims=True) for values in (one, other))
+    result: NDArray[np.bool_] = np.abs(first * ratio - second / ratio).max((1, 2)) <= MOST_TINT
     return result
 
 

@@ -7,19 +7,27 @@ import os
 import shutil
 import tarfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from edgewise.data.decode import FORMATS, ImageError, decode_bytes, quiet_pillow, read_limited
+from edgewise.data.check import check_images
+from edgewise.data.decode import (
+    FORMATS,
+    IMAGE_SUFFIXES,
+    ImageError,
+    decode_bytes,
+    quiet_pillow,
+    read_limited,
+)
 from edgewise.data.labelled import Labelled
 from edgewise.data.scan import scan
-from edgewise.data.split import SPLITS
+from edgewise.data.split import SPLITS, Photo, assign, copies_across_splits, to_carve
 from edgewise.data.tar import BLOCK
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.files import write_text
@@ -29,6 +37,7 @@ ENDINGS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "TIFF": "t
 QUALITY = 95  # of a JPEG that is made smaller
 AHEAD = 64  # images that are prepared before they are written
 UNSPLIT = "data"  # the name of shards whose images have no split
+COPIED = IMAGE_SUFFIXES - {".bmp"}  # of files that are packed as they are
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,9 @@ def pack(source: Path, out: Path, size: int, side: int | None = None, workers: i
     BMP, which becomes PNG. Those that can't be decoded are left out. `out` appears when all of it
     is written: a kill leaves a hidden folder beside it, which the next call replaces.
 
+    Training takes a split that is missing from the images' bytes. Where packing may change them, it
+    writes that split: an image that was tested on is not trained on afterwards.
+
     Args:
         source: a folder or a file; see `scan`.
         out: the folder to make.
@@ -84,7 +96,10 @@ def pack(source: Path, out: Path, size: int, side: int | None = None, workers: i
     try:
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
-        packed = _write_shards(found.images, found.classes, staging, size, side, workers)
+        images: Sequence[Labelled] = found.images
+        if side or any(image.path.suffix.lower() not in COPIED for image in images):
+            images = _split(images, workers)
+        packed = _write_shards(images, found.classes, staging, size, side, workers)
         write_text(staging / "classes.txt", "".join(f"{name}\n" for name in found.classes))
         staging.replace(out)
     except OSError as error:
@@ -94,6 +109,26 @@ def pack(source: Path, out: Path, size: int, side: int | None = None, workers: i
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return packed
+
+
+def _split(images: Sequence[Labelled], workers: int) -> Sequence[Labelled]:
+    """The images with the splits that training takes; see `load_dataset`."""
+    carve = to_carve({image.split for image in images})
+    if not carve:
+        return images
+    checks = check_images([image.path for image in images], workers)
+    photos = [
+        Photo(image.path, image.label, image.split, check.sha256)
+        for image, check in zip(images, checks, strict=True)
+        if not check.reason
+    ]
+    copies = copies_across_splits(photos)
+    left = [photo for photo in photos if photo not in copies]
+    split_of = {photo.path: split for photo, split in zip(left, assign(left, carve), strict=True)}
+    trained = {photo.label for photo in left if split_of[photo.path] == "train"}
+    if trained != {image.label for image in images}:
+        return images  # training would refuse these, and nothing could read the shards
+    return [replace(image, split=split_of.get(image.path, image.split)) for image in images]
 
 
 def _write_shards(

@@ -49,8 +49,8 @@ def fit(recipe: Recipe, dataset: Dataset, processes: int = 1) -> Recipe:
     batch = recipe.batch or _batch(images)
     if batch > images:
         raise UsageError(
-            f"a batch of {batch} is larger than the training images ({images:,}). Leave --batch "
-            f"out, or give at most {images}."
+            f"a batch of {batch} is larger than the training images ({images:,}). Give --batch of "
+            f"{images} at most, or --batch auto."
         )
     if processes > 1 and batch < 2 * processes:
         raise UsageError(

@@ -29,7 +29,8 @@ from edgewise.training.rounding import learned_ranges, round_network, unrounded
 from edgewise.training.schedule import Schedule
 from edgewise.training.teacher import Teacher
 from edgewise.training.world import World
-from edgewise.weights.create import create_model
+from edgewise.weights.create import create_model, keep_known
+from edgewise.weights.folder import load_model
 
 
 class Learner:
@@ -49,6 +50,7 @@ class Learner:
         steps_per_epoch: int,
         world: World | None = None,
         teacher: Teacher | None = None,
+        labels: Sequence[str] = (),
     ) -> None:
         """Starts from pretrained or fresh weights.
 
@@ -59,6 +61,8 @@ class Learner:
             steps_per_epoch: batches in an epoch.
             world: the processes that learn together.
             teacher: from whose answers it learns as well.
+            labels: of the classes, by which those that a model folder knows are found in it; by
+                their order if none are given.
         """
         self.world, self.teacher = world or World(), teacher
         self.recipe, self.preprocess, self.steps_per_epoch = recipe, preprocess, steps_per_epoch
@@ -73,6 +77,8 @@ class Learner:
             pretrained=bool(recipe.pretrained),
             drop_path=recipe.drop_path,
         )
+        if recipe.folder and labels:
+            keep_known(network, load_model(recipe.folder), labels)
         if recipe.qat:
             round_network(network)
         # Depthwise convolutions are faster in this layout, on CPUs and GPUs alike.

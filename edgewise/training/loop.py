@@ -303,6 +303,7 @@ class _Training:
             self.steps_per_epoch,
             self.world,
             teacher_of(self.recipe, self.dataset),
+            self.dataset.classes,
         )
 
     def _knows_something(self) -> bool:

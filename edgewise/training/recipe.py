@@ -34,7 +34,8 @@ class Recipe:
     data: str = Field(description="Folder or file of labelled images.")
     model: str = Field(
         "efficientnet_lite0",
-        description="Network to train, see `edgewise models`; or a model folder to go on from.",
+        description="Network to train, see `edgewise models`; or a run or model folder to go on "
+        "from, whose classifier keeps the classes of the same names.",
     )
     pretrained: bool | None = Field(
         None, description="Start from ImageNet weights. Default: if the model has them."

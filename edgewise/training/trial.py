@@ -351,7 +351,7 @@ def _learner(
     """A new one of which everything learns."""
     images = list(dataset.counts()["train"].values())
     steps = math.ceil(sum(images) / recipe.batch)
-    learner = kind(recipe, preprocess, images, steps, teacher=teacher)
+    learner = kind(recipe, preprocess, images, steps, None, teacher, dataset.classes)
     learner.begin_epoch(recipe.head_epochs)
     return learner
 

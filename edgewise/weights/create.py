@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +11,12 @@ from torch import Tensor
 
 from edgewise.errors import UsageError, unknown
 from edgewise.families import variant
+from edgewise.model import Model
 from edgewise.network import Network, build
 from edgewise.spec import Spec
 from edgewise.strides import dilate, small_stem
 from edgewise.weights.folder import load_model
-from edgewise.weights.pretrained import load_pretrained, resolve
+from edgewise.weights.pretrained import load_pretrained, made_up_labels, resolve
 
 STEMS = ("standard", "small")
 
@@ -108,6 +110,25 @@ def adapt(trained: Network, spec: Spec) -> Network:
         state["stem.conv.weight"] = _adapt_kernels(state["stem.conv.weight"], spec.in_chans)
     network.load_state_dict(state, strict=False)
     return network.train(trained.training)
+
+
+def keep_known(network: Network, model: Model, labels: Sequence[str]) -> None:
+    """Gives `network`, which was made of `model`, a classifier for `labels`, in place.
+
+    A label that the model knows keeps its row, in whichever order they are; the others get fresh
+    ones. Where the model's labels were made up by an import and it knows none of these, as many
+    are taken to be in the same order, as they are for published weights.
+    """
+    known = model.labels
+    if tuple(labels) == known:
+        return
+    rows = {row: known.index(label) for row, label in enumerate(labels) if label in known}
+    if not rows and known == made_up_labels(len(labels)):
+        return
+    tensors = build(network.spec).head.classifier.state_dict()
+    for name, trained in model.network.head.classifier.state_dict().items():
+        tensors[name][list(rows)] = trained[list(rows.values())]
+    network.head.classifier.load_state_dict(tensors)
 
 
 def adapt_stem(network: Network, in_chans: int) -> Network:

@@ -19,7 +19,7 @@ from edgewise.weights.convert import arrange, copy_by_order, count_classes
 from edgewise.weights.foreign import open_weights
 from edgewise.weights.keras import KerasFile
 from edgewise.weights.origins import SOURCES, Origin, origin
-from edgewise.weights.pretrained import ALIASES, imagenet_labels, resolve
+from edgewise.weights.pretrained import ALIASES, made_up_labels, resolve
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,7 @@ def read_weights(
         )
     classes = network.spec.classes
     if labels is None:
-        numbered = tuple(f"class {index}" for index in range(classes))
-        labels = imagenet_labels() if classes == 1000 else numbered
+        labels = made_up_labels(classes)
     copied = sum("num_batches_tracked" not in key for key in network.state_dict())
     return Imported(
         Model(network.eval(), preprocess, tuple(labels)),

@@ -280,3 +280,8 @@ def imagenet_labels() -> tuple[str, ...]:
     """The 1000 classes of ImageNet-1k in the usual order, a short name each (torchvision's)."""
     file = resources.files("edgewise.weights") / "imagenet_labels.txt"
     return tuple(file.read_text(encoding="utf-8").splitlines())
+
+
+def made_up_labels(classes: int) -> tuple[str, ...]:
+    """The labels of weights that come without any: ImageNet's for 1000 classes, else numbers."""
+    return imagenet_labels() if classes == 1000 else tuple(f"class {i}" for i in range(classes))

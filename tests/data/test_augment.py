@@ -10,17 +10,25 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
-from oracles import import_torchvision
+from oracles import import_timm, import_torchvision
 from PIL import ExifTags, Image
 
 from edgewise.data.augment import Augment, crop_box, erase, relit
 from edgewise.data.decode import Encoded, decode_bytes
-from edgewise.data.policies import IMAGENET, OPERATIONS, OPERATIONS_OF_PAIRS, POLICIES
+from edgewise.data.policies import (
+    IMAGENET,
+    MAX_MAGNITUDE,
+    OPERATIONS,
+    OPERATIONS_OF_PAIRS,
+    POLICIES,
+)
 from edgewise.errors import UsageError
 from edgewise.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 
 import_torchvision()
+import_timm()
 import torchvision.transforms.functional as F  # noqa: E402
+from timm.data import auto_augment  # noqa: E402
 from torchvision.transforms import (  # noqa: E402
     AutoAugment,
     AutoAugmentPolicy,
@@ -221,6 +229,27 @@ def test_past_the_end_of_the_ranges_nothing_breaks(name: str) -> None:
     """EfficientNetV2 goes up to a magnitude of 25, which is a strength of 2.5."""
     for strength in (-3.0, 3.0):
         assert OPERATIONS[name](CAT, strength, FILL).size == CAT.size
+
+
+@pytest.mark.parametrize("direction", [-1, 1])
+def test_factors_are_timms_at_all_magnitudes(
+    direction: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timms = auto_augment._enhance_increasing_level_to_arg
+    monkeypatch.setattr(auto_augment, "_randomly_negate", lambda value: direction * value)
+    for name in ("color", "contrast", "brightness", "sharpness"):
+        for magnitude in range(MAX_MAGNITUDE + 1):
+            factor = OPERATIONS[name].amount(direction * magnitude / 10)
+            assert factor == pytest.approx(timms(magnitude, {})[0], rel=1e-12)
+
+
+@pytest.mark.parametrize(("magnitude", "most"), [(15, 0), (25, 0.01), (30, 0.01)])
+def test_strong_operations_leave_something_to_see(magnitude: int, most: float) -> None:
+    """Weak contrast and then strong brightness make a light photo white, in timm too; no more."""
+    photo = Image.fromarray(skimage.data.astronaut()).resize((96, 96))
+    augment = Augment(magnitude=magnitude, scale=(0.7, 1.0))
+    views = [augment.pixels(photo, PREPROCESS, np.random.default_rng(i)) for i in range(400)]
+    assert sum(not np.ptp(view, axis=(0, 1)).any() for view in views) <= most * len(views)
 
 
 def test_erased_boxes_are_noise_of_the_data_with_torchvisions_areas() -> None:

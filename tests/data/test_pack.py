@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -113,6 +114,42 @@ def test_arrays_are_packed_without_loss(tmp_path: Path) -> None:
         image.tobytes() for image in pixels
     }
     assert found.classes == ("no", "yes")
+
+
+def in_splits(data: Path) -> dict[str, set[bytes]]:
+    """The pixels of each split."""
+    return {
+        split: {decode(sample.path).tobytes() for sample in samples}
+        for split, samples in load_dataset(data, 1).splits.items()
+    }
+
+
+def test_arrays_keep_the_split_that_training_takes_of_them(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (120, 8, 8, 3), dtype=np.uint8)
+    np.savez(tmp_path / "n.npz", x=pixels, y=np.arange(120) % 2)
+    packed = pack(tmp_path / "n.npz", tmp_path / "shards", MB)
+    before = in_splits(tmp_path / "n.npz")
+    assert in_splits(tmp_path / "shards") == before
+    assert packed.images == {split: len(images) for split, images in before.items()}
+    assert min(packed.images.values()) > 5
+
+
+def test_smaller_images_keep_the_split_that_training_takes(tmp_path: Path) -> None:
+    """Of train, where there is a test only; a copy of a test image is left out of it as ever."""
+    photos = tmp_path / "photos"
+    write_photos(photos / "train", {"a": 30, "b": 30})  # 40 x 30
+    write_photos(photos / "test", {"a": 3, "b": 3}, first=500)
+    shutil.copy(photos / "test/a/500.png", photos / "train/a/500.png")
+    small = {
+        split: {
+            decode(sample.path).resize((21, 16), Image.Resampling.LANCZOS).tobytes()
+            for sample in samples
+        }
+        for split, samples in load_dataset(photos, 1).splits.items()
+    }
+    pack(photos, tmp_path / "shards", MB, side=16)
+    assert in_splits(tmp_path / "shards") == small
+    assert len(small["val"]) > 3
 
 
 def test_the_verb(tmp_path: Path) -> None:

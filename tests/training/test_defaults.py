@@ -85,7 +85,9 @@ def test_uneven_classes_are_balanced() -> None:
 
 def test_a_batch_larger_than_the_data() -> None:
     with pytest.raises(
-        UsageError, match=r"a batch of 64 is larger than the training images \(40\)"
+        UsageError,
+        match=r"a batch of 64 is larger than the training images \(40\). "
+        "Give --batch of 40 at most, or --batch auto",
     ):
         fit(tuned(batch=64), data(20, 20))
 

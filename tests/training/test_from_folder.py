@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from edgewise.training.learner import Learner
 from edgewise.training.loop import train
 from edgewise.training.recipe import Recipe
 from edgewise.training.start import preprocess_of, resolve
-from edgewise.weights.folder import load_model
+from edgewise.weights.folder import load_model, save_model
 
 
 @pytest.fixture
@@ -38,6 +39,59 @@ def test_other_classes_get_a_fresh_classifier(onward: Recipe, reference: Run) ->
     before = load_model(reference.model).network
     assert torch.equal(learner.network.stem.conv.weight, before.stem.conv.weight)
     assert learner.network.head.classifier.out_features == 2
+
+
+def test_classes_keep_what_was_learned_of_them_by_their_names(
+    onward: Recipe, reference: Run, digits: Path, tmp_path: Path
+) -> None:
+    """It knows 0, 1 and 4; here 1 and 4 come first and third, and the second is new to it."""
+    for digit, name in (("1", "1"), ("0", "3, which it does not know"), ("4", "4")):
+        shutil.copytree(digits / digit, tmp_path / "renamed" / name)
+    still = replace(onward, data=str(tmp_path / "renamed"), epochs=1, lr=1e-9, calibrate=False)
+    new = load_model(train(still, tmp_path / "run").model).network.head.classifier.weight
+    old = load_model(reference.model).network.head.classifier.weight
+    assert torch.allclose(new[[0, 2]], old[[1, 2]], atol=1e-5)
+    assert (new[1] - old).norm(dim=1).min() > 0.5 * old.norm(dim=1).min()
+
+
+@pytest.mark.parametrize("drop_path", [None, 0.1])
+def test_the_same_classes_in_the_same_order_change_nothing(
+    onward: Recipe, reference: Run, drop_path: float | None
+) -> None:
+    ready = resolve(replace(onward, drop_path=drop_path))
+    labels = load_model(reference.model).labels
+    plain, named = (
+        Learner(ready, preprocess_of(ready), [4] * 3, 5, labels=told).network.state_dict()
+        for told in ((), labels)
+    )
+    assert all(torch.equal(named[name], value) for name, value in plain.items())
+
+
+def test_of_more_classes_the_known_ones_are_kept(onward: Recipe, reference: Run) -> None:
+    ready = resolve(onward)
+    labels = ["4", "5", "0", "1"]
+    learner = Learner(ready, preprocess_of(ready), [4] * 4, 5, labels=labels)
+    old = load_model(reference.model).network.head.classifier.state_dict()
+    for name, new in learner.network.head.classifier.state_dict().items():
+        assert torch.equal(new[[2, 3, 0]], old[name])
+    assert not learner.network.head.classifier.bias[1].any()  # as fresh ones begin
+
+
+def test_labels_that_an_import_made_up_are_in_the_order_of_the_data(
+    onward: Recipe, reference: Run, tmp_path: Path
+) -> None:
+    model = load_model(reference.model)
+    save_model(replace(model, labels=("class 0", "class 1", "class 2")), tmp_path / "imported")
+    ready = resolve(replace(onward, model=str(tmp_path / "imported")))
+    learner = Learner(ready, preprocess_of(ready), [4] * 3, 5, labels=("ant", "bee", "fly"))
+    old = model.network.head.classifier.weight
+    assert torch.equal(learner.network.head.classifier.weight, old)
+    known = Learner(ready, preprocess_of(ready), [4] * 3, 5, labels=("ant", "class 0", "fly"))
+    assert torch.equal(known.network.head.classifier.weight[1], old[0])
+    assert not torch.equal(known.network.head.classifier.weight[0], old[0])
+    plain = resolve(onward)  # whose labels are no made-up ones
+    fresh = Learner(plain, preprocess_of(plain), [4] * 3, 5, labels=("ant", "bee", "fly"))
+    assert not (fresh.network.head.classifier.weight == old).any()
 
 
 def test_a_run_stands_for_its_model_and_its_size_for_ours(onward: Recipe, reference: Run) -> None:

@@ -12,7 +12,13 @@ from edgewise.errors import UsageError
 from edgewise.families import variant
 from edgewise.training.defaults import check, check_first_stage
 from edgewise.training.recipe import Recipe
-from edgewise.training.recipe_file import FOLDER, parse_settings, read_settings, recipe_names
+from edgewise.training.recipe_file import (
+    FOLDER,
+    laid_over,
+    parse_settings,
+    read_settings,
+    recipe_names,
+)
 from edgewise.weights.pretrained import resolve
 
 # Batch, epochs, optimiser, peak rate and published top-1, from the sources that the files name.
@@ -101,6 +107,11 @@ def test_words() -> None:
         "imgsz": None,
         "data": "a=b",
     }
+    python = ["lr=.01", "mixup=.2", "cutmix=+1.", "flip=False", "epochs=1e2", "teacher=None"]
+    recipe = Recipe("photos", **parse_settings([*python, "qat=True", "erase=1E-1"]))
+    assert (recipe.lr, recipe.mixup, recipe.cutmix, recipe.erase) == (0.01, 0.2, 1.0, 0.1)
+    assert (recipe.flip, recipe.epochs, recipe.teacher, recipe.qat) == (False, 100, None, True)
+    assert parse_settings(["data=007", "model=2024"]) == {"data": "007", "model": "2024"}
     with pytest.raises(UsageError, match="Nearest: optimizer"):
         parse_settings(["optimiser=sgd"])
     with pytest.raises(UsageError, match="'photos' is not a setting such as epochs=5"):
@@ -109,3 +120,23 @@ def test_words() -> None:
         Recipe("photos", **parse_settings(["epochs=many"]))
     with pytest.raises(UsageError, match=r"unknown recipe 'convnext_tin'\. Nearest: convnext_tiny"):
         read_settings("convnext_tin")
+
+
+@pytest.mark.parametrize(
+    ("name", "imgsz", "training", "first"),
+    [
+        ("convnext_v2_atto", 96, 96, None),
+        ("convnext_v2_atto", 100, 100, None),  # of an equal size, equal
+        ("efficientnet_v2_s", 192, 152, 64),  # 300 and 128 of 384
+        ("efficientnet_v2_s", 384, 300, 128),
+        ("efficientnet_v2_s", 32, 24, 16),
+    ],
+)
+def test_another_size_keeps_a_recipes_ratios(
+    name: str, imgsz: int, training: int, first: int | None
+) -> None:
+    below, above = read_settings(name), {"imgsz": imgsz}
+    recipe = Recipe("photos", **laid_over(below, above))
+    assert (recipe.imgsz, recipe.train_imgsz, recipe.first_imgsz) == (imgsz, training, first)
+    told = Recipe("photos", **laid_over(below, above | {"train_imgsz": 80}))
+    assert (told.train_imgsz, told.first_imgsz) == (80, first)

@@ -207,9 +207,10 @@ def _separated(
 ) -> Separated:
     """What stands for `conv`, with its mode, type and device."""
     depthwise, pointwise = parts.at(rank)
-    layer = Separated(
-        depthwise_like(conv, rank), Conv2d(len(depthwise), conv.out_channels, bias=True), rank
-    ).to(conv.weight)
+    mixing = Conv2d(len(depthwise), conv.out_channels, bias=True)
+    if isinstance(conv, Conv2d):
+        mixing.same = conv.same  # of 1x1 it changes nothing; `build` says it of all
+    layer = Separated(depthwise_like(conv, rank), mixing, rank).to(conv.weight)
     bias = torch.zeros(conv.out_channels, dtype=torch.double, device=depthwise.device)
     if conv.bias is not None:
         bias += conv.bias.detach()

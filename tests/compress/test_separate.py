@@ -28,6 +28,7 @@ from edgewise.measure.count import count
 from edgewise.measure.profile import profile
 from edgewise.network import build
 from edgewise.spec import Spec
+from edgewise.weights.tensors import tensors_of
 
 
 def plant(model: nn.Module, rank: int) -> None:
@@ -91,6 +92,7 @@ def test_a_network_stays_a_spec_and_weights(name: str, padding: str) -> None:
     again = build(Spec.from_json(json.loads(json.dumps(apart.spec.to_json()))))
     again.load_state_dict(apart.state_dict())
     wanted = answer(network, images)
+    assert tensors_of(apart).keys() == again.state_dict().keys()  # so it can be saved
     assert torch.equal(answer(again, images), answer(apart, images))
     assert (answer(again, images) - wanted).abs().max() < 1e-4 * wanted.abs().max()
     # Three ways to count.

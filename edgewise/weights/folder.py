@@ -39,6 +39,7 @@ from edgewise.files import (
 from edgewise.model import Model
 from edgewise.network import Network, build
 from edgewise.preprocess import Preprocess
+from edgewise.run_folder import Run
 from edgewise.spec import Spec
 from edgewise.weights.tensors import first_difference, tensors_of
 
@@ -102,9 +103,12 @@ def load_model(folder: str | Path) -> Model:
         raise UsageError(f"no such model folder: {folder}. Check the path.")
     for name in FILES:
         if not (folder / name).is_file():
-            final = folder / "final"
-            search = f" It is a search, and its model is {final}." if final.is_dir() else ""
-            raise UsageError(f"{folder} is not a whole model folder: it has no {name}.{search}")
+            final, hint = folder / "final", ""
+            if Run.is_run(folder):
+                hint = f" It is a run, and its model is {Run(folder).trained().model}."
+            elif final.is_dir():
+                hint = f" It is a search, and its model is {final}."
+            raise UsageError(f"{folder} is not a whole model folder: it has no {name}.{hint}")
     # The contents come before the digests, since "row 3: kernel must be odd" helps a person who
     # edited a file by hand more than "this file was changed" does.
     try:

@@ -21,6 +21,7 @@ from edgewise.layers import DropPath
 from edgewise.model import Model
 from edgewise.network import Network, build
 from edgewise.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from edgewise.weights.create import create_model
 from edgewise.weights.folder import FILES, load_model, save_model
 
 PREPROCESS = Preprocess(32, 0.875, "bicubic", IMAGENET_MEAN, IMAGENET_STD)
@@ -236,6 +237,17 @@ def test_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(UsageError, match=f"has no {name}"):
         load_model(folder)
+
+
+def test_a_run_names_its_model(folder: Path) -> None:
+    run = folder.parent
+    (run / "recipe.json").write_text("{}")
+    for opened in (load_model, create_model):
+        with pytest.raises(UsageError, match=f"It is a run, and its model is {folder}"):
+            opened(str(run))
+    (folder / "spec.json").unlink()
+    with pytest.raises(UsageError, match="has no trained model yet"):
+        load_model(run)
 
 
 def test_missing_manifest_and_missing_folder(folder: Path) -> None:

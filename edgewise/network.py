@@ -109,11 +109,11 @@ def _module(in_chans: int, block: Block, drop_path: float) -> nn.Module:
 def build(spec: Spec) -> Network:
     """Builds the network of a spec with fresh weights, in training mode.
 
-    Initialised as in the papers' code: see `reset_parameters` of `Conv2d` and `Linear`; ConvNeXt's
-    with a standard deviation of 0.02.
+    Initialised as in the papers' code: see `reset_parameters` of `Conv2d` and `Linear`; a network
+    with ConvNeXt's blocks with a standard deviation of 0.02.
     """
     network = Network(spec)
-    convnext = spec.stem.norm == "layer"
+    convnext = any(isinstance(block, rows.ConvNeXt) for stage in spec.stages for block in stage)
     for module in network.modules():
         # Padding and epsilon are of the weights, not of the shapes: set in one place.
         if isinstance(module, Conv2d):

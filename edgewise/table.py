@@ -23,12 +23,16 @@ class Row:
 
     Attributes:
         block: the block at width 1. Its stride is that of the first; the others have 1. `out` is
-            0 where it is what comes in, `act` is "" for the table's.
+            0 where it is what comes in, `act` is "" for the table's. `expand` and `squeeze` are
+            left out: the ratios give them.
         repeats: number of blocks at depth 1.
         expand: width inside of the block as a ratio of its input channels; with 1 there is no
             expand convolution.
         squeeze: squeeze-excite ratio; 0 for none. `Table.squeeze_from` says of what.
         deepens: whether the depth multiplier changes `repeats`.
+
+    Raises:
+        UsageError: the block says `expand` or `squeeze` in channels.
     """
 
     block: AnyBlock
@@ -36,6 +40,14 @@ class Row:
     expand: float = 1.0
     squeeze: float = 0.0
     deepens: bool = True
+
+    def __post_init__(self) -> None:
+        for field in ("expand", "squeeze"):
+            if channels := getattr(self.block, field, 0):
+                raise UsageError(
+                    f"{field}={channels} of a row's {self.block.kind} would be lost: the row gives "
+                    f"it from the channels. Say it as the row's ratio: Row(block, {field}=...)."
+                )
 
     def times(self, depth: float) -> int:
         """Its number of blocks at a depth multiplier, rounded up."""

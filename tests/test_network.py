@@ -202,6 +202,18 @@ def test_a_fresh_network_learns_nothing_and_breaks_nothing(name: str) -> None:
     assert 0 < logits(1).abs().max() < 10
 
 
+@pytest.mark.parametrize(("name", "norm"), [("mobilenet_v2", "layer"), ("convnext_atto", "batch")])
+def test_the_norm_of_the_stem_leaves_the_other_weights_as_they_begin(name: str, norm: str) -> None:
+    spec = variant(name).spec(0.25, classes=9)
+    assert spec.stem.norm != norm
+    deviations = []
+    for stem in (spec.stem, replace(spec.stem, norm=norm)):
+        torch.manual_seed(0)
+        last = build(replace(spec, stem=stem)).stages[-1][-1].project
+        deviations.append([w.detach().std().item() for w in last.parameters() if w.ndim > 1])
+    assert deviations[1] == pytest.approx(deviations[0], rel=0.05)
+
+
 def test_every_spec_survives_json() -> None:
     for v in VARIANTS.values():
         for width in (0.35, 1.0, 1.4):

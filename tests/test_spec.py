@@ -11,8 +11,8 @@ import torch
 from edgewise.errors import UsageError
 from edgewise.families import VARIANTS, variant
 from edgewise.network import build
-from edgewise.spec import Spec
-from edgewise.table import round_channels
+from edgewise.spec import AnyBlock, ConvNeXt, MBConv, Spec
+from edgewise.table import Row, round_channels
 
 # Weights and batch-norm scales and shifts, as published or counted in the authors' code.
 PARAMETERS = {
@@ -199,6 +199,20 @@ def test_a_rank_is_at_most_the_area_of_a_dense_kernel(name: str, field: str, mos
     block[field] = most + 1
     with pytest.raises(UsageError, match=f": {field} must be at most {most}"):
         Spec.from_json(value)
+
+
+@pytest.mark.parametrize(
+    ("block", "field"),
+    [
+        (MBConv(out=24, expand=64), "expand"),
+        (MBConv(out=24, squeeze=8), "squeeze"),
+        (ConvNeXt(out=24, expand=64), "expand"),
+    ],
+)
+def test_a_row_refuses_channels_that_its_ratio_would_replace(block: AnyBlock, field: str) -> None:
+    says = rf"{field}=\d+ of a row's .*Row\(block, {field}=\.\.\.\)"
+    with pytest.raises(UsageError, match=says):
+        Row(block)
 
 
 def test_unknown_model_names_the_nearest_three() -> None:

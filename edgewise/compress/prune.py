@@ -19,6 +19,7 @@ from edgewise.measure.count import count
 from edgewise.model import Model
 from edgewise.network import Network, build
 from edgewise.spec import Spec, dense_kernels
+from edgewise.weights.tensors import tensors_of
 
 SUFFIX = "_pruned"  # of the network's name: it is no longer the published one
 
@@ -30,34 +31,40 @@ def prune(model: Model, how: Pruning, batches: Sequence[Batch]) -> Model:
     nothing goes, everything stays as it is.
 
     Args:
-        model: of any network.
+        model: of any network, also a compiled, a partly frozen or a half-precision one. The result
+            has its precision and device; it is not compiled, and nothing of it is frozen.
         how: what is to go.
         batches: of training images, normalised as the model's are, with their labels.
 
     Raises:
         UsageError: a group of channels would be emptied (the message names it), there are no
-            batches, or the network's convolutions were taken apart.
+            batches, the network's convolutions were taken apart, or its modules were changed, so
+            that it doesn't fit its spec.
     """
     spec, size = model.network.spec, model.preprocess.size
     check_prunable(spec)
     if not batches:
         raise UsageError("pruning needs some training images, for the statistics of batch norm.")
+    whole = build(spec)
+    whole.load_state_dict(tensors_of(model.network))
+    batches = [(inputs.to("cpu", torch.float32), labels.cpu()) for inputs, labels in batches]
     if how.target == "channels":
         sizes = sizes_without(spec, how.part, how.multiple)
     elif how.target == "macs":
         sizes = sizes_for(spec, how.part, how.multiple, lambda other: count(other, size).macs)
     else:
-        relative = relative_latency(model.network, size)
+        relative = relative_latency(whole, size)
         sizes = sizes_for(spec, how.part, how.multiple, relative)
     if resized(spec, sizes) == spec:
         return model
-    scores = importance(model.network, how.criterion, batches, how.seed)
+    scores = importance(whole, how.criterion, batches, how.seed)
     kept = {
         group.name: scores[group.name].topk(sizes[group.places]).indices
         for group in channel_groups(spec)
     }
-    network = with_channels(model.network, kept)
+    network = with_channels(whole, kept)
     recalibrate(network, (inputs for inputs, _ in batches))
+    network.to(next(model.network.parameters()))  # its precision and device
     name = spec.name.removesuffix(SUFFIX) + SUFFIX
     network.spec = replace(network.spec, name=name)
     return Model(network, model.preprocess, model.labels)

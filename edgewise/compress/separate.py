@@ -71,8 +71,8 @@ def separate(
 
     Stride, padding, dilation and bias are kept. Left alone are convolutions of fewer than 8 input
     channels, those that the images don't reach, those whose class computes or parametrises its
-    weight in its own way, and, in a `Network`, the stem and ConvNeXt's 2x2 convolutions. Layers
-    that a rank makes no cheaper stay dense.
+    weight in its own way, those that have forward hooks, and, in a `Network`, the stem and
+    ConvNeXt's 2x2 convolutions. Layers that a rank makes no cheaper stay dense.
 
     Args:
         model: any module that takes one batch of images. A `Network` gets the ranks in its `spec`,
@@ -141,9 +141,7 @@ def _reached(model: nn.Module, profiled: Profile) -> dict[str, nn.Conv2d]:
         name: module
         for name, module in modules.items()
         if isinstance(module, nn.Conv2d)
-        and (type(module).forward is nn.Conv2d.forward or isinstance(module, Conv2d))
-        and not is_parametrized(module)
-        and isinstance(module.weight, nn.Parameter)  # else a hook works it out, in its time
+        and _is_plain(module)
         and module.groups == 1
         and module.in_channels >= LEAST_CHANNELS
         and saving_ranks(module.kernel_size, module.out_channels)
@@ -153,9 +151,22 @@ def _reached(model: nn.Module, profiled: Profile) -> dict[str, nn.Conv2d]:
     if not convs:
         raise UsageError(
             "there is nothing to take apart: the network has no dense convolution larger than 1x1 "
-            f"of {LEAST_CHANNELS} channels or more"
+            f"of {LEAST_CHANNELS} channels or more that has no hooks and no weight or code of its "
+            "own"
         )
     return convs
+
+
+def _is_plain(conv: nn.Conv2d) -> bool:
+    """Whether what a call gives is its input convolved with `weight`, and nothing else is done."""
+    kind = type(conv)
+    return (
+        kind.forward in (nn.Conv2d.forward, Conv2d.forward)
+        and kind._conv_forward is nn.Conv2d._conv_forward
+        and not is_parametrized(conv)
+        and isinstance(conv.weight, nn.Parameter)  # else a hook works it out, in its time
+        and not (conv._forward_hooks or conv._forward_pre_hooks or "forward" in vars(conv))
+    )
 
 
 def _macs(profiled: Profile, name: str) -> int:
@@ -207,9 +218,10 @@ def _separated(
 ) -> Separated:
     """What stands for `conv`, with its mode, type and device."""
     depthwise, pointwise = parts.at(rank)
-    layer = Separated(
-        depthwise_like(conv, rank), Conv2d(len(depthwise), conv.out_channels, bias=True), rank
-    ).to(conv.weight)
+    mixing = Conv2d(len(depthwise), conv.out_channels, bias=True)
+    if isinstance(conv, Conv2d):
+        mixing.same = conv.same  # of 1x1 it changes nothing; `build` says it of all
+    layer = Separated(depthwise_like(conv, rank), mixing, rank).to(conv.weight)
     bias = torch.zeros(conv.out_channels, dtype=torch.double, device=depthwise.device)
     if conv.bias is not None:
         bias += conv.bias.detach()

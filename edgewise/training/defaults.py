@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from torch import nn
+
 from edgewise.data.dataset import Dataset
 from edgewise.errors import UsageError
 from edgewise.training.recipe import Recipe
@@ -34,6 +36,7 @@ def fit(recipe: Recipe, dataset: Dataset, processes: int = 1) -> Recipe:
     - Small sets get small batches, more epochs and little augmentation.
     - Pretrained weights learn gently, so that they keep what they know, and in changing light, as
       that of later photos is: measured on pictures drawn by another hand, see docs/training.md.
+      A model folder's are such weights, unless they are fresh.
     - A random crop is enlarged, so things look larger in training than they do later; a smaller
       training size makes up for it, and is faster (FixRes, arXiv 1906.06423).
     - Pretrained batch norm keeps its statistics if too few images go through at once.
@@ -59,12 +62,13 @@ def fit(recipe: Recipe, dataset: Dataset, processes: int = 1) -> Recipe:
         )
     steps = math.ceil(images / batch)
     epochs = recipe.epochs or max(EPOCHS, math.ceil(LEAST_STEPS / steps), recipe.stages)
-    pretrained, size = bool(recipe.pretrained) or recipe.folder is not None, recipe.imgsz or 0
+    network, pretrained = _beginning(recipe)
+    size = recipe.imgsz or 0
     freeze = pretrained and batch < NORM_NEEDS * recipe.accumulate * processes
     uneven = max(counts) > UNEVEN * min(counts)
     balance = uneven if recipe.balance is None else recipe.balance
     light = LIGHT_MAGNITUDE if images < FEW_IMAGES else MAGNITUDE
-    convnext = _network(recipe).startswith("convnext")
+    convnext = network.startswith("convnext")
     chosen = replace(
         recipe,
         batch=batch,
@@ -124,11 +128,22 @@ def check_first_stage(recipe: Recipe) -> None:
             )
 
 
-def _network(recipe: Recipe) -> str:
-    """The name of the network."""
+def has_learned(network: nn.Module) -> bool:
+    """Whether weights are not fresh.
+
+    Each bias, norm and layer scale begins as one number throughout, and a step of training gives
+    every channel its own.
+    """
+    vectors = (parameter for parameter in network.parameters() if parameter.ndim == 1)
+    return any(bool(vector.min() != vector.max()) for vector in vectors)
+
+
+def _beginning(recipe: Recipe) -> tuple[str, bool]:
+    """The name of the network, and whether its first weights have learned something."""
     if recipe.folder:
-        return load_model(recipe.folder).network.spec.name
-    return resolve_name(recipe.model).name
+        network = load_model(recipe.folder).network
+        return network.spec.name, has_learned(network)
+    return resolve_name(recipe.model).name, bool(recipe.pretrained)
 
 
 def _batch(images: int) -> int:

@@ -25,7 +25,7 @@ from edgewise.run_folder import Run
 from edgewise.shell import command_line
 from edgewise.training import tensorboard
 from edgewise.training.batches import cache_of
-from edgewise.training.defaults import check, check_first_stage, fit
+from edgewise.training.defaults import check, check_first_stage, fit, has_learned
 from edgewise.training.device import pick_device
 from edgewise.training.recipe import Recipe
 from edgewise.training.teacher import TIMM, Teacher, load_teacher
@@ -162,6 +162,8 @@ def resolve(recipe: Recipe, fetch: bool = True) -> Recipe:
                 f"{folder} takes images of {channels} channels, and those to learn from have 3. "
                 f"Make one that does: edgewise.create_model('{folder}', in_chans=3), and save it."
             )
+        if not has_learned(own.network):
+            print(f"{folder} starts from nothing, which takes many more images: it never learned")
         own_size = own.preprocess.size
     else:
         own_size = variant(resolve_name(recipe.model).name).input_size

@@ -18,14 +18,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import safetensors.torch
-import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.files import (
@@ -41,7 +39,9 @@ from edgewise.files import (
 from edgewise.model import Model
 from edgewise.network import Network, build
 from edgewise.preprocess import Preprocess
+from edgewise.run_folder import Run
 from edgewise.spec import Spec
+from edgewise.weights.tensors import first_difference, tensors_of
 
 TENSORS = "model.safetensors"
 SPEC = "spec.json"
@@ -57,12 +57,15 @@ def save_model(model: Model, folder: Path) -> None:
     A compiled network is saved as the one that was compiled, another precision as float32.
 
     Raises:
-        UsageError: the labels or the tensors don't fit the network's spec, or `folder` holds
-            something else; nothing was written.
+        UsageError: the labels, the tensors or the modules don't fit the network's spec, or `folder`
+            holds something else; nothing was written.
         EdgewiseError: the disk is full or can't be written; the old model is still there.
     """
     check_labels(model.labels, model.network.spec.classes)
-    tensors = _tensors(model.network)
+    try:
+        tensors = tensors_of(model.network)
+    except UsageError as error:
+        raise UsageError(f"{error} Nothing was written.") from error
     incoming = incoming_of(folder)
     _finish_save(folder)  # of a save that was killed
     if folder.exists() and not (folder / SPEC).is_file() and any(folder.iterdir()):
@@ -100,9 +103,12 @@ def load_model(folder: str | Path) -> Model:
         raise UsageError(f"no such model folder: {folder}. Check the path.")
     for name in FILES:
         if not (folder / name).is_file():
-            final = folder / "final"
-            search = f" It is a search, and its model is {final}." if final.is_dir() else ""
-            raise UsageError(f"{folder} is not a whole model folder: it has no {name}.{search}")
+            final, hint = folder / "final", ""
+            if Run.is_run(folder):
+                hint = f" It is a run, and its model is {Run(folder).trained().model}."
+            elif final.is_dir():
+                hint = f" It is a search, and its model is {final}."
+            raise UsageError(f"{folder} is not a whole model folder: it has no {name}.{hint}")
     # The contents come before the digests, since "row 3: kernel must be odd" helps a person who
     # edited a file by hand more than "this file was changed" does.
     try:
@@ -170,30 +176,12 @@ def _finish_save(folder: Path) -> None:
     shutil.rmtree(incoming, ignore_errors=True)
 
 
-def _tensors(network: Network) -> dict[str, Tensor]:
-    """The network's tensors as a folder has them; refuses those that `load_model` would refuse."""
-    tensors = {}
-    for name, tensor in network.state_dict().items():
-        # `torch.compile` puts this before the names of the module that it was given.
-        whole = tensor.float() if tensor.is_floating_point() else tensor
-        tensors[name.replace("_orig_mod.", "")] = whole.detach().contiguous()
-    with torch.device("meta"):
-        wanted = build(network.spec).state_dict()
-    if difference := _first_difference(tensors, wanted):
-        raise UsageError(
-            f"the network doesn't fit its spec, from which it is built again: {difference}. Get "
-            "another network from edgewise.create_model instead of changing the modules of this "
-            "one. Nothing was written."
-        )
-    return tensors
-
-
 def _load_tensors(network: Network, path: Path) -> None:
     try:
         tensors = safetensors.torch.load_file(path)
     except SafetensorError as error:
         raise UsageError(f"{path} is not a whole safetensors file: {error}") from error
-    if difference := _first_difference(tensors, network.state_dict()):
+    if difference := first_difference(tensors, network.state_dict()):
         raise UsageError(f"{path} doesn't fit {SPEC}: {difference}.")
     network.load_state_dict(tensors)
 
@@ -208,17 +196,3 @@ def _int8_ranges(network: Network, path: Path) -> dict[str, tuple[float, float]]
     for name in ranges.keys() - dict(network.named_modules()).keys():
         raise UsageError(f"{path} has {INT8} of a layer '{name}', which {SPEC} has not.")
     return ranges
-
-
-def _first_difference(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str | None:
-    for name, tensor in wanted.items():
-        if name not in found:
-            return f"it has no tensor '{name}'"
-        if found[name].shape != tensor.shape or found[name].dtype != tensor.dtype:
-            return f"'{name}' is {_describe(found[name])}, not {_describe(tensor)}"
-    extra = sorted(found.keys() - wanted.keys())
-    return f"it has a tensor '{extra[0]}' too many" if extra else None
-
-
-def _describe(tensor: Tensor) -> str:
-    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"

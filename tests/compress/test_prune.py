@@ -25,6 +25,7 @@ from edgewise.layers import LayerNorm2d
 from edgewise.measure.count import count
 from edgewise.model import Model
 from edgewise.network import Network
+from edgewise.preprocess import Preprocess
 from edgewise.spec import Spec
 from edgewise.weights.folder import load_model, save_model
 
@@ -143,6 +144,37 @@ def test_the_caller_keeps_the_whole_network(model: Model, batches: Batches) -> N
     after = model.network.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
     assert not any(parameter.grad is not None for parameter in model.network.parameters())
+
+
+@pytest.mark.parametrize("criterion", ["taylor", "l2"])
+@pytest.mark.parametrize("how", ["compiled", "partly compiled", "frozen", "training", "bfloat16"])
+def test_any_state_of_the_network_will_do(
+    network_of: NetworkOf, batches: Batches, how: str, criterion: str
+) -> None:
+    rule = Preprocess(SIZE, 1.0, "bilinear", (0.0,) * 3, (1.0,) * 3)
+    plain = Model(network_of("mobilenet_v2"), rule, tuple("abcdefg"))
+    network, given = copy.deepcopy(plain.network), batches
+    if how == "compiled":
+        network = torch.compile(network, backend="eager")
+    elif how == "partly compiled":
+        network.stages[1] = torch.compile(network.stages[1], backend="eager")
+    elif how == "frozen":
+        network.stages.requires_grad_(False)
+    elif how == "training":
+        network.train()
+    else:
+        plain = replace(plain, network=copy.deepcopy(network.bfloat16()).float())
+        given = [(x.bfloat16(), labels) for x, labels in batches]
+        batches = [(x.float(), labels) for x, labels in given]
+    before = [(p.requires_grad, p.dtype) for p in network.parameters()]
+    pruned = prune(replace(plain, network=network), Pruning(0.3, criterion=criterion), given)
+    assert [(p.requires_grad, p.dtype) for p in network.parameters()] == before
+    assert network.training == network.stem.training == (how == "training")
+    wanted = prune(plain, Pruning(0.3, criterion=criterion), batches)
+    state = wanted.network.to(before[0][1]).state_dict()
+    assert pruned.network.spec == wanted.network.spec
+    for name, value in pruned.network.state_dict().items():
+        assert value.dtype == state[name].dtype and torch.equal(value, state[name])
 
 
 def test_it_costs_what_we_count(model: Model, batches: Batches) -> None:

@@ -28,6 +28,7 @@ from edgewise.measure.count import count
 from edgewise.measure.profile import profile
 from edgewise.network import build
 from edgewise.spec import Spec
+from edgewise.weights.tensors import tensors_of
 
 
 def plant(model: nn.Module, rank: int) -> None:
@@ -91,6 +92,7 @@ def test_a_network_stays_a_spec_and_weights(name: str, padding: str) -> None:
     again = build(Spec.from_json(json.loads(json.dumps(apart.spec.to_json()))))
     again.load_state_dict(apart.state_dict())
     wanted = answer(network, images)
+    assert tensors_of(apart).keys() == again.state_dict().keys()  # so it can be saved
     assert torch.equal(answer(again, images), answer(apart, images))
     assert (answer(again, images) - wanted).abs().max() < 1e-4 * wanted.abs().max()
     # Three ways to count.
@@ -165,13 +167,17 @@ def test_what_can_not_be_taken_apart_is_left_alone() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return super().forward(x) / self.weight.norm()
 
+    class Equalised(nn.Conv2d):
+        def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+            return super()._conv_forward(x, weight / 72**0.5, bias)
+
     class Own(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.image = nn.Conv2d(3, 8, 3)
             self.grouped = nn.Conv2d(8, 8, 3, groups=2)
             self.point = nn.Conv2d(8, 8, 1)
-            self.strange = Strange(8, 8, 3)
+            self.strange = nn.Sequential(Strange(8, 8, 3), Equalised(8, 8, 3))
             self.normed = weight_norm(nn.Conv2d(8, 8, 3))
             self.tiny = nn.Conv2d(8, 1, 3)  # rank 1 costs 8 x (9 + 1), the kernel 8 x 9
             self.unused = nn.Conv2d(8, 8, 3)
@@ -236,6 +242,16 @@ def test_a_weight_that_a_hook_works_out_is_left_alone() -> None:
         model = nn.Sequential(torch.nn.utils.weight_norm(nn.Conv2d(8, 8, 3)), nn.Conv2d(8, 8, 3))
     _, report = separate(model, inputs(), rank=1)
     assert [layer.name for layer in report.layers] == ["1"]
+
+
+@pytest.mark.parametrize("register", ["register_forward_hook", "register_forward_pre_hook"])
+def test_a_convolution_with_hooks_is_left_alone(register: str) -> None:
+    model = nn.Sequential(nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3))
+    plant(model, 1)
+    getattr(model[0], register)(lambda conv, given, *out: (out or given)[0] * 2)
+    apart, report = separate(model, inputs(), rank=1)
+    assert [layer.name for layer in report.layers] == ["1"]
+    assert torch.allclose(answer(apart, inputs()), answer(model, inputs()), atol=1e-4)
 
 
 def test_a_compiled_network_is_taken_apart_as_what_it_was_compiled_from() -> None:

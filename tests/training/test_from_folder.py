@@ -10,8 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from edgewise.data.dataset import load_dataset
 from edgewise.errors import UsageError
+from edgewise.families import variant
+from edgewise.model import Model
+from edgewise.network import build
+from edgewise.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from edgewise.run_folder import Run
+from edgewise.training.defaults import fit
 from edgewise.training.learner import Learner
 from edgewise.training.loop import train
 from edgewise.training.recipe import Recipe
@@ -109,6 +115,25 @@ def test_it_trains_the_head_first_and_resumes(
     assert stored.head_epochs == 1
     again = train(stored, run.root, resume=True)
     assert load_model(again.model).network.spec == load_model(reference.model).network.spec
+
+
+@pytest.mark.parametrize(("name", "width"), [("tiny", 1.0), ("convnext_atto", 0.2)])
+def test_a_fresh_network_of_ones_own_starts_from_nothing(
+    onward: Recipe, name: str, width: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = build(variant(name).spec(width, classes=3))
+    network(torch.randn(2, 3, 64, 64))  # batch norm's statistics alone are no knowledge
+    rule = Preprocess(64, 1.0, "bilinear", IMAGENET_MEAN, IMAGENET_STD)
+    save_model(Model(network, rule, ("0", "1", "4")), tmp_path / "own")
+    ready = resolve(replace(onward, model=str(tmp_path / "own"), batch=8, lr=0.0))
+    assert "own starts from nothing" in capsys.readouterr().out
+    data = load_dataset(Path(onward.data), workers=1)
+    fresh = replace(ready, model="tiny", pretrained=False)
+    assert replace(fit(ready, data), model="tiny") == fit(fresh, data)
+    with torch.no_grad():
+        network.head.classifier.bias[0] += 1e-3  # as after a step
+    save_model(Model(network, rule, ("0", "1", "4")), tmp_path / "own")
+    assert fit(ready, data).head_epochs == 1 and fit(ready, data).freeze_norm
 
 
 def test_bad_folders(onward: Recipe, tmp_path: Path) -> None:

@@ -5,18 +5,23 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.families import variant
 from edgewise.files import MANIFEST, write_manifest
+from edgewise.layers import DropPath
 from edgewise.model import Model
-from edgewise.network import build
+from edgewise.network import Network, build
 from edgewise.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from edgewise.weights.create import create_model
 from edgewise.weights.folder import FILES, load_model, save_model
 
 PREPROCESS = Preprocess(32, 0.875, "bicubic", IMAGENET_MEAN, IMAGENET_STD)
@@ -125,6 +130,56 @@ def test_a_network_that_is_no_longer_its_spec_leaves_the_old_model(
     assert sorted(p.name for p in folder.parent.iterdir()) == ["model"]
 
 
+def swap(module: nn.Module, name: str, other: nn.Module) -> None:
+    assert hasattr(module, name)
+    setattr(module, name, other)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda n: swap(n.stages[2][1].expand, "act", nn.SiLU()), "expand.act' is of SiLU, not of"),
+        (lambda n: swap(n.stages[2][1], "squeeze", nn.ReLU()), "squeeze' is of ReLU, not of Ide"),
+        (lambda n: setattr(n.stages[2][1], "skip", False), "1' has skip=False, not True"),
+        (lambda n: setattr(n.stem.norm, "eps", 1e-5), "stem.norm' has eps=1e-05, not 0.001"),
+        (lambda n: setattr(n.stem.conv, "same", True), "stem.conv' has same=True, not False"),
+        (lambda n: setattr(n.stem.conv, "stride", (1, 1)), "has stride=(1, 1), not (2, 2)"),
+        (lambda n: n.stages[1].append(nn.ReLU()), "'stages.1' has 3 modules, not 2"),
+        (
+            lambda n: swap(n.stages[2], "2", n.stages[2][1]),
+            "'stages.2.2.expand.conv.weight' and 'stages.2.1.expand.conv.weight' are the same",
+        ),
+    ],
+)
+def test_a_change_that_no_tensor_shows_is_refused(
+    change: Callable[[Network], object], says: str, tmp_path: Path
+) -> None:
+    network = build(variant("mobilenet_v2").spec(0.35, classes=3))
+    change(network)
+    with pytest.raises(UsageError, match=f"{re.escape(says)}.*instead of changing the modules"):
+        save_model(Model(network, PREPROCESS, LABELS), tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_training_alone_heeds_may_be_changed(folder: Path) -> None:
+    new = small(seed=1).network
+    for module in new.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 0.01
+        elif isinstance(module, nn.Dropout):
+            module.p = 0.7
+        elif isinstance(module, DropPath):
+            module.probability = 0.1
+        elif isinstance(module, nn.Hardswish):
+            module.inplace = False
+    swap(new.head, "dropout", nn.Identity())
+    swap(new, "stem", nn.SyncBatchNorm.convert_sync_batchnorm(new.stem))
+    save_model(Model(new.train(), PREPROCESS, LABELS), folder)
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(load_model(folder).network(x), small(seed=1).network(x))
+
+
 def test_save_refuses_a_folder_of_something_else(tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_text("my own file")
     with pytest.raises(UsageError, match="not a model folder"):
@@ -182,6 +237,17 @@ def test_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(UsageError, match=f"has no {name}"):
         load_model(folder)
+
+
+def test_a_run_names_its_model(folder: Path) -> None:
+    run = folder.parent
+    (run / "recipe.json").write_text("{}")
+    for opened in (load_model, create_model):
+        with pytest.raises(UsageError, match=f"It is a run, and its model is {folder}"):
+            opened(str(run))
+    (folder / "spec.json").unlink()
+    with pytest.raises(UsageError, match="has no trained model yet"):
+        load_model(run)
 
 
 def test_missing_manifest_and_missing_folder(folder: Path) -> None:

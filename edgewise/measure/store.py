@@ -190,8 +190,12 @@ class Store:
             return [_row(dict(zip(COLUMNS, values, strict=True))) for values in found]
 
     def latest(self, models: Sequence[str] = ()) -> list[Row]:
-        """The last row of each key, of these models or of all."""
-        last = {row.key: row for row in self.rows() if not models or row.model in models}
+        """The last row of each key, of these models or of all; those of a session side by side."""
+        last: dict[tuple[str | int, ...], Row] = {}
+        for row in self.rows():
+            if not models or row.model in models:
+                last.pop(row.key, None)  # else it would stand where the older one did
+                last[row.key] = row
         return list(last.values())
 
     @contextmanager

@@ -72,6 +72,17 @@ def test_show_prints_the_fastest_first_and_what_was_wrong(store: Path) -> None:
     assert "wide intervals, over 10% of the median: onnxruntime fp32" in called.output
 
 
+def test_show_has_a_table_for_each_session_that_has_last_rows(tmp_path: Path) -> None:
+    """ONNX Runtime was timed once more, alone: what was timed with it before stays together."""
+    path = tmp_path / "bench.sqlite"
+    first = [timed(name, 5.0) for name in ("torch", "onnxruntime", "openvino")]
+    Store(path).add(first)
+    Store(path).add([timed("onnxruntime", 4.0, session="2026-02-01")])
+    tables = edgewise("bench", "--show", "--store", path).output.strip().split("\n\n")
+    runtimes = [[line.split()[1] for line in table.splitlines()[2:]] for table in tables]
+    assert runtimes == [["torch", "openvino"], ["onnxruntime"]]
+
+
 def test_show_as_json_has_the_columns_of_the_store(store: Path) -> None:
     found = json.loads(edgewise("bench", "--show", "--json", "--store", store).output)
     assert [Row(**{**row, "rounds_ms": tuple(row["rounds_ms"])}) for row in found] == Store(

@@ -79,7 +79,7 @@ def test_the_last_row_of_the_same_thing_counts(tmp_path: Path) -> None:
     ]
     store = Store(tmp_path / "bench.sqlite")
     store.add([ROW, *others, again])
-    assert store.latest() == [again, *others]
+    assert store.latest() == [*others, again]
     assert store.latest(["resnet18"]) == []
 
 

@@ -192,6 +192,7 @@ def command(
             click.echo(f"not here: {name}{mend}", err=True)
         rows, signal = _measure(plan, seconds, store)
         print_rows(rows, as_json)
+        store.add(())  # what can't be kept is not worth measuring
         _chart(rows, chart)
         if signal:
             click.echo(f"stopped; what was measured is in {store.path}", err=True)

@@ -96,6 +96,29 @@ def test_show_of_an_empty_store_says_so(tmp_path: Path) -> None:
     assert "nothing was measured yet" in called.errors
 
 
+@pytest.mark.parametrize("arguments", [["--show"], ["mobilenet_v2"]])
+def test_a_cache_that_can_not_be_read_is_named_before_anything_is_measured(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a name that is too long: root, who may run these tests, may read what others may not."""
+    monkeypatch.setenv("EDGEWISE_CACHE", str(tmp_path / ("x" * 300)))
+    monkeypatch.setattr("edgewise.timing.run.bench", None)
+    called = edgewise("bench", *arguments)
+    assert (called.status, called.output) == (1, "")
+    assert "can't read" in called.errors and "EDGEWISE_CACHE" in called.errors
+
+
+def test_a_cache_that_can_not_be_written_is_named_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("EDGEWISE_CACHE", str(tmp_path / "file" / "cache"))
+    monkeypatch.setattr("edgewise.timing.run.bench", None)
+    called = edgewise("bench", "mobilenet_v2")
+    assert called.status == 1
+    assert "can't make" in called.errors and "EDGEWISE_CACHE" in called.errors
+
+
 def test_choose_says_which_and_by_how_much(store: Path) -> None:
     called = edgewise("bench", "mobilenet_v2", "--choose", "--store", store)
     assert called.status == 0

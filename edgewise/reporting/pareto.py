@@ -212,9 +212,10 @@ def _picture(charts: Sequence[Chart]) -> bytes:
         )
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.set_xticks([float(mark.text) for mark in chart.x_axis.ticks])
+        times = chart.x_axis
+        axes.set_xticks([float(mark.text) for mark in times.ticks])
         axes.margins(0.05, 0.08)
-        axes.set_xlim(left=chart.x_axis.low / LABEL_ROOM)
+        axes.set_xlim(times.low / LABEL_ROOM, times.high)
         axes.grid(alpha=0.3)
         for runtime in dict.fromkeys(point.runtime for point in chart.points):
             axes.plot([], [], "o", color=colours[runtime], label=runtime)

@@ -166,6 +166,10 @@ def test_chart_writes_a_page_and_a_picture(store: Path, tmp_path: Path) -> None:
         ),
         (["--show", "--threads", "1", "--chart", "charts"], "--show takes no --threads."),
         (["x", "--roofline", "--seconds", "1"], "--roofline takes no --seconds."),
+        (
+            ["mobilenetv2_050", "--chart", "charts"],
+            "a chart needs published networks: there is no published accuracy of mobilenetv2_050",
+        ),
     ],
 )
 def test_a_wrong_call_is_refused(arguments: list[str], message: str, tmp_path: Path) -> None:

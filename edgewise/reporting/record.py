@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgewise.deploy.formats import FORMATS
+from edgewise.deploy.artifact import Artifact
 from edgewise.errors import UsageError
 from edgewise.files import read_json, sha256_file
 from edgewise.run_folder import Run
@@ -85,23 +86,39 @@ class Record:
     def exports(self) -> list[str]:
         """The command lines that make the verified files again, or else the usual one."""
         seen = self.verification["artifacts"] if self.verification else ()
-        made = {item["name"] for item in seen}
-        formats: dict[str, list[str]] = {}  # by the precisions that they were made in
+        made = {item["name"]: item for item in seen}
+        formats: dict[tuple[str, ...], list[str]] = {}  # by the options that they were made with
         for name, format in FORMATS.items():
             if own := [p for p in format.precisions if f"{name}-{p}" in made]:
-                formats.setdefault(",".join(own), []).append(name)
+                precisions = ("--precision", ",".join(own)) if own != ["fp32"] else ()
+                options = (*precisions, *self._int8_options(made.get(f"{name}-int8")))
+                formats.setdefault(options, []).append(name)
         return [
             self.command(
                 "export",
                 *(("--format", ",".join(names)) if names != ["onnx"] else ()),
-                *(("--precision", precisions) if precisions != "fp32" else ()),
+                *options,
             )
-            for precisions, names in formats.items()
+            for options, names in formats.items()
         ] or [self.command("export", *(("--precision", "int8") if self.learned_int8 else ()))]
 
     def picture(self, path: str) -> Path:
         """Where the image is that split.csv calls `path`."""
         return Path(self.data["root"] if self.data else "") / path
+    def _int8_options(self, item: Json | None) -> tuple[str, ...]:
+        """What an int8 file was asked for, as it says itself; nothing if it is gone or damaged."""
+        try:
+            info = Artifact.read(self.run.root / item["folder"]).info if item else None
+        except UsageError:
+            info = None
+        if info is None:
+            return ()
+        kept = info.keep_float
+        return (
+            *(() if kept is None else ("--keep-float", ",".join(kept) or "none")),
+            *(("--calibrate", info.calibrate) if info.calibrate else ()),
+        )
+
 
 
 def read_record(run: Run) -> Record:

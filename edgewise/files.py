@@ -28,8 +28,11 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
     Whatever goes wrong, `path` holds either its old content or the whole new one.
 
     Raises:
+        UsageError: `path` is a folder.
         EdgewiseError: the file can't be written (a full disk, no permission).
     """
+    if not path.name:  # "." or "/"
+        raise UsageError(f"can't write {path}: it is a folder. Name a file.")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

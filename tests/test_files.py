@@ -178,3 +178,13 @@ def test_a_folder_that_cannot_be_written_cannot_be_claimed(tmp_path: Path) -> No
     no_folder.write_text("")
     with pytest.raises(EdgewiseError, match=r"can't write in .*a file"), claimed(no_folder):
         pass
+
+
+@pytest.mark.parametrize("path", [".", "/"])
+def test_a_folder_without_a_name_is_no_file(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="it is a folder"):
+        write_text(Path(path), "text")
+    assert not any(tmp_path.iterdir())

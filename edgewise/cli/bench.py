@@ -182,6 +182,8 @@ def command(
         from edgewise.timing.runtimes import RUNTIMES
 
         plan = make_plan(models, RUNTIMES, runtimes, precisions, threads, batch, imgsz, against)
+        if chart:
+            _check_published(models)
         if roofline:
             from edgewise.cli.bench_roofline import print_roofline
 
@@ -190,6 +192,7 @@ def command(
         for name, extra in absent(RUNTIMES).items():
             mend = f": pip install 'edgewise[{extra}]'" if extra else ""
             click.echo(f"not here: {name}{mend}", err=True)
+        store.add(())  # what can't be kept is not worth measuring
         rows, signal = _measure(plan, seconds, store)
         print_rows(rows, as_json)
         _chart(rows, chart)
@@ -233,6 +236,17 @@ def _choose(models: Sequence[str], store: Store, as_json: bool) -> None:
         click.echo(json.dumps([asdict(choice) for choice in choices], indent=2))
     else:
         click.echo("\n\n".join(map(advice, choices)))
+
+
+def _check_published(models: Sequence[str]) -> None:
+    from edgewise.errors import UsageError
+    from edgewise.reporting.pareto import published
+
+    if not any(map(published, models)):
+        raise UsageError(
+            "a chart needs published networks: there is no published accuracy of "
+            f"{', '.join(models)}. Leave out --chart, or add a name of `edgewise models`."
+        )
 
 
 def _chart(rows: Sequence[Row], folder: Path | None) -> None:

@@ -35,7 +35,7 @@ import click
 def command(
     subject: str | None, html: Path | None, as_json: bool, **settings: int | str | None
 ) -> None:
-    """Explain SUBJECT: a lesson, a network's name or a model folder.
+    """Explain SUBJECT: a lesson, a network's name, or a run or model folder.
 
     A lesson shows the formula, each step with its numbers, and the times that were measured here,
     on one thread, beside the MACs. A network is told stage by stage: where its parameters, MACs,

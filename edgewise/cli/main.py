@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from importlib import import_module
+from typing import TextIO
 
 import click
 
@@ -67,6 +69,9 @@ def main() -> None:
 
     Exit status: 0 done, 1 the work failed, 2 the call was wrong, 3 nothing fits (`edgewise run`).
     """
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        # An answer with a letter that the encoding has not (Windows' own, in a file) is an answer.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         cli.main(prog_name="edgewise", standalone_mode=False)
     except EdgewiseError as error:
@@ -79,5 +84,28 @@ def main() -> None:
         click.echo("stopped", err=True)
         sys.exit(130)
     except BrokenPipeError:  # `edgewise models | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop(sys.stdout)
         sys.exit(1)
+    except OSError as error:  # a full disk
+        if not _is_of_output(error):
+            raise
+        _drop(sys.stdout)
+        try:
+            click.echo(f"Error: can't write the output: {error.strerror or error}", err=True)
+        except OSError:  # it is the same disk
+            _drop(sys.stderr)
+        sys.exit(1)
+
+
+def _is_of_output(error: OSError) -> bool:
+    """Whether one more line fails in the same way. What doesn't come of printing is to be seen."""
+    try:
+        click.echo()
+    except OSError as another:
+        return another.errno == error.errno
+    return False
+
+
+def _drop(stream: TextIO) -> None:
+    """What is left in it goes nowhere: else Python would write it at its end, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from edgewise.measure.profile_result import Group, Profile
     from edgewise.spec import Spec
 
+FILE = click.Path(path_type=Path, dir_okay=False)
+
 
 @click.command(
     epilog="""
@@ -42,9 +44,9 @@ if TYPE_CHECKING:
     help="Levels of the tree: 1 for stages, 2 for blocks, and so on; 0 for the kinds alone.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with every layer.")
-@click.option("--csv", "csv_path", type=click.Path(path_type=Path), help="Write a row a layer.")
-@click.option("--html", "html_path", type=click.Path(path_type=Path), help="Write a page.")
-@click.option("--png", "png_path", type=click.Path(path_type=Path), help="Write a picture.")
+@click.option("--csv", "csv_path", type=FILE, help="Write a row a layer.")
+@click.option("--html", "html_path", type=FILE, help="Write a page.")
+@click.option("--png", "png_path", type=FILE, help="Write a picture.")
 def command(
     model: str,
     imgsz: int | None,

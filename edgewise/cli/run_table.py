@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from edgewise.search.request import Request, SearchFolder
 
 MOST_ROWS = 12
+SCRATCH = "*"  # after a name: 80 columns have no room for words
 
 
 class LiveTable:
@@ -76,20 +77,21 @@ class LiveTable:
         more = len(inside) - MOST_ROWS
         words = [f"and {more} more"] if more > 0 else []
         words += [f"{plural(len(rows) - len(inside), 'candidate')} out"]
+        shown = inside[:MOST_ROWS]
+        words += [f"{SCRATCH} from scratch"] if not all(row.pretrained for row in shown) else []
         table = Table(box=None, pad_edge=False, caption=", ".join(words), caption_justify="left")
-        table.add_column("STILL IN", no_wrap=True)
-        for name in ("MEDIAN", "OF THE BUDGET", "ROUND 1", "ROUND 2", "TRAINED"):
+        table.add_column("STILL IN", overflow="ellipsis")  # the one that gives way
+        for name in ("MEDIAN", "BUDGET", "ROUND 1", "ROUND 2", "FINAL"):
             table.add_column(name, justify="right", no_wrap=True)
-        for row in inside[:MOST_ROWS]:
+        for row in shown:
             table.add_row(*_cells(row))
         return table
 
 
 def _cells(row: CandidateRow) -> tuple[str, ...]:
     spent = row.least["spent"]
-    weights = "" if row.pretrained else " (from scratch)"
     return (
-        row.name + weights,
+        row.name + ("" if row.pretrained else SCRATCH),
         milliseconds(spent["median_ms"]) if spent else "-",
         taken(row.used) if row.used is not None else "-",
         *(_accuracy(numbers) for numbers in (*row.rounds, row.final)),

@@ -87,7 +87,8 @@ def pack(source: Path, out: Path, size: int, side: int | None = None, workers: i
         UsageError: `source` has no labelled images, or `out` holds something already.
         EdgewiseError: the disk is full or can't be written, or no image can be used.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    # The current folder has no name, "."; replaced by another one it would be gone for the shell.
+    if not out.name or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
         raise UsageError(f"{out} is there already. Name another folder, or remove it.")
     found = scan(source)
     if found.damage:

@@ -69,6 +69,8 @@ class Info:
         float_layers: layers that an int8 file computes in float.
         calibrated_on: images that an int8 file was calibrated on.
         notes: sentences on what the file does otherwise than one may think.
+        keep_float: layers that int8 was asked to leave in float; None: as few as keep the answers.
+        calibrate: the images that int8 was asked to be calibrated on; "" for a run's own.
     """
 
     file: Annotated[str, AfterValidator(_plain_name)]
@@ -84,6 +86,8 @@ class Info:
     float_layers: tuple[str, ...] = ()
     calibrated_on: Annotated[int, Field(ge=0)] = 0
     notes: tuple[str, ...] = ()
+    keep_float: tuple[str, ...] | None = None
+    calibrate: str = ""
 
     @property
     def name(self) -> str:

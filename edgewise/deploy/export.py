@@ -64,9 +64,9 @@ def export(
             chooses = keep_float is None and chosen.keeps_float
             _write_pixels(source, calibrate, _validation_images(source) if chooses else [], pixels)
         if format in TRUSTED:
-            _export(source, format, precision, folder, pixels, keep_float)
+            _export(source, format, precision, folder, pixels, keep_float, calibrate)
         else:
-            isolated(_export, source, format, precision, folder, pixels, keep_float)
+            isolated(_export, source, format, precision, folder, pixels, keep_float, calibrate)
     return Artifact.read(folder)
 
 
@@ -108,6 +108,7 @@ def _export(
     folder: Path,
     pixels: Path | None,
     keep_float: tuple[str, ...] | None,
+    calibrate: Path | None,
 ) -> None:
     from edgewise.deploy.pytorch import TorchPredictor
     from edgewise.training.rounding import as_learned
@@ -117,7 +118,7 @@ def _export(
     with making(folder) as staging:
         job = Job(model, precision, staging / chosen.file, keep_float=keep_float, **arrays)
         in_float = chosen.write(job)
-        info = _info(job, chosen, in_float)
+        info = _info(job, chosen, in_float, calibrate)
         info.write(staging)
         for note in job.notes:
             print(f"note: {info.name}: {note}", file=sys.stderr)
@@ -135,7 +136,8 @@ def _export(
             )
 
 
-def _info(job: Job, chosen: Format, in_float: Sequence[str]) -> Info:
+def _info(job: Job, chosen: Format, in_float: Sequence[str], calibrate: Path | None) -> Info:
+    int8 = job.precision == "int8"
     versions = {"edgewise": __version__}
     versions |= {package: metadata.version(package) for package in ("torch", *chosen.packages)}
     return Info(
@@ -152,6 +154,8 @@ def _info(job: Job, chosen: Format, in_float: Sequence[str]) -> Info:
         float_layers=tuple(in_float),
         calibrated_on=0 if job.calibration is None else len(job.calibration),
         notes=tuple(job.notes),
+        keep_float=job.keep_float if int8 and chosen.keeps_float else None,
+        calibrate=str(calibrate) if int8 and calibrate else "",
     )
 
 

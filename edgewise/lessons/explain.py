@@ -37,7 +37,7 @@ def explain(subject: str, **settings: int | str) -> Lesson:
 
     Args:
         subject: a lesson (`edgewise.lessons.table.LESSONS`), a network's name, ours or timm's, or
-            a model folder.
+            a run or model folder.
         settings: some of the lesson's: `in_chans`, `out`, `kernel`, `size` (the side of the map or
             image in pixels), `stride`, `dilation`, `expand`, `heads`, `dim`, `model`. A network
             has only `size`.

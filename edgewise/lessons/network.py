@@ -5,24 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from edgewise.families import variant
 from edgewise.lessons.clock import Clock
 from edgewise.lessons.lesson import Bars, Lesson, Table
 from edgewise.lessons.parts import FLOAT
 from edgewise.lessons.words import ratio, two
 from edgewise.measure.latency import Latency
-from edgewise.measure.profile import profile
+from edgewise.measure.profile import profile, spec_of
 from edgewise.measure.profile_result import Profile
 from edgewise.network import Network, build
 from edgewise.reporting.numbers import filesize, milliseconds, percent, scaled
 from edgewise.spec import Spec
-from edgewise.weights.folder import load_model
-from edgewise.weights.pretrained import resolve
 
 
 @dataclass(frozen=True)
@@ -42,8 +38,8 @@ class Stage:
 
 
 def network_lesson(clock: Clock, subject: str, size: int = 0) -> Lesson:
-    """A network by name or from a model folder; its own image size if `size` is 0."""
-    spec, own = _resolve(subject)
+    """A network by name or of a run or model folder; its own image size if `size` is 0."""
+    spec, own = spec_of(subject)
     size = size or own
     cost = profile(spec, size)
     network = cache(lambda: _Running(spec, size))
@@ -112,16 +108,6 @@ def fresh(spec: Spec, size: int) -> Network:
         norm.momentum = 1.0
     network.train()(torch.randn(2, spec.in_chans, size, size))
     return network.eval()
-
-
-def _resolve(subject: str) -> tuple[Spec, int]:
-    """Its spec, and the image size that it is for."""
-    if Path(subject).is_dir():
-        model = load_model(Path(subject))
-        return model.network.spec, model.preprocess.size
-    alias = resolve(subject)
-    known = variant(alias.name)
-    return known.spec(alias.width), known.input_size
 
 
 def _names(spec: Spec, size: int) -> list[tuple[str, str]]:

@@ -27,6 +27,10 @@ TABLE = "measurements"
 FILE = "bench.sqlite"
 OK, WRONG, FAILED = "ok", "wrong", "failed"
 OURS = "edgewise"  # the library of our own networks
+MEND = (
+    "Name another folder in the environment variable EDGEWISE_CACHE; `edgewise bench` also takes "
+    "another file, with --store."
+)
 
 
 @dataclass(frozen=True)
@@ -148,11 +152,12 @@ class Store:
 
     Raises:
         UsageError: `path` is something else, or of another version of edgewise.
+        EdgewiseError: it can't be told whether there is one: a folder above it can't be read.
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or cache_folder() / FILE
-        if self.path.exists():
+        if self._is_there():
             with self._open() as database:
                 version = database.execute("PRAGMA user_version").fetchone()[0]
             if version != VERSION:
@@ -162,7 +167,7 @@ class Store:
                 )
 
     def add(self, rows: Sequence[Row]) -> None:
-        """Appends all of them, or none.
+        """Appends all of them, or none. Without rows it only makes sure that they can be.
 
         Raises:
             EdgewiseError: they can't be written.
@@ -175,7 +180,9 @@ class Store:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise EdgewiseError(f"can't make {self.path.parent}: {error.strerror}") from error
+            raise EdgewiseError(
+                f"can't make {self.path.parent}: {error.strerror}. {MEND}"
+            ) from error
         with self._open() as database, database:
             database.execute(f"CREATE TABLE IF NOT EXISTS {TABLE} ({', '.join(COLUMNS)})")
             database.execute(f"PRAGMA user_version = {VERSION}")
@@ -183,16 +190,29 @@ class Store:
 
     def rows(self) -> list[Row]:
         """All of them, the oldest first."""
-        if not self.path.exists():
+        if not self._is_there():
             return []
         with self._open() as database:
             found = database.execute(f"SELECT {', '.join(COLUMNS)} FROM {TABLE} ORDER BY rowid")
             return [_row(dict(zip(COLUMNS, values, strict=True))) for values in found]
 
     def latest(self, models: Sequence[str] = ()) -> list[Row]:
-        """The last row of each key, of these models or of all."""
-        last = {row.key: row for row in self.rows() if not models or row.model in models}
+        """The last row of each key, of these models or of all; those of a session side by side."""
+        last: dict[tuple[str | int, ...], Row] = {}
+        for row in self.rows():
+            if not models or row.model in models:
+                last.pop(row.key, None)  # else it would stand where the older one did
+                last[row.key] = row
         return list(last.values())
+
+    def _is_there(self) -> bool:
+        try:
+            self.path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:  # another person's folder, as a container's $HOME may be
+            raise EdgewiseError(f"can't read {self.path}: {error.strerror}. {MEND}") from error
+        return True
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -200,7 +220,7 @@ class Store:
             with closing(sqlite3.connect(self.path, timeout=30)) as database:
                 yield database
         except sqlite3.OperationalError as error:  # a full disk, no permission, locked for long
-            raise EdgewiseError(f"can't use {self.path}: {error}") from error
+            raise EdgewiseError(f"can't use {self.path}: {error}. {MEND}") from error
         except sqlite3.DatabaseError as error:
             raise UsageError(
                 f"{self.path} is not a store of measurements ({error}). Name another file."

@@ -30,16 +30,17 @@ def licence(record: Record) -> str | None:
 
 
 def split_totals(record: Record) -> dict[str, int]:
-    """The number of images in each split."""
-    counts = record.data["counts"] if record.data else {}
-    return {split: sum(counts.get(split, {}).values()) for split in SPLIT_NAMES}
+    """The number of images in each split, without val's where these are train's."""
+    counts = record.counts()
+    names = (split for split in SPLIT_NAMES if split != "val" or not record.learned_val)
+    return {split: sum(counts.get(split, {}).values()) for split in names}
 
 
 def limits(record: Record, score: Accuracy | None) -> list[str]:
     """What to beware of, in Markdown, one sentence each; only what the run's files show."""
     found = []
     if record.data:
-        rows = sorted(class_counts(record.data), key=lambda row: row.images["train"])
+        rows = sorted(class_counts(record), key=lambda row: row.images["train"])
         few = [row for row in rows if row.images["train"] < FEW_IMAGES]
         if few:
             listed = ", ".join(f"{markdown(r.label)} ({r.images['train']})" for r in few[:5])

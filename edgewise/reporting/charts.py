@@ -7,7 +7,7 @@ and a desktop with text of one size, and takes its colours from the page, light 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, isfinite, log10
 
@@ -85,15 +85,20 @@ class LogAxis:
 
     @property
     def ticks(self) -> tuple[Mark, ...]:
-        """Round numbers in the range, at most about six, where the logarithm puts them."""
-        every = [
-            digit * 10.0**power
-            for power in range(floor(log10(self.low)), ceil(log10(self.high)) + 1)
-            for digit in (1, 2, 5)
-        ]
-        inside = [value for value in every if self.low <= value <= self.high]
-        shown = inside[:: max(1, ceil(len(inside) / 6))]
+        """Round numbers in the range, at most about six, where the logarithm puts them.
+
+        In a narrow range they are less round: one number alone says nothing of a scale.
+        """
+        choices = self._digits((1, 2, 5)), self._digits(range(1, 10)), ticks(self.low, self.high, 5)
+        inside = [[v for v in values if self.low <= v <= self.high] for values in choices]
+        enough = next((values for values in inside if len(values) > 1), inside[-1])
+        shown = enough[:: max(1, ceil(len(enough) / 6))]
         return tuple(Mark(self.place(value), 0, f"{value:g}") for value in shown)
+
+    def _digits(self, digits: Iterable[int]) -> list[float]:
+        """These times each power of ten around the range."""
+        powers = range(floor(log10(self.low)), ceil(log10(self.high)) + 1)
+        return [digit * 10.0**power for power in powers for digit in digits]
 
     def place(self, value: float) -> float:
         """Percent of the way from `low` to `high`."""

@@ -15,6 +15,7 @@ from edgewise.measure.store import OK, OURS, Row
 from edgewise.reporting.charts import LogAxis, Mark, ticks
 from edgewise.reporting.numbers import NBSP, milliseconds, plural
 from edgewise.reporting.templates import render
+from edgewise.table import Variant
 from edgewise.weights.pretrained import ALIASES
 
 HTML, PNG = "pareto.html", "pareto.png"
@@ -122,28 +123,34 @@ def write_charts(rows: Sequence[Row], folder: Path) -> tuple[Path, Path]:
     """
     charts = make_charts(rows)
     if not charts:
-        raise UsageError("nothing to draw: no published network was measured. Run: edgewise bench")
+        raise UsageError(
+            "nothing to draw: no network with a published accuracy was measured with right answers."
+        )
     write_text(folder / HTML, _page(charts))
     write_bytes(folder / PNG, _picture(charts))
     return folder / HTML, folder / PNG
 
 
-def _point(row: Row) -> Point | None:
-    name = row.model
+def published(name: str) -> Variant | None:
+    """The network of that name, ours or timm's, that has a published accuracy."""
     if name not in VARIANTS and name in ALIASES and ALIASES[name].width == 1:
         name = ALIASES[name].name
-    if name not in VARIANTS or row.library != OURS or row.status != OK or row.median_ms is None:
+    return VARIANTS.get(name)
+
+
+def _point(row: Row) -> Point | None:
+    known = published(row.model)
+    if not known or row.library != OURS or row.status != OK or row.median_ms is None:
         return None
-    known = VARIANTS[name]
-    published = row.imgsz == known.input_size
-    size = f"{row.imgsz} px" + ("" if published else f", published at {known.input_size} px")
+    as_published = row.imgsz == known.input_size
+    size = f"{row.imgsz} px" + ("" if as_published else f", published at {known.input_size} px")
     text = (
         f"{row.model} ({size}), {row.runtime} {row.version} {row.precision}: "
         f"{milliseconds(row.median_ms)} ({row.low_ms:.3g}-{row.high_ms:.3g}), "
         f"top-1 {known.top1:.1f}% ({known.top1_source})"
     )
     return Point(
-        *(row.model, row.runtime, row.precision, known.top1, row.median_ms, published),
+        *(row.model, row.runtime, row.precision, known.top1, row.median_ms, as_published),
         text=text.replace(NBSP, " "),
     )
 
@@ -212,9 +219,10 @@ def _picture(charts: Sequence[Chart]) -> bytes:
         )
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.set_xticks([float(mark.text) for mark in chart.x_axis.ticks])
+        times = chart.x_axis
+        axes.set_xticks([float(mark.text) for mark in times.ticks])
         axes.margins(0.05, 0.08)
-        axes.set_xlim(left=chart.x_axis.low / LABEL_ROOM)
+        axes.set_xlim(times.low / LABEL_ROOM, times.high)
         axes.grid(alpha=0.3)
         for runtime in dict.fromkeys(point.runtime for point in chart.points):
             axes.plot([], [], "o", color=colours[runtime], label=runtime)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgewise.deploy.artifact import Artifact
 from edgewise.deploy.formats import FORMATS
 from edgewise.deploy.verification import is_as_it_was
 from edgewise.errors import UsageError
@@ -36,12 +38,13 @@ class Record:
         images: the rows of split.csv.
         quarantine: the rows of quarantine.csv.
         epochs: metrics.csv; empty before the first epoch's end.
-        evaluation: eval/test.json, else eval/val.json, if it is of the run's present weights, else
-            None.
+        evaluation: eval/test.json, else eval/val.json unless val was learned from, if it is of the
+            run's present weights, else None.
         predictions: the rows of the CSV beside it.
         verification: verify.json, or None.
         verification_outdated: whether the exported file or the weights are other ones by now.
         learned_int8: whether the network learned to compute in int8.
+        learned_val: whether it learned from val's images, too, as in the last training of a search.
         preprocess: model/preprocess.json, or None before the first epoch's end.
         spec: model/spec.json, or None before the first epoch's end.
     """
@@ -58,6 +61,7 @@ class Record:
     verification: Json | None
     verification_outdated: bool
     learned_int8: bool
+    learned_val: bool
     preprocess: Json | None
     spec: Json | None
 
@@ -86,23 +90,44 @@ class Record:
     def exports(self) -> list[str]:
         """The command lines that make the verified files again, or else the usual one."""
         seen = self.verification["artifacts"] if self.verification else ()
-        made = {item["name"] for item in seen}
-        formats: dict[str, list[str]] = {}  # by the precisions that they were made in
+        made = {item["name"]: item for item in seen}
+        formats: dict[tuple[str, ...], list[str]] = {}  # by the options that they were made with
         for name, format in FORMATS.items():
             if own := [p for p in format.precisions if f"{name}-{p}" in made]:
-                formats.setdefault(",".join(own), []).append(name)
+                precisions = ("--precision", ",".join(own)) if own != ["fp32"] else ()
+                options = (*precisions, *self._int8_options(made.get(f"{name}-int8")))
+                formats.setdefault(options, []).append(name)
         return [
             self.command(
                 "export",
                 *(("--format", ",".join(names)) if names != ["onnx"] else ()),
-                *(("--precision", precisions) if precisions != "fp32" else ()),
+                *options,
             )
-            for precisions, names in formats.items()
+            for options, names in formats.items()
         ] or [self.command("export", *(("--precision", "int8") if self.learned_int8 else ()))]
+
+    def _int8_options(self, item: Json | None) -> tuple[str, ...]:
+        """What an int8 file was asked for, as it says itself; nothing if it is gone or damaged."""
+        try:
+            info = Artifact.read(self.run.root / item["folder"]).info if item else None
+        except UsageError:
+            info = None
+        if info is None:
+            return ()
+        kept = info.keep_float
+        return (
+            *(() if kept is None else ("--keep-float", ",".join(kept) or "none")),
+            *(("--calibrate", info.calibrate) if info.calibrate else ()),
+        )
 
     def picture(self, path: str) -> Path:
         """Where the image is that split.csv calls `path`."""
         return Path(self.data["root"] if self.data else "") / path
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """The number of images by split and class, each image once: val's not if train has them."""
+        counts: dict[str, dict[str, int]] = self.data["counts"] if self.data else {}
+        return counts | {"val": {}} if self.learned_val else counts
 
 
 def read_record(run: Run) -> Record:
@@ -112,7 +137,9 @@ def read_record(run: Run) -> Record:
         UsageError: a file is not what its writer wrote (the message names the file).
     """
     weights = sha256_file(run.weights) if run.weights.is_file() else ""
-    evaluation, predictions = _evaluation(run, weights)
+    images = _rows(run.split, "path label split sha256")
+    learned_val = _learned_val(images)
+    evaluation, predictions = _evaluation(run, weights, SPLITS[:1] if learned_val else SPLITS)
     verification = _json(
         run.verification, "model_sha256 split skipped tolerance most_lost artifacts passed"
     )
@@ -121,7 +148,7 @@ def read_record(run: Run) -> Record:
         recipe=Recipe.read(run.recipe),
         environment=_json(run.environment, "edgewise") or {},
         data=_json(run.data, "root fingerprint classes counts quarantined"),
-        images=_rows(run.split, "path label split"),
+        images=images,
         quarantine=_rows(run.quarantine, "path label split reason"),
         epochs=tuple(read_history(run)) if run.metrics.is_file() else (),
         evaluation=evaluation,
@@ -130,14 +157,21 @@ def read_record(run: Run) -> Record:
         verification_outdated=verification is not None
         and (verification["model_sha256"] != weights or _changed(run, verification)),
         learned_int8=learned_int8(run.model),
+        learned_val=learned_val,
         preprocess=_json(run.model / "preprocess.json", "size crop interpolation mean std"),
         spec=_json(run.model / "spec.json", "name"),
     )
 
 
-def _evaluation(run: Run, weights: str) -> tuple[Json | None, Rows]:
-    """The evaluation to report on, and its answers: of the weights with this digest."""
-    for split in SPLITS:
+def _learned_val(images: Rows) -> bool:
+    """Whether every image of val is in train as well."""
+    train, val = ({row["sha256"] for row in images if row["split"] == s} for s in ("train", "val"))
+    return bool(val) and val <= train
+
+
+def _evaluation(run: Run, weights: str, splits: Sequence[str]) -> tuple[Json | None, Rows]:
+    """The first evaluation of these splits that is of the weights with this digest; its answers."""
+    for split in splits:
         evaluation = _json(
             run.evaluation / f"{split}.json",
             "split model_sha256 images skipped top1 top5 ece classes confusion per_class "

@@ -74,7 +74,7 @@ def write_search_report(folder: SearchFolder) -> Path:
         "use": _use(record, test) if test else None,
         "resume": command_line("run", "--resume", folder.root),
         "command": run_command(record.request),
-        "report_of_run": command_line("report", record.folder.final),
+        "report_of_run": command_line("report", record.run),
         "over": OVER,
         "taken": taken,
         "way_of": Way.of,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 
 from edgewise.errors import UsageError
 from edgewise.reporting.numbers import filesize, milliseconds
@@ -164,6 +165,13 @@ class SearchRecord:
         """The one that was tested."""
         test = self.made.get("test", {})
         return next((file for file in self.files if _same(file.numbers, test)), None)
+
+    @property
+    def run(self) -> Path:
+        """The run that the tested file is in; before the test that of the long training."""
+        if test := self.made.get("test"):
+            return self.folder.at(test["folder"]).parents[1]  # of RUN/export/NAME
+        return self.folder.final
 
     def again(self, file: MadeFile) -> Numbers | None:
         """What a file cost when it was timed once more before the test; None if it was not."""

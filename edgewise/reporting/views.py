@@ -144,12 +144,12 @@ def arithmetic(record: Record, held_to: Json | None) -> str:
     return " in int8" if held_to["precision"] == "int8" else " in float"
 
 
-def class_counts(data: Json) -> list[ClassCount]:
+def class_counts(record: Record) -> list[ClassCount]:
     """The smallest class first: that is the one to worry about."""
-    counts = data["counts"]
+    counts = record.counts()
     rows = (
         ClassCount(label, {split: counts.get(split, {}).get(label, 0) for split in SPLIT_NAMES})
-        for label in data["classes"]
+        for label in (record.data["classes"] if record.data else ())
     )
     return sorted(rows, key=lambda row: (row.total, row.label))
 

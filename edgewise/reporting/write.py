@@ -55,6 +55,7 @@ def _facts(record: Record, measured: Json | None) -> Json:
         "recipe": record.recipe,
         "score": views.accuracy(evaluation) if evaluation else None,
         "seen": "unseen test" if evaluation and evaluation["split"] == "test" else "validation",
+        "learned_val": record.learned_val and sum(row["split"] == "val" for row in record.images),
         "cost": measured,
         "held_to": held_to,
         "arithmetic": views.arithmetic(record, held_to),
@@ -74,7 +75,7 @@ def _page(record: Record) -> Json:
     page: dict[str, Any] = {
         "settings": asdict(record.recipe),
         "fold": views.fold,
-        "counts": views.class_counts(record.data) if record.data else [],
+        "counts": views.class_counts(record),
         "examples": views.examples(record),
         "mistakes": views.mistakes(record),
         **_training(record),

@@ -123,8 +123,8 @@ def _never(format: Format, precisions: Sequence[str]) -> str:
     """Why it has no way on any device."""
     if format.name not in SEARCHED:
         return (
-            "no device can be asked to time it. Make one of the finished run: "
-            f"edgewise export SEARCH/final --format {format.name}"
+            "no device can be asked to time it. Make one of the run that the tested file is in: "
+            f"edgewise export RUN --format {format.name}"
         )
     if not set(precisions) & set(format.precisions):
         return f"it has no {' and no '.join(precisions)} here, but {', '.join(format.precisions)}"

@@ -75,7 +75,7 @@ class HubFile:
     @property
     def ready(self) -> bool:
         """Whether it can be had without a network."""
-        return (self.folder / MANIFEST).is_file() or self.placed.is_file()
+        return _is_file(self.folder / MANIFEST) or _is_file(self.placed)
 
     @property
     def how(self) -> str:
@@ -89,7 +89,7 @@ class HubFile:
             UsageError: huggingface_hub is not installed.
             EdgewiseError: the hub can't be reached, or sends another file than it announced.
         """
-        return self.placed if self.placed.is_file() else self._download()
+        return self.placed if _is_file(self.placed) else self._download()
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -163,3 +163,11 @@ class HubFile:
             f"the next call finds it; or: "
             f"{command_line('import', self.file, '--model', self.name)}"
         )
+
+
+def _is_file(path: Path) -> bool:
+    """Not if it can't be told: the cache may be in another person's folder."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False

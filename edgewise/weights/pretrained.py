@@ -175,7 +175,7 @@ def _cached(checkpoint: Checkpoint, folder: Path) -> Model | None:
 
     try:
         model = load_model(folder)
-    except UsageError:
+    except (UsageError, OSError):  # OSError: the cache can't be read, which `HubFile.lock` tells
         return None
     fits = model.network.spec == _spec(checkpoint) and model.preprocess == checkpoint.preprocess
     return model if fits else None

@@ -72,6 +72,17 @@ def test_show_prints_the_fastest_first_and_what_was_wrong(store: Path) -> None:
     assert "wide intervals, over 10% of the median: onnxruntime fp32" in called.output
 
 
+def test_show_has_a_table_for_each_session_that_has_last_rows(tmp_path: Path) -> None:
+    """ONNX Runtime was timed once more, alone: what was timed with it before stays together."""
+    path = tmp_path / "bench.sqlite"
+    first = [timed(name, 5.0) for name in ("torch", "onnxruntime", "openvino")]
+    Store(path).add(first)
+    Store(path).add([timed("onnxruntime", 4.0, session="2026-02-01")])
+    tables = edgewise("bench", "--show", "--store", path).output.strip().split("\n\n")
+    runtimes = [[line.split()[1] for line in table.splitlines()[2:]] for table in tables]
+    assert runtimes == [["torch", "openvino"], ["onnxruntime"]]
+
+
 def test_show_as_json_has_the_columns_of_the_store(store: Path) -> None:
     found = json.loads(edgewise("bench", "--show", "--json", "--store", store).output)
     assert [Row(**{**row, "rounds_ms": tuple(row["rounds_ms"])}) for row in found] == Store(
@@ -83,6 +94,29 @@ def test_show_of_an_empty_store_says_so(tmp_path: Path) -> None:
     called = edgewise("bench", "--show", "--store", tmp_path / "none.sqlite")
     assert (called.status, called.output) == (0, "")
     assert "nothing was measured yet" in called.errors
+
+
+@pytest.mark.parametrize("arguments", [["--show"], ["mobilenet_v2"]])
+def test_a_cache_that_can_not_be_read_is_named_before_anything_is_measured(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a name that is too long: root, who may run these tests, may read what others may not."""
+    monkeypatch.setenv("EDGEWISE_CACHE", str(tmp_path / ("x" * 300)))
+    monkeypatch.setattr("edgewise.timing.run.bench", None)
+    called = edgewise("bench", *arguments)
+    assert (called.status, called.output) == (1, "")
+    assert "can't read" in called.errors and "EDGEWISE_CACHE" in called.errors
+
+
+def test_a_cache_that_can_not_be_written_is_named_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("EDGEWISE_CACHE", str(tmp_path / "file" / "cache"))
+    monkeypatch.setattr("edgewise.timing.run.bench", None)
+    called = edgewise("bench", "mobilenet_v2")
+    assert called.status == 1
+    assert "can't make" in called.errors and "EDGEWISE_CACHE" in called.errors
 
 
 def test_choose_says_which_and_by_how_much(store: Path) -> None:
@@ -132,6 +166,10 @@ def test_chart_writes_a_page_and_a_picture(store: Path, tmp_path: Path) -> None:
         ),
         (["--show", "--threads", "1", "--chart", "charts"], "--show takes no --threads."),
         (["x", "--roofline", "--seconds", "1"], "--roofline takes no --seconds."),
+        (
+            ["mobilenetv2_050", "--chart", "charts"],
+            "a chart needs published networks: there is no published accuracy of mobilenetv2_050",
+        ),
     ],
 )
 def test_a_wrong_call_is_refused(arguments: list[str], message: str, tmp_path: Path) -> None:

@@ -155,6 +155,9 @@ def test_unknown_operators_are_printed(tmp_path: Path) -> None:
         (["none.onnx", "--width", 0.5], "--width is for a model's name"),
         (["mobilenet_v2", "--batch", 0], "--batch"),
         (["no/folder"], "is no model"),
+        (["mobilenet_v2", "--html", "."], "File '.' is a directory"),
+        (["mobilenet_v2", "--csv", "/"], "File '/' is a directory"),
+        (["mobilenet_v2", "--png", "."], "File '.' is a directory"),
     ],
 )
 def test_bad_input(arguments: list[object], words: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from edgewise.cli import run_table
 from edgewise.cli.run_table import MOST_ROWS, LiveTable
+from edgewise.families import VARIANTS
 from edgewise.progress import bar
 from edgewise.search.costs import Cost
 from edgewise.search.entrants import Entrant
@@ -23,9 +25,9 @@ def live(tmp_path: Path) -> LiveTable:
     return LiveTable(Request("photos", "latency=2ms"), SearchFolder(tmp_path))
 
 
-def shown(table: LiveTable) -> list[str]:
+def shown(table: LiveTable, width: int = 120) -> list[str]:
     """Its lines without its heading."""
-    console = Console(file=io.StringIO(), width=120)
+    console = Console(file=io.StringIO(), width=width)
     console.print(table.table())
     assert isinstance(console.file, io.StringIO)
     return [line.rstrip() for line in console.file.getvalue().splitlines()][1:]
@@ -51,8 +53,8 @@ def test_it_fills_and_thins_out(tmp_path: Path) -> None:
     assert out == 1
     table.decided("choose", MADE["choose"])
     tried = shown(table)
-    assert {line.split()[0] for line in tried[:-1]} == {*ROUND_1, "mobilenet_v3_small-96"}
-    assert tried[-1] == f"{measured - len(ROUND_1) - 1} candidates out"
+    assert {line.split()[0] for line in tried[:-1]} == {*ROUND_1, "mobilenet_v3_small-96*"}
+    assert tried[-1] == f"{measured - len(ROUND_1) - 1} candidates out, * from scratch"
     for name, accuracy in ROUND_1.items():
         table.decided(f"round 1: {name}", MADE[f"round 1: {name}"])
         (row,) = (line for line in shown(table) if line.startswith(name))
@@ -79,6 +81,29 @@ def test_a_long_one_is_cut(tmp_path: Path) -> None:
     assert len(lines) == MOST_ROWS + 1
     inside = len(SIZES) * len(survey["entrants"])
     assert lines[-1].startswith(f"and {inside - MOST_ROWS} more")
+
+
+def test_no_number_is_cut_in_eighty_columns(tmp_path: Path) -> None:
+    """Nor in fewer: the names give way. One that starts from scratch has a star."""
+    table, scratch = live(tmp_path), "mobilenet_v3_small-96*"
+    made = {**MADE, "round 1: mobilenet_v3_small-96": MADE["round 1: mobilenet_v2-96"]}
+    for step in ("doctor", "survey", "choose", *(s for s in made if s.startswith("round 1: "))):
+        table.decided(step, made[step])
+    wide = shown(table)
+    assert scratch in {line.split()[0] for line in wide}
+    assert wide[-1].endswith("candidates out, * from scratch")
+    assert [line.split() for line in shown(table, 80)] == [line.split() for line in wide]
+    for line, narrow in zip(wide[:-1], shown(table, 60), strict=False):
+        assert narrow.split()[1:] == line.split()[1:]
+
+
+def test_the_longest_name_fits_into_eighty_columns(tmp_path: Path) -> None:
+    name = max(VARIANTS, key=len)
+    survey = json.loads(json.dumps(MADE["survey"]).replace("mobilenet_v3_small", name))
+    table = live(tmp_path)
+    table.decided("doctor", MADE["doctor"])
+    table.decided("survey", survey)
+    assert f"{name}-96*" in {line.split()[0] for line in shown(table, 80)}
 
 
 def test_lines_and_bars_go_with_it_on_a_terminal(

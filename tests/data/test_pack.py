@@ -167,6 +167,17 @@ def test_the_verb(tmp_path: Path) -> None:
     assert not (tmp_path / "other").exists()
 
 
+def test_the_current_folder_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = write_photos(tmp_path / "photos", {"a": 5, "b": 5})
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    said = edgewise("data", "pack", photos, ".")
+    assert said.status == 2 and ". is there already. Name another folder" in said.errors
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "photos"]
+
+
 def test_a_source_that_is_cut_off_or_unusable(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", {"a": 2, "b": 2})
     pack(photos, tmp_path / "shards", MB)

@@ -35,7 +35,7 @@ from edgewise.deploy.predictor import open_predictor
 from edgewise.deploy.verification import Seen
 from edgewise.deploy.verify import verify, verify_alone
 from edgewise.errors import EdgewiseError, UsageError
-from edgewise.files import MANIFEST, changed_files
+from edgewise.files import MANIFEST, changed_files, read_json, write_json
 from edgewise.preprocess import Preprocess
 from edgewise.run_folder import Run
 from edgewise.weights.folder import load_model, save_model
@@ -388,6 +388,9 @@ def test_what_int8_costs_is_seen_on_images_that_the_run_has_not_learned(
         calibrate = write_photos(run.root / "others", {"cat": 5, "犬": 5})
         export(model, precision="int8", output=run.root / "files", calibrate=calibrate)
     with_photos, all_in_int8, without, of_a_model = jobs
+    info = Artifact.read(run.root / "files" / "onnx-int8").info
+    assert (info.keep_float, info.calibrate) == (None, str(calibrate))
+    assert Artifact.read(run.exports / "onnx-int8").info.keep_float == ()
     assert with_photos.checked is not None
     assert {image.tobytes() for image in with_photos.checked} == held_out
     assert all_in_int8.checked is without.checked is of_a_model.checked is None
@@ -422,12 +425,16 @@ def test_calibration_that_makes_no_sense(
 
 def test_info_goes_through_its_files(tmp_path: Path) -> None:
     rule = Preprocess(8, 1.0, "bilinear", (1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
-    info = Info("m", "onnx", "int8", ("a", "é"), rule, batch=1, float_layers=("stem",))
+    asked = {"keep_float": ("stem",), "calibrate": "my photos"}
+    info = Info("m", "onnx", "int8", ("a", "é"), rule, batch=1, float_layers=("stem",), **asked)
     with making(tmp_path / "made") as folder:
         info.write(folder)
         (folder / "m").write_bytes(b"12345")
     made = Artifact.read(tmp_path / "made")
     assert (made.info, made.bytes, made.path.name) == (info, 5, "m")
+    older = read_json(tmp_path / "made" / INFO)
+    write_json(tmp_path / "made" / INFO, {k: v for k, v in older.items() if k not in asked})
+    assert Artifact.read(tmp_path / "made").info == replace(info, keep_float=None, calibrate="")
     (tmp_path / "made" / INFO).write_text("{}")
     with pytest.raises(UsageError, match=r"made: artifact\.json"):
         Artifact.read(tmp_path / "made")

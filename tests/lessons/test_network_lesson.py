@@ -18,6 +18,8 @@ from edgewise.lessons.network import _Running
 from edgewise.lessons.text import text
 from edgewise.model import Model
 from edgewise.preprocess import Preprocess
+from edgewise.run_folder import Run
+from edgewise.training.recipe import Recipe
 
 TIMES = {"stem": 1.0, "stages.0": 2.0, "stages.1": 6.0, "stages.2": 3.0, "head": 0.5}
 
@@ -84,3 +86,19 @@ def test_a_model_folder_and_timms_names(tmp_path: Path) -> None:
 def test_a_size_that_is_too_small_says_so() -> None:
     with pytest.raises(UsageError, match="smallest"):
         tell("vgg16", Scripted(), size=8)
+
+
+def test_a_run_and_what_a_search_made(tmp_path: Path) -> None:
+    network = edgewise.create_model("mobilenet_v2", num_classes=2, width=0.35)
+    rule = Preprocess(96, 0.9, "bicubic", (127.0,) * 3, (64.0,) * 3)
+    run = Run(tmp_path / "search" / "final")
+    run.root.mkdir(parents=True)
+    Recipe(data="photos").write(run.recipe)
+    with pytest.raises(UsageError, match="has no trained model yet"):
+        tell(str(run.root), Scripted())
+    edgewise.save_model(Model(network, rule, ("a", "b")), run.model)
+    lesson = tell(str(run.root), Scripted())
+    assert lesson.settings["size"] == 96
+    assert sum(row[1] for row in lesson.tables[0].rows) == edgewise.profile(run.root).params
+    with pytest.raises(UsageError, match=f"is a search. The run that it made is {run.root}"):
+        tell(str(tmp_path / "search"), Scripted())

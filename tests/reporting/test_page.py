@@ -290,6 +290,26 @@ def test_what_made_the_verified_files_is_told_to_repeat_it(made: Made) -> None:
     ]
 
 
+def test_what_int8_was_asked_for_is_told_to_repeat_it(made: Made) -> None:
+    """As it was typed; a shell takes the line."""
+    verification = json.loads(made.run.verification.read_text())
+    names = {"onnx-int8": ("stem", "head"), "openvino-int8": (), "litert-int8": None}
+    files = [verification["artifacts"][0]]
+    for name, kept in names.items():
+        folder = shutil.copytree(made.run.exports / MAIN, made.run.exports / name)
+        info = json.loads((folder / "artifact.json").read_text())
+        write(folder / "artifact.json", info | {"keep_float": kept, "calibrate": "my photos"})
+        files.append(files[0] | {"name": name, "folder": f"export/{name}"})
+    write(made.run.verification, {**verification, "artifacts": files})
+    assert f"edgewise export {made.run.root} --format openvino" in page_of(made.run).words
+    lines = made.run.model_card.read_text(encoding="utf-8").splitlines()
+    assert [line.partition(str(made.run.root))[2] for line in lines if " export " in line] == [
+        " --precision fp32,int8 --keep-float stem,head --calibrate 'my photos'",
+        " --format openvino --precision int8 --keep-float none --calibrate 'my photos'",
+        " --format litert --precision int8 --calibrate 'my photos'",
+    ]
+
+
 def test_skipped_files_are_listed(made: Made) -> None:
     evaluation = json.loads((made.run.evaluation / "test.json").read_text())
     skipped = {"skipped": [{"path": "class 1/notes.jpg", "reason": "empty file (0 bytes)"}]}

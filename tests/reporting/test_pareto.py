@@ -113,6 +113,17 @@ def test_the_page_opens_offline_and_holds_every_mark(tmp_path: Path) -> None:
 
 
 def test_nothing_to_draw_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="nothing to draw"):
-        write_charts([], tmp_path)
+    """Whatever was asked for: the networks may have been named, and measured."""
+    with pytest.raises(UsageError, match="nothing to draw: no network with a published accuracy"):
+        write_charts([row("runs/first", 1)], tmp_path)
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("times", [(3.0, 3.6), (14.0, 15.0), (1.0, 30.0)])
+def test_the_axis_of_times_has_numbers_however_near_they_are(times: tuple[float, ...]) -> None:
+    (chart,) = make_charts([row("mobilenet_v2", time) for time in times])
+    axis = chart.x_axis
+    shown = [float(tick.text) for tick in axis.ticks]
+    assert 2 <= len(shown) <= 6
+    assert all(axis.low <= value <= axis.high for value in shown)
+    assert [axis.place(value) for value in shown] == pytest.approx([t.x for t in axis.ticks])

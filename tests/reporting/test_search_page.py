@@ -50,6 +50,7 @@ def test_the_verdict_is_that_of_the_test(tmp_path: Path) -> None:
     shipped = tmp_path / "search" / "final" / "export" / "onnx-int8"
     assert f'edgewise.load("{shipped}", "onnxruntime")' in page.words
     assert "What it would take" not in page.words
+    assert f"edgewise report {tmp_path / 'search' / 'final'}" in page.words
     (bar,) = [attrs["style"] for attrs in page.named("i") if attrs.get("class") == "within"]
     assert bar == "width:55.1%"
 
@@ -132,6 +133,8 @@ def test_what_has_learned_from_all_images_has_no_accuracy_but_the_tests(tmp_path
     assert "It has learned from these, too, since." in page.words
     how = "learned from all images but the test's"
     chosen = f"chosen: mobilenet_v4_conv_small at 96 px, {how}, int8 onnxruntime"
+    run = tmp_path / "search" / "again" / "calibrated"
+    assert f"in the report of its run: edgewise report {run}" in page.words
     assert f"{chosen}: {percent(before)} right" in page.text
     assert "once more, from all images but the test's" in page.text  # of the rungs' times
     without = page_of(tmp_path / "without", all_decisions())

@@ -48,7 +48,7 @@ def test_everything_is_in_the_table_and_nothing_twice() -> None:
     assert [reason.partition(":")[0] for reason in reasons] == [
         *("coreml", "tensorrt", "torch-export")
     ]
-    assert "export SEARCH/final --format coreml" in reasons[0]
+    assert "of the run that the tested file is in: edgewise export RUN --format" in reasons[0]
 
 
 @pytest.mark.usefixtures("all_here")

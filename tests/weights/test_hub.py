@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from commandline import edgewise
 from fake_hub import FakeHub
 from oracles import import_timm, randomise
 from torch import nn
@@ -63,6 +64,18 @@ def kept(tmp_path: Path) -> list[str]:
     """What is in our cache, locks apart."""
     folder = tmp_path / "cache" / "weights"
     return sorted(path.name for path in folder.glob("*") if path.suffix != ".lock")
+
+
+def test_a_cache_that_can_not_be_read_is_named(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a name that is too long: root, who may run these tests, may read what others may not."""
+    monkeypatch.setenv("EDGEWISE_CACHE", str(tmp_path / ("x" * 300)))
+    assert not HubFile(f"timm/{NAME}").ready
+    called = edgewise("models", "mobilenet_v2")
+    assert called.status == 0 and "mobilenet_v2" in called.output
+    with pytest.raises(EdgewiseError, match="EDGEWISE_CACHE"):
+        load_pretrained(*SMALL)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,61 @@
+"""What is printed where it can't be: an encoding without the letters, a full disk."""
+
+from __future__ import annotations
+
+import errno
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgewise.cli.main import main
+from edgewise.deploy.predict import Guess, Prediction
+
+FULL = Path("/dev/full")
+ANSWER = Prediction(Path("cat.jpg"), (Guess(0, "Löwenzahn", 0.9), Guess(1, "猫", 0.1)))
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252"])
+def test_letters_that_the_encoding_has_not_are_written_as_their_codes(
+    encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr("edgewise.deploy.predict.predict", lambda *arguments: [ANSWER])
+    monkeypatch.setattr("sys.argv", ["edgewise", "predict", "any", "cat.jpg"])
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding=encoding))
+    main()
+    sys.stdout.flush()
+    first, second, third = written.getvalue().decode(encoding).splitlines()
+    assert first == "cat.jpg"
+    assert second.split()[:2] == ["Löwenzahn", "90.00%"]
+    assert third.split()[:2] == [r"\u732b", "10.00%"]
+
+
+def said(arguments: list[str], **streams: object) -> tuple[int, str]:
+    """The exit status of a process whose output goes to a full disk, and its errors."""
+    code = "from edgewise.cli.main import main; main()"
+    with FULL.open("w") as full:
+        files = {"stdout": full, "stderr": full if "stderr" in streams else subprocess.PIPE}
+        done = subprocess.run([sys.executable, "-c", code, *arguments], text=True, **files)  # type: ignore[call-overload]
+    return done.returncode, done.stderr
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="no such device")
+@pytest.mark.parametrize("arguments", [["--version"], ["models", "--json"]])  # of 20 B, of 100 kB
+def test_a_full_disk_is_an_error_in_a_line(arguments: list[str]) -> None:
+    assert said(arguments) == (1, "Error: can't write the output: No space left on device\n")
+    assert said(arguments, stderr=FULL) == (1, None)
+
+
+def test_an_error_of_other_code_is_not_called_one_of_the_output(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("edgewise.families.list_models", fail)
+    monkeypatch.setattr("sys.argv", ["edgewise", "models"])
+    with pytest.raises(OSError, match="No space left"):
+        main()

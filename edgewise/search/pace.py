@@ -5,7 +5,7 @@ one costs.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from edgewise.search.decisions import Numbers
@@ -16,7 +16,7 @@ from edgewise.search.ways import Way
 FIRST_ROUND, SECOND_ROUND, LONG_TRAINING = 0.12, 0.18, 0.3
 DISTILLING, LOWERING, NARROWING = 0.08, 0.12, 0.12
 LEAST_TRIAL = 0.3  # minutes of a short training, however fast it is
-SURVIVORS = 3  # of the first round
+SURVIVORS = 3  # of the first round; so many or fewer need none, and a single one no second
 LEAST_LONG = 0.1  # of the long one
 TIGHT = 0.9  # of the budget: a network that takes more may need a smaller image in the end
 BEFORE_TRAINING = ("device", "doctor", "survey", "drift", "pace", "sizes")
@@ -56,6 +56,7 @@ class Pace:
         tested: images that the files are tested on.
         minutes: that are left for training and files.
         files: that are made of a trained network.
+        trials: that there are for the rounds before the long training.
     """
 
     fixed: float
@@ -65,6 +66,7 @@ class Pace:
     tested: int
     minutes: float
     files: int = FILES
+    trials: int = SURVIVORS + 1
 
     @classmethod
     def read(cls, made: Mapping[str, Numbers], minutes: float) -> Pace:
@@ -84,6 +86,7 @@ class Pace:
             images["val"] + images["test"],
             minutes - seconds_before(made) / 60,
             len({Way.of(cost["candidate"]).name for cost in made["survey"]["costs"]}),
+            seen.get("trials", cls.trials),  # an older log has none
         )
 
     def points_lost(self, entrant: Entrant, imgsz: int) -> float:
@@ -101,7 +104,7 @@ class Pace:
     def steps_of(self, entrant: Entrant, imgsz: int) -> float:
         """Of the optimiser, in the long training; 0 if the files leave no time for it."""
         minutes = max(0.0, self.minutes - self.files_minutes(entrant, imgsz))
-        share = long_share(rounds_in(minutes, self.least_trial(entrant, imgsz)))
+        share = self._share(minutes, entrant, imgsz)
         return self.steps * 60 * minutes * share / self._epoch(entrant, imgsz)
 
     def least_trial(self, entrant: Entrant, imgsz: int) -> float:
@@ -120,7 +123,8 @@ class Pace:
     def minutes_for(self, entrant: Entrant, imgsz: int) -> float:
         """That training and files would need for a network to learn all that it can."""
         long = ENOUGH_STEPS / self.steps * self._epoch(entrant, imgsz) / 60
-        return long / LONG_TRAINING + self.files_minutes(entrant, imgsz)
+        most = long / LONG_TRAINING  # in less time no more rounds have their share
+        return long / self._share(most, entrant, imgsz) + self.files_minutes(entrant, imgsz)
 
     def files_minutes(self, entrant: Entrant, imgsz: int) -> float:
         """About how long it takes to write, check and time a network's files.
@@ -130,6 +134,10 @@ class Pace:
         images = FILES_IMAGES + self.tested / AS_LONG
         seconds = FILES_SECONDS + images * self._epoch(entrant, imgsz) / self.trained
         return max(1.0, self.files / FILES) * seconds / 60
+
+    def _share(self, minutes: float, entrant: Entrant, imgsz: int) -> float:
+        """The long training's, if all is needed that may be after it."""
+        return long_share(rounds_in(minutes, self.least_trial(entrant, imgsz), self.trials))
 
     def _epoch(self, entrant: Entrant, imgsz: int) -> float:
         return self.fixed + self.seconds_per_mac * macs_at(entrant, imgsz)
@@ -163,7 +171,12 @@ def per_epoch(entrant: Entrant, seconds: Mapping[int, float]) -> tuple[float, fl
 
 def seconds_before(made: Mapping[str, Numbers]) -> float:
     """That went by before training began."""
-    return sum(float(made[step]["seconds"]) for step in BEFORE_TRAINING if step in made)
+    return seconds_of(made[step] for step in BEFORE_TRAINING if step in made)
+
+
+def seconds_of(decisions: Iterable[Numbers]) -> float:
+    """That the work for them took, with the first reading of the images."""
+    return sum(float(own["seconds"]) + float(own.get("read_seconds", 0.0)) for own in decisions)
 
 
 def macs_at(entrant: Entrant, imgsz: int) -> float:
@@ -186,13 +199,13 @@ def trials_in(minutes: float, share: float, least: float = LEAST_TRIAL, above: i
     return number if number > above else 0
 
 
-def rounds_in(minutes: float, least: float = LEAST_TRIAL) -> set[int]:
-    """The rounds of short trainings, 1 and 2, that there is time for; see `trials_in`."""
+def rounds_in(minutes: float, least: float = LEAST_TRIAL, trials: int = SURVIVORS + 1) -> set[int]:
+    """The rounds of so many short trainings, 1 and 2, that there is time for; see `trials_in`."""
     shares = {1: (FIRST_ROUND, SURVIVORS), 2: (SECOND_ROUND, 1)}
     return {
         number
         for number, (share, above) in shares.items()
-        if trials_in(minutes, share, least, above)
+        if trials > above and trials_in(minutes, share, least, above)
     }
 
 
@@ -209,6 +222,6 @@ def long_share(rounds: Collection[int], better: bool = True, tight: bool = True)
         share += FIRST_ROUND
     if 2 not in rounds:
         share += SECOND_ROUND
-    if not better or 2 not in rounds:
+    if not better or 2 not in rounds:  # no other is known to learn from, or to be narrowed
         share += DISTILLING + NARROWING
     return share if tight else share + LOWERING

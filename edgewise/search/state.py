@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +17,12 @@ from edgewise.search.costs import Cost
 from edgewise.search.decisions import Decisions, Numbers
 from edgewise.search.device import Device, DeviceFacts
 from edgewise.search.entrants import Entrant
-from edgewise.search.pace import LEAST_LONG, LONG_TRAINING, long_share, rounds_in
+from edgewise.search.pace import LEAST_LONG, LONG_TRAINING, long_share, rounds_in, seconds_of
 from edgewise.search.request import Request, SearchFolder
 from edgewise.search.trials import Trainer, follow_move, outcome, with_test
 from edgewise.search.ways import ways_to
+from edgewise.training.device import pick_device
+from edgewise.weights.pretrained import resolve
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class Watch:
 class State:
     """Asks the device what it is, and reads the data; writes nothing before `begin`.
 
+    So what is wrong with the request is said while it can still be asked for otherwise.
+
     Attributes:
         request: what is searched for.
         folder: of the search.
@@ -49,7 +55,9 @@ class State:
         facts: of it.
         ways: to ship a network.
         left_out: why there are no more of those that were asked for.
+        workers: that read the images before anything is trained: threads or processes.
         dataset: with images to train on, to select by and to test on.
+        read_seconds: that it took to read them first.
         log: of the decisions, once it has begun.
         trainer: on that data.
         started: seconds that the decisions up to the choice took.
@@ -61,13 +69,19 @@ class State:
     ) -> None:
         self.request, self.folder, self.device, self.watch = request, folder, device, watch
         self.budget = Budget.parse(request.budget)
+        for model in request.models:
+            resolve(model)
+        pick_device(request.train_device, "--train-device")
         self.facts: DeviceFacts = device.facts()
         self.ways, self.left_out = ways_to(
             request.formats, request.precisions, self.facts.runtimes, device.name
         )
         if not self.ways:
             raise UsageError(f"no file can be shipped to {device.name}. {' '.join(self.left_out)}")
-        self.dataset: Dataset = with_test(load_dataset(Path(request.data), workers=1))
+        self.workers = os.cpu_count() or 1 if request.workers is None else request.workers
+        began = time.monotonic()
+        self.dataset: Dataset = with_test(load_dataset(Path(request.data), self.workers))
+        self.read_seconds = round(time.monotonic() - began, 2)
         settings = () if request.flip else (("flip", False),)
         self.trainer = Trainer(
             self.dataset, request.seed, request.train_device, request.workers, settings
@@ -102,12 +116,21 @@ class State:
         if left * long_share(rounds_in(left)) < LEAST_LONG:
             least = math.ceil(gone + LEAST_LONG / LONG_TRAINING)
             raise UsageError(
-                f"{self.request.minutes:g} minutes are too short to train anything: measuring took "
-                f"{self.started / 60:.1f} of them, and writing and checking the files takes about "
-                f"{self.files / 60:.1f}. Give at least --time {least}m under another --name; what "
-                "was measured is kept, and is not measured again."
+                f"{self.request.minutes:g} minutes are too short to train anything: reading the "
+                f"images and measuring took {self.started / 60:.1f} of them, and writing and "
+                f"checking the files takes about {self.files / 60:.1f}. Give at least --time "
+                f"{least}m under another --name; what was measured is kept, and is not measured "
+                "again."
             )
         return left
+
+    @property
+    def unspent(self) -> float:
+        """Minutes of the whole time that are still there by the log, without those of more files.
+
+        Below 0 where it took longer than was planned.
+        """
+        return self.request.minutes - (seconds_of(self.log.made.values()) + self.files) / 60
 
     def outcome(self, made: Run) -> Numbers:
         """What a run reached, see `edgewise.search.trials.outcome`; and where it is."""

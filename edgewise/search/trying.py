@@ -72,9 +72,8 @@ def trained(search: State, trials: Sequence[Trial]) -> Run:
     def work() -> Numbers:
         # One that fits and did better was lucky: it would be the best, had it promised more.
         better = any(trial.above and scores[trial.name] > scores[best.name] for trial in trials)
-        share = long_share(
-            {number for number in (1, 2) if f"round {number}" in made}, better, best.used > TIGHT
-        )
+        rounds = [number for number in (1, 2) if f"round {number}" in made]
+        share = long_share(rounds, better, best.used > TIGHT)
         minutes, again = search.left * share, 0.0
         if not better and enough_for_two(search, best, minutes):
             minutes = again = minutes / 2

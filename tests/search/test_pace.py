@@ -19,6 +19,7 @@ from edgewise.search.pace import (
     LOWERING,
     NARROWING,
     SECOND_ROUND,
+    SURVIVORS,
     Pace,
     long_share,
     macs_at,
@@ -116,21 +117,21 @@ def test_all_of_the_time_is_shared() -> None:
     """Long or short: with what smaller images may need there is a little left, and no more."""
     for minutes in (1.0, 4.0, 6.0, 11.0, 60.0):
         shares = {1: FIRST_ROUND, 2: SECOND_ROUND}
-        rounds = rounds_in(minutes)
-        tried = sum(shares[number] for number in rounds)
-        helped = DISTILLING + NARROWING if 2 in rounds else 0
-        assert 0.9 < tried + long_share(rounds) + helped + LOWERING < 1, minutes
-        assert 0.9 < tried + long_share(rounds, better=False) + LOWERING < 1, minutes
-        assert 0.9 < tried + long_share(rounds, tight=False) + helped < 1, minutes
-        assert 0.9 < tried + long_share(rounds, better=False, tight=False) < 1, minutes
-    # Of a network alone there are no rounds, however much time there is.
-    assert 0.9 < long_share((), tight=False) < 1
+        for trials in (8, 3, 1):
+            rounds = rounds_in(minutes, trials=trials)
+            tried = sum(shares[number] for number in rounds)
+            helped = DISTILLING + NARROWING if 2 in rounds else 0
+            assert 0.9 < tried + long_share(rounds) + helped + LOWERING < 1, minutes
+            assert 0.9 < tried + long_share(rounds, better=False) + LOWERING < 1, minutes
+            assert 0.9 < tried + long_share(rounds, tight=False) + helped < 1, minutes
+            assert 0.9 < tried + long_share(rounds, better=False, tight=False) < 1, minutes
 
 
 def test_rounds_are_for_more_than_one_and_more_than_go_on() -> None:
     assert [trials_in(minutes, FIRST_ROUND) for minutes in (1, 4, 5.1, 60)] == [0, 0, 2, 24]
     found = [rounds_in(minutes) for minutes in (3.3, 3.4, 9.9, 10)]
     assert found == [set(), {2}, {2}, {1, 2}]  # three that all go on to the second need no first
+    assert [rounds_in(60, trials=trials) for trials in (1, 2, 3, 4)] == [set(), {2}, {2}, {1, 2}]
 
 
 def test_a_short_training_has_enough_steps_to_tell_something() -> None:
@@ -146,11 +147,28 @@ def test_a_short_training_has_enough_steps_to_tell_something() -> None:
     assert many.least_trial(ONE, 224) == LEAST_TRIAL
 
 
+def test_a_network_that_is_tried_alone_learns_for_as_long_as_it_will_be_given() -> None:
+    """And two or three for as long as there is without a first round."""
+    pace = Pace(0.0, 0.0006, steps=1, trained=700, tested=0, minutes=60.0)
+    minutes = pace.minutes - pace.files_minutes(ONE, 224)
+    for trials, rounds in ((8, {1, 2}), (3, {2}), (1, ())):
+        own = replace(pace, trials=trials)
+        steps = 100 * minutes * long_share(rounds)  # a hundred a minute
+        assert own.steps_of(ONE, 224) == pytest.approx(steps)
+        enough = replace(own, minutes=own.minutes_for(ONE, 224))
+        assert ENOUGH_STEPS - 1e-9 <= enough.steps_of(ONE, 224) < ENOUGH_STEPS + 1
+
+
 def test_it_is_read_from_the_log() -> None:
     made = {step: {"seconds": 30.0, **numbers} for step, numbers in all_decisions().items()}
     pace = Pace.read(made, minutes=10.0)
     assert pace.minutes == pytest.approx(10 - 5 * 0.5)  # device, doctor, survey, drift and pace
     assert (pace.steps, pace.trained, pace.tested) == (14, 422, 83 + 95)
+    assert pace.trials > SURVIVORS
+    made["doctor"]["read_seconds"] = 90.0
+    made["pace"]["trials"] = 1
+    later = Pace.read(made, minutes=10.0)
+    assert (later.minutes, later.trials) == (pytest.approx(10 - 5 * 0.5 - 1.5), 1)
     lite4 = next(e for e in made["survey"]["entrants"] if e["model"] == "efficientnet_lite4")
     at_128 = pace.fixed + pace.seconds_per_mac * macs_at(Entrant(**lite4), 128)
     assert at_128 == pytest.approx(12.5)

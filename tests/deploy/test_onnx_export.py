@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,9 +18,12 @@ from onnx import TensorProto
 from photos import picture
 from small import small_model
 
-from edgewise.deploy.artifact import MAIN
+from edgewise.deploy.artifact import GOLDEN, MAIN
+from edgewise.deploy.export import _write_pixels
 from edgewise.deploy.formats import Job
+from edgewise.deploy.golden import write_golden
 from edgewise.deploy.onnx import write
+from edgewise.deploy.predictor import open_predictor
 from edgewise.deploy.verify import TOLERANCE
 from edgewise.model import Classifier
 from edgewise.run_folder import Run
@@ -154,6 +158,27 @@ def test_golden_inputs_are_validation_images_then_noise(exported: Run) -> None:
         np.abs(run_onnx(exported.exports / MAIN / "model.onnx", pixels) - probabilities).max()
         < 1e-5
     )
+
+
+@pytest.mark.parametrize("name", ["savez", "savez_compressed"])
+def test_a_numpy_that_takes_every_keyword_for_an_array_writes_only_the_arrays(
+    name: str, exported: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before NumPy 2.2 `allow_pickle` became one more of them."""
+    save = getattr(np, name)
+
+    def as_before(file: Any, **arrays: Any) -> None:
+        assert all(isinstance(array, np.ndarray) for array in arrays.values()), list(arrays)
+        save(file, **arrays)
+
+    monkeypatch.setattr(np, name, as_before)
+    path = tmp_path / GOLDEN
+    if name == "savez":
+        _write_pixels(exported.root, None, [], path)
+    else:
+        write_golden(open_predictor(exported.model), None, [], path)
+    with np.load(path) as arrays:
+        assert set(arrays) == {"savez": {"calibration"}}.get(name, {"pixels", "probabilities"})
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 
 from edgewise.errors import EdgewiseError, missing_package
-from edgewise.files import MANIFEST, sha256_file
+from edgewise.files import MANIFEST, acquire, sha256_file
 from edgewise.shell import command_line
 
 ASKED = "timm/mobilenetv3_small_100.lamb_in1k"  # any repository that we use
@@ -103,7 +103,7 @@ class HubFile:
         lock = FileLock(self.folder.with_name(f".{self.name}.lock"))
         try:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
+            acquire(lock)
         except OSError as error:
             raise EdgewiseError(
                 f"can't write in {self.folder.parent}: {error.strerror or error}. "

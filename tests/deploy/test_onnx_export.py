@@ -22,9 +22,10 @@ from edgewise.deploy.artifact import GOLDEN, MAIN
 from edgewise.deploy.export import _write_pixels
 from edgewise.deploy.formats import Job
 from edgewise.deploy.golden import write_golden
-from edgewise.deploy.onnx import write
+from edgewise.deploy.onnx import to_onnx, write
 from edgewise.deploy.predictor import open_predictor
 from edgewise.deploy.verify import TOLERANCE
+from edgewise.errors import EdgewiseError
 from edgewise.model import Classifier
 from edgewise.run_folder import Run
 
@@ -91,6 +92,30 @@ def test_a_model_that_was_changed_is_traced_anew(tmp_path: Path) -> None:
         assert proto.graph.input[0].type.tensor_type.shape.dim[1].dim_value == 40
         labels = {entry.key: entry.value for entry in proto.metadata_props}["labels"]
         assert json.loads(labels) == list(other.labels)
+
+
+def test_batch_norm_is_folded_by_a_torch_that_does_it_only_when_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As torch 2.6 does."""
+    export = torch.onnx.export
+
+    def as_in_2_6(*arguments: Any, optimize: bool = False, **settings: Any) -> Any:
+        return export(*arguments, optimize=optimize, **settings)
+
+    monkeypatch.setattr(torch.onnx, "export", as_in_2_6)
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1, bias=False), torch.nn.BatchNorm2d(4))
+    proto = to_onnx(module.eval(), (torch.zeros(1, 3, 8, 8),), "pixels", "values")
+    assert [node.op_type for node in proto.graph.node] == ["Conv"]
+
+
+def test_an_onnxscript_that_is_too_old_for_torch_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without(*_: Any, **__: Any) -> None:
+        raise ModuleNotFoundError("No module named 'onnxscript._framework_apis.torch_2_11'")
+
+    monkeypatch.setattr(torch.onnx, "export", without)
+    with pytest.raises(EdgewiseError, match=r"torch_2_11.*pip install --upgrade onnxscript"):
+        to_onnx(torch.nn.Identity(), (torch.zeros(1),), "pixels", "values")
 
 
 def test_what_other_tools_see(exported: Run) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -19,6 +20,7 @@ from edgewise.errors import EdgewiseError, UsageError
 MANIFEST = "MANIFEST.sha256"
 LINE = re.compile(r"([0-9a-f]{64})  (.+)")  # of it
 LOCK = ".lock"
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 PATIENCE = 10.0  # seconds, in which the workers of a process that was killed are gone too
 
 
@@ -121,14 +123,11 @@ def _locked(file: Path, claim: Path) -> Iterator[None]:
     lock = FileLock(file)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=PATIENCE)
+        acquire(lock, PATIENCE)
     except Timeout as error:
         raise UsageError(
             f"another process is at work in {claim}. Wait until it is done, or stop it."
         ) from error
-    except NotImplementedError:  # a file system without locks: then there is no telling
-        yield
-        return
     except OSError as error:
         raise EdgewiseError(
             f"can't write in {file.parent}: {error.strerror or error}. Make it writable."
@@ -137,6 +136,26 @@ def _locked(file: Path, claim: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def acquire(lock: FileLock, timeout: float = -1) -> None:
+    """Takes a lock; or none, on a file system without locks: then there is no telling.
+
+    Args:
+        lock: releasing it is harmless if it was not taken.
+        timeout: seconds to wait for another process that holds it; -1 waits until it lets go.
+
+    Raises:
+        Timeout: another process still holds it.
+        OSError: its file can't be written.
+    """
+    try:
+        lock.acquire(timeout=timeout)
+    except NotImplementedError:  # filelock's word for some of them
+        return
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
 
 
 def halves(path: Path) -> list[Path]:

@@ -2,11 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgewise.errors import UsageError
 from edgewise.shell import command_line
+
+
+@contextmanager
+def new_root(name: str | None, model: str, parent: Path) -> Iterator[Path]:
+    """`parent/NAME`; without a name the first of `parent/MODEL-1`, ... that is not there.
+
+    That one is made at once, so that what is begun meanwhile gets the next number. If it is still
+    empty in the end, it goes again.
+
+    Raises:
+        UsageError: it can't be made.
+    """
+    if name:
+        yield parent / name
+        return
+    ours = not parent.exists()
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        root = _made_first(parent, model)
+    except OSError as error:
+        raise UsageError(
+            f"can't write in {parent.absolute()}: {error.strerror or error}. "
+            "Make it writable, or work in another folder."
+        ) from error
+    try:
+        yield root
+    finally:
+        with suppress(OSError):  # it holds something
+            root.rmdir()
+            if ours:
+                parent.rmdir()
+
+
+def _made_first(parent: Path, model: str) -> Path:
+    number = 1
+    while True:
+        root = parent / f"{model}-{number}"
+        try:
+            root.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return root
 
 
 @dataclass(frozen=True, init=False)

@@ -25,6 +25,7 @@ from edgewise.files import (
     write_manifest,
     write_text,
 )
+from edgewise.weights.hub import HubFile
 
 
 def test_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
@@ -171,6 +172,27 @@ def test_a_claimed_name_leaves_nothing_beside_it(
             with claimed_name(path.with_name("other")):
                 pass
         assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_will_do(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As some network file systems are; an error of another kind is still one."""
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with claimed(tmp_path / "run"), claimed_name(tmp_path / "name"):
+        pass
+    with HubFile("timm/a.b").lock():
+        pass
+    code = errno.EIO
+    for claim in (claimed(tmp_path / "run"), HubFile("timm/a.b").lock()):
+        with pytest.raises(EdgewiseError, match=r"can't write in .*Input/output error"), claim:
+            pass
 
 
 def test_a_folder_that_cannot_be_written_cannot_be_claimed(tmp_path: Path) -> None:

@@ -174,22 +174,22 @@ def _make_run(
 ) -> None:
     from edgewise.compress.other_runs import round_run, separate_run
     from edgewise.compress.pruned_run import prune_run
+    from edgewise.run_folder import new_root
     from edgewise.training.interrupt import Stopped
-    from edgewise.training.start import default_root
 
     done = "pruned" if how else "int8" if qat else "separated"
-    root = RUNS / name if name else default_root(f"{original.root.resolve().name}-{done}", RUNS)
-    try:
-        if how:
-            made = prune_run(original, root, how, epochs)
-        elif qat:
-            made = round_run(original, root, epochs)
-        else:
-            made, report = separate_run(original, root, rank, macs, epochs)
-            _tell(report)
-    except Stopped as stop:
-        click.echo(str(stop), err=True)
-        sys.exit(stop.exit_status)
+    with new_root(name, f"{original.root.resolve().name}-{done}", RUNS) as root:
+        try:
+            if how:
+                made = prune_run(original, root, how, epochs)
+            elif qat:
+                made = round_run(original, root, epochs)
+            else:
+                made, report = separate_run(original, root, rank, macs, epochs)
+                _tell(report)
+        except Stopped as stop:
+            click.echo(str(stop), err=True)
+            sys.exit(stop.exit_status)
     click.echo(_summary(original, made))
 
 

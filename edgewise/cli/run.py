@@ -120,7 +120,7 @@ def command(
             raise click.UsageError(
                 f"--resume goes on as it was asked for: leave {', '.join(others)} out."
             )
-        request, root = _stored(resumed), resumed
+        _search(_stored(resumed), resumed)
     else:
         if not data or not budget:
             raise click.UsageError(
@@ -130,8 +130,8 @@ def command(
         if name and Path(name).name != name:
             raise click.UsageError(f"--name must be a folder's name without a path, not '{name}'.")
         Budget.parse(budget)  # what is wrong with it is said before anything is loaded
+        from edgewise.run_folder import new_root
         from edgewise.search.request import Request
-        from edgewise.training.start import default_root
 
         names = tuple(part.strip() for part in models.split(",")) if models else ()
         data = str(Path(data).absolute())  # a search may be gone on with from another directory
@@ -144,8 +144,8 @@ def command(
             train_device=train_device,
             formats=formats,
         )
-        root = RUNS / name if name else default_root(f"{Path(data).resolve().stem}-search", RUNS)
-    _search(request, root)
+        with new_root(name, f"{Path(data).resolve().stem}-search", RUNS) as root:
+            _search(request, root)
 
 
 def _stored(root: Path) -> Request:

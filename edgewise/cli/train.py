@@ -7,6 +7,7 @@ import os
 import sys
 import textwrap
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -134,11 +135,10 @@ def command(
     # the decoding processes or another program need: on two busy cores a step took 5 times as much.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-    from edgewise.run_folder import Run
+    from edgewise.run_folder import Run, new_root
     from edgewise.training.interrupt import Stopped
     from edgewise.training.loop import train
     from edgewise.training.recipe_file import laid_over, parse_settings, read_settings
-    from edgewise.training.start import default_root
     from edgewise.training.world import of_torchrun
 
     world = of_torchrun()
@@ -165,7 +165,7 @@ def command(
         if name:
             raise click.UsageError("--name is for a new run; leave it out with --resume.")
         resolved = replace(Recipe.read(Run.open(resumed).recipe), **given)
-        root = resumed
+        place: AbstractContextManager[Path] = nullcontext(resumed)
     elif "data" not in given:
         raise click.UsageError("name the folder or file with your images: edgewise train DATA")
     elif name and Path(name).name != name:
@@ -175,14 +175,15 @@ def command(
     else:
         resolved = Recipe(**given)
         model = resolved.folder.resolve().name if resolved.folder else resolved.model
-        root = RUNS / name if name else default_root(model, RUNS)
-    again = world.restarts > 0 and Run.is_run(root)  # torchrun lost a process and began anew
-    try:
-        run = train(resolved, root, resume=resumed is not None or again)
-    except Stopped as stop:
-        if world.first:
-            click.echo(str(stop), err=True)
-        sys.exit(stop.exit_status)
+        place = new_root(name, model, RUNS)
+    with place as root:
+        again = world.restarts > 0 and Run.is_run(root)  # torchrun lost a process and began anew
+        try:
+            run = train(resolved, root, resume=resumed is not None or again)
+        except Stopped as stop:
+            if world.first:
+                click.echo(str(stop), err=True)
+            sys.exit(stop.exit_status)
     if world.first:
         _print_end(run)
 

@@ -150,6 +150,7 @@ def _make_file(
             fill(whole[index.nbytes :])
             whole[: index.nbytes] = index.reshape(-1).view(np.uint8)
             whole.flush()
+            del whole  # Windows renames no file that is mapped
             os.fsync(file.fileno())
         with suppress(FileNotFoundError):  # the other run has renamed it
             unfinished.replace(path)

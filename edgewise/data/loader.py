@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from edgewise.data.augment import Augment, Changes
 from edgewise.data.cache import ImageCache
@@ -47,7 +47,7 @@ class Batches:
         """Takes what the workers make.
 
         Args:
-            loader: of batches (pixels, labels, changes), or the error.
+            loader: of batches as `_collate` makes them.
             finish: does the changes of a batch to its pixels; None if there are none to do.
         """
         self._loader, self._finish = loader, finish
@@ -60,7 +60,8 @@ class Batches:
             if isinstance(batch, ImageError):
                 raise batch
             pixels, labels, changes = batch
-            yield self._finish(pixels, changes) if self._finish else pixels, labels
+            pixels = torch.as_tensor(pixels)
+            yield self._finish(pixels, changes) if self._finish else pixels, torch.tensor(labels)
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,7 @@ def _batches(
 
 def _collate(
     items: Sequence[Item | ImageError],
-) -> tuple[Tensor, Tensor, list[Changes | None]] | ImageError:
+) -> tuple[Tensor | NDArray[np.uint8], list[int], list[Changes | None]] | ImageError:
     pixels, labels, changes = [], [], []
     for item in items:
         if isinstance(item, ImageError):
@@ -232,7 +233,21 @@ def _collate(
         pixels.append(item[0])
         labels.append(item[1])
         changes.append(item[2])
-    return torch.from_numpy(np.stack(pixels)), torch.tensor(labels), changes
+    return _shared(np.stack(pixels)), labels, changes
+
+
+def _shared(pixels: NDArray[np.uint8]) -> Tensor | NDArray[np.uint8]:
+    """A worker's pixels in shared memory; where too little is left, a pipe must carry them.
+
+    A tensor would be moved there anyway, but by a thread of torch's in the worker. If that finds no
+    room, as in a container's 64 MB, it drops the batch and the parent waits for it for ever.
+    """
+    if get_worker_info() is None:
+        return pixels
+    try:
+        return torch.from_numpy(pixels).share_memory_()  # type: ignore[no-untyped-call,no-any-return]
+    except RuntimeError:
+        return pixels
 
 
 def _leave_signals_to_parent(worker: int) -> None:

@@ -233,7 +233,7 @@ class _Writer:
         """Ends the shard under way; returns how many there are."""
         if self.tar is not None:
             self.tar.close()
-            with Path(os.fsdecode(self.tar.name or "")).open("rb") as file:
+            with Path(os.fsdecode(self.tar.name or "")).open("rb+") as file:
                 os.fsync(file.fileno())
             self.tar = None
         return self.shards

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
@@ -86,13 +87,14 @@ def _write_pixels(
         EdgewiseError: the temporary folder is full; or as `calibration_pixels`.
     """
     model = open_classifier(source)
-    pixels = {"calibration": calibration_pixels(source, data, model.preprocess, model.labels)}
-    print(f"calibrating on {len(pixels['calibration']):,} images", flush=True)
+    calibration = calibration_pixels(source, data, model.preprocess, model.labels)
+    print(f"calibrating on {len(calibration):,} images", flush=True)
+    pixels: dict[str, Any] = {"calibration": calibration}
     checked = some_pixels(checked_on, model.preprocess)
     if checked is not None:
         pixels["checked"] = checked
     try:
-        np.savez(path, allow_pickle=False, **pixels)
+        np.savez(path, **pixels)
     except (OSError, ValueError) as error:  # ValueError: the zip file can't be ended either
         raise EdgewiseError(
             f"can't write the images for int8 in the temporary folder {path.parent.parent} "

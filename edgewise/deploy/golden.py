@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -66,11 +66,9 @@ def write_golden(
     noise = random.integers(0, 256, (COUNT, size, size, 3), dtype=np.uint8)
     inputs = np.stack([*pixels, *noise][:COUNT])
     buffer = io.BytesIO()
-    answers = {"answers": exported.probabilities(inputs)} if exported else {}
+    answers: dict[str, Any] = {"answers": exported.probabilities(inputs)} if exported else {}
     probabilities = model.probabilities(inputs)
-    np.savez_compressed(
-        buffer, allow_pickle=False, pixels=inputs, probabilities=probabilities, **answers
-    )
+    np.savez_compressed(buffer, pixels=inputs, probabilities=probabilities, **answers)
     write_bytes(path, buffer.getvalue())
     return max((float(np.abs(own - probabilities).max()) for own in answers.values()), default=0.0)
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edgewise import __version__
 from edgewise.deploy.artifact import Info
-from edgewise.errors import UsageError
+from edgewise.errors import EdgewiseError, UsageError, shortened
 from edgewise.files import write_bytes
 from edgewise.preprocess import Preprocess
 
@@ -122,21 +122,32 @@ def to_bytes(proto: Any) -> bytes:
 def to_onnx(
     module: nn.Module, example: tuple[Tensor], input: str, output: str, any_batch: bool = False
 ) -> Any:
-    """The module as an `onnx.ModelProto` of the shapes of `example`, or of any first dimension."""
+    """The module as an `onnx.ModelProto` of the shapes of `example`, or of any first dimension.
+
+    Raises:
+        EdgewiseError: torch and onnxscript are too far apart in age to work together.
+    """
     import torch
 
-    with quiet():
-        program = torch.onnx.export(
-            module,
-            example,
-            dynamo=True,
-            opset_version=OPSET,
-            external_data=False,
-            input_names=[input],
-            output_names=[output],
-            dynamic_shapes=({0: torch.export.Dim("N")},) if any_batch else None,
-            verbose=False,
-        )
+    try:
+        with quiet():
+            program = torch.onnx.export(
+                module,
+                example,
+                dynamo=True,
+                opset_version=OPSET,
+                external_data=False,
+                input_names=[input],
+                output_names=[output],
+                dynamic_shapes=({0: torch.export.Dim("N")},) if any_batch else None,
+                optimize=True,  # folds batch norm; torch 2.6 does it only when asked
+                verbose=False,
+            )
+    except ImportError as error:
+        raise EdgewiseError(
+            f"torch {torch.__version__} can't export with the onnxscript that is installed "
+            f"({shortened(error)}). Upgrade it: pip install --upgrade onnxscript"
+        ) from error
     assert program is not None
     return program.model_proto
 

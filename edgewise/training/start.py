@@ -41,14 +41,6 @@ MOST_DEFAULT_WORKERS = 8
 MAY_CHANGE_ON_RESUME = ("device", "workers")
 
 
-def default_root(model: str, parent: Path) -> Path:
-    """The first of `parent/MODEL-1`, `parent/MODEL-2` ... that does not exist."""
-    number = 1
-    while (parent / f"{model}-{number}").exists():
-        number += 1
-    return parent / f"{model}-{number}"
-
-
 def create_run(
     recipe: Recipe, run: Run, claim: ExitStack, dataset: Dataset | None = None
 ) -> tuple[Recipe, Dataset, ImageCache | None]:

@@ -3,22 +3,24 @@
     CACHE/weights/NAME.TAG/              a converted model, as a model folder
     CACHE/weights/NAME.TAG.safetensors   a file that a person without a network put there
 
-CACHE is `$EDGEWISE_CACHE`, or `edgewise` in the user's cache folder. The download itself goes into
-huggingface_hub's own cache, which timm uses too: what one has fetched, the other finds.
+CACHE is `$EDGEWISE_CACHE`, or `edgewise` in the user's cache folder; for a user without a home
+`edgewise-NUMBER` among the temporary ones. The download itself goes into huggingface_hub's own
+cache, which timm uses too: what one has fetched, the other finds.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from edgewise.errors import EdgewiseError, missing_package
-from edgewise.files import MANIFEST, sha256_file
+from edgewise.files import MANIFEST, acquire, sha256_file
 from edgewise.shell import command_line
 
 ASKED = "timm/mobilenetv3_small_100.lamb_in1k"  # any repository that we use
@@ -26,11 +28,32 @@ PATIENCE = 5.0  # seconds
 
 
 def cache_folder() -> Path:
-    """Where converted weights are kept; it may not exist yet."""
+    """Where converted weights are kept; it may not exist yet.
+
+    Raises:
+        EdgewiseError: the user has no home folder, nor can have one of the temporary ones.
+    """
     if chosen := os.environ.get("EDGEWISE_CACHE"):
         return Path(chosen).expanduser()
-    caches = os.environ.get("LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME")
-    return (Path(caches) if caches else Path.home() / ".cache") / "edgewise"
+    if caches := os.environ.get("LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME"):
+        return Path(caches) / "edgewise"
+    try:
+        return Path.home() / ".cache" / "edgewise"
+    except RuntimeError:  # as of a container's user that is only a number
+        return _without_home()
+
+
+def _without_home() -> Path:
+    """A temporary folder that no other user can write in; it is made."""
+    with suppress(OSError, AttributeError):  # Windows knows no numbers of users
+        folder = Path(tempfile.gettempdir(), f"edgewise-{os.getuid()}")
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.lstat().st_uid == os.getuid():
+            return folder
+    raise EdgewiseError(
+        "there is no home folder to keep files in. "
+        "Name a folder in the environment variable EDGEWISE_CACHE."
+    )
 
 
 @cache
@@ -103,7 +126,7 @@ class HubFile:
         lock = FileLock(self.folder.with_name(f".{self.name}.lock"))
         try:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
+            acquire(lock)
         except OSError as error:
             raise EdgewiseError(
                 f"can't write in {self.folder.parent}: {error.strerror or error}. "

@@ -10,8 +10,10 @@ import pytest
 from commandline import edgewise
 from photos import write_photos
 
+from edgewise.data.dataset import Dataset
 from edgewise.errors import UsageError
 from edgewise.run_folder import Run
+from edgewise.training import start
 from edgewise.training.recipe import Recipe
 
 QUICK = [
@@ -75,13 +77,38 @@ def test_train_then_eval(home: Path) -> None:
     assert "epochs can't be changed on resume" in called.errors
 
 
-def test_names_of_runs(home: Path) -> None:
-    for name in ("tiny-1", "tiny-2"):
-        assert edgewise(*QUICK, "--epochs", 1).status == 0
+def test_names_of_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second is begun while the first still reads its images."""
+    load, second = start.load_dataset, []
+
+    def load_slowly(path: Path, workers: int) -> Dataset:
+        monkeypatch.setattr(start, "load_dataset", load)
+        second.append(edgewise(*QUICK, "--epochs", 1))
+        return load(path, workers)
+
+    monkeypatch.setattr(start, "load_dataset", load_slowly)
+    first = edgewise(*QUICK, "--epochs", 1)
+    for called, name in ((first, "tiny-1"), (second[0], "tiny-2")):
+        assert (called.status, f"runs/{name} is finished" in called.output) == (0, True)
         assert (home / "runs" / name / "model").is_dir()
     called = edgewise(*QUICK, "--name", "tiny-1")
     assert called.status == 2
     assert "--resume runs/tiny-1" in called.errors
+
+
+@pytest.mark.parametrize("before", [[], ["runs"], ["runs", "runs/tiny-1"]])
+def test_what_cannot_be_trained_leaves_no_folder(home: Path, before: list[str]) -> None:
+    for name in before:
+        (home / name).mkdir()
+    called = edgewise("train", "nowhere", "--model", "tiny", "--device", "cpu")
+    assert (called.status, "nowhere" in called.errors) == (2, True)
+    assert sorted(path.relative_to(home).as_posix() for path in home.glob("runs/**")) == before
+
+
+def test_a_place_in_which_no_run_can_be_made_is_named(home: Path) -> None:
+    (home / "runs").write_text("")
+    called = edgewise(*QUICK)
+    assert (called.status, f"can't write in {home / 'runs'}: " in called.errors) == (2, True)
 
 
 def test_a_run_from_a_model_folder_is_called_after_it(

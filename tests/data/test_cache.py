@@ -142,6 +142,23 @@ def test_other_images_sides_and_orders_are_other_files(
     assert len(list(tmp_path.iterdir())) == 4
 
 
+def test_a_file_is_renamed_when_nothing_maps_it_any_more(
+    samples: tuple[Sample, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows renames no other."""
+    maps, rename, mapped = Path("/proc/self/maps"), Path.replace, []
+    if not maps.exists():
+        pytest.skip("Linux tells what is mapped")
+
+    def note(path: Path, target: Path) -> Path:
+        mapped.append(str(path) in maps.read_text())
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "replace", note)
+    open_cache(samples, SIDE, "bilinear", tmp_path, 1)
+    assert mapped == [False]
+
+
 def test_too_little_room(
     samples: tuple[Sample, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,6 +62,23 @@ def test_workers_make_no_difference(samples: tuple[Sample, ...]) -> None:
     assert same(one, two)
 
 
+def without_shared_memory(worker: int) -> None:
+    """In a process that may write no file of more than 100 bytes, there is room for no batch."""
+    import resource  # which Windows has not
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+    with pytest.raises(RuntimeError):
+        torch.zeros(101, dtype=torch.uint8).share_memory_()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="shared memory is a file there")
+def test_batches_come_without_shared_memory_too(samples: tuple[Sample, ...]) -> None:
+    batches = training(samples, workers=2)
+    batches._loader.worker_init_fn = without_shared_memory
+    batches._loader.timeout = 10  # seconds; else a batch that is lost is waited for for ever
+    assert same(drain(batches), drain(training(samples)))
+
+
 def test_the_place_of_the_augmentation_makes_no_difference(samples: tuple[Sample, ...]) -> None:
     """Through a change of size, too, and torch's own random state is left alone."""
     epochs, device = range(4, 6), torch.device("cpu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -52,6 +53,22 @@ def test_webdataset_reads_what_was_packed(tmp_path: Path) -> None:
     shards = list((tmp_path / "shards").glob("*.tar"))
     assert packed.shards == len(shards) > 6
     assert all(shard.stat().st_size <= 20_000 for shard in shards)
+
+
+def test_shards_reach_the_disk_on_a_system_that_syncs_only_what_may_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Windows: its fsync calls a file that was opened to be read a bad descriptor."""
+    fcntl, sync = pytest.importorskip("fcntl"), os.fsync
+
+    def as_there(file: int) -> None:
+        if fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", as_there)
+    photos = write_photos(tmp_path / "photos", {"b": 2, "a": 2})
+    assert pack(photos, tmp_path / "shards", MB).shards == 1
 
 
 def test_training_sees_the_same_data(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,10 +18,14 @@ from onnx import TensorProto
 from photos import picture
 from small import small_model
 
-from edgewise.deploy.artifact import MAIN
+from edgewise.deploy.artifact import GOLDEN, MAIN
+from edgewise.deploy.export import _write_pixels
 from edgewise.deploy.formats import Job
-from edgewise.deploy.onnx import write
+from edgewise.deploy.golden import write_golden
+from edgewise.deploy.onnx import to_onnx, write
+from edgewise.deploy.predictor import open_predictor
 from edgewise.deploy.verify import TOLERANCE
+from edgewise.errors import EdgewiseError
 from edgewise.model import Classifier
 from edgewise.run_folder import Run
 
@@ -89,6 +94,30 @@ def test_a_model_that_was_changed_is_traced_anew(tmp_path: Path) -> None:
         assert json.loads(labels) == list(other.labels)
 
 
+def test_batch_norm_is_folded_by_a_torch_that_does_it_only_when_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As torch 2.6 does."""
+    export = torch.onnx.export
+
+    def as_in_2_6(*arguments: Any, optimize: bool = False, **settings: Any) -> Any:
+        return export(*arguments, optimize=optimize, **settings)
+
+    monkeypatch.setattr(torch.onnx, "export", as_in_2_6)
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1, bias=False), torch.nn.BatchNorm2d(4))
+    proto = to_onnx(module.eval(), (torch.zeros(1, 3, 8, 8),), "pixels", "values")
+    assert [node.op_type for node in proto.graph.node] == ["Conv"]
+
+
+def test_an_onnxscript_that_is_too_old_for_torch_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without(*_: Any, **__: Any) -> None:
+        raise ModuleNotFoundError("No module named 'onnxscript._framework_apis.torch_2_11'")
+
+    monkeypatch.setattr(torch.onnx, "export", without)
+    with pytest.raises(EdgewiseError, match=r"torch_2_11.*pip install --upgrade onnxscript"):
+        to_onnx(torch.nn.Identity(), (torch.zeros(1),), "pixels", "values")
+
+
 def test_what_other_tools_see(exported: Run) -> None:
     file = onnx.load(exported.exports / MAIN / "model.onnx")
     onnx.checker.check_model(file, full_check=True)
@@ -154,6 +183,27 @@ def test_golden_inputs_are_validation_images_then_noise(exported: Run) -> None:
         np.abs(run_onnx(exported.exports / MAIN / "model.onnx", pixels) - probabilities).max()
         < 1e-5
     )
+
+
+@pytest.mark.parametrize("name", ["savez", "savez_compressed"])
+def test_a_numpy_that_takes_every_keyword_for_an_array_writes_only_the_arrays(
+    name: str, exported: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before NumPy 2.2 `allow_pickle` became one more of them."""
+    save = getattr(np, name)
+
+    def as_before(file: Any, **arrays: Any) -> None:
+        assert all(isinstance(array, np.ndarray) for array in arrays.values()), list(arrays)
+        save(file, **arrays)
+
+    monkeypatch.setattr(np, name, as_before)
+    path = tmp_path / GOLDEN
+    if name == "savez":
+        _write_pixels(exported.root, None, [], path)
+    else:
+        write_golden(open_predictor(exported.model), None, [], path)
+    with np.load(path) as arrays:
+        assert set(arrays) == {"savez": {"calibration"}}.get(name, {"pixels", "probabilities"})
 
 
 @pytest.mark.parametrize(

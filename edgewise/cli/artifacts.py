@@ -29,8 +29,8 @@ def verified_table(seen: Verification) -> str:
     notes = _held_to(seen)
     if seen.gone:
         notes.append(
-            f"{seen.gone}: the files were held to their golden inputs alone, and what was seen is "
-            "not kept"
+            f"{seen.gone}; the files that run here were held to their golden inputs alone, and "
+            "what was seen is not kept"
         )
     for item in seen.artifacts:
         if item.float_layers:

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from edgewise.errors import UsageError
-from edgewise.files import read_json, write_json, write_text
+from edgewise.files import holds_more_than, read_json, write_json, write_text
 from edgewise.model import Model
 from edgewise.timing.runtimes.graph import fingerprint
 from edgewise.validation import from_plain, record
@@ -95,7 +95,7 @@ class Journal:
             UsageError: something else was begun here, or lies here.
         """
         if not self.begun.is_file():
-            if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+            if holds_more_than(self.folder, (self.begun,)):
                 raise UsageError(f"{self.folder} holds something else. Name another folder.")
             return None
         begun = from_plain(Begun, read_json(self.begun), str(self.begun))

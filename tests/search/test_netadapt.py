@@ -244,6 +244,17 @@ def test_a_killed_run_goes_on_and_is_the_same(
         assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+def test_killed_while_it_wrote_what_it_began_with(
+    model: Model, table: LatencyTable, tmp_path: Path
+) -> None:
+    """The half that is left is nobody else's."""
+    folder = tmp_path / "steps"
+    folder.mkdir()
+    (folder / ".netadapt.json.4711.tmp").write_text("{")
+    assert list(netadapt(model, 0.95 * of(model), table, of, ByFormula(), folder))
+    assert (folder / "netadapt.json").is_file()
+
+
 def test_killed_between_a_steps_model_and_its_line(
     model: Model, table: LatencyTable, tmp_path: Path
 ) -> None:

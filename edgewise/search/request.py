@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from os import PathLike
 from pathlib import Path
+from typing import Annotated
 
-from edgewise.errors import UsageError
+from pydantic import BeforeValidator, Field
+
 from edgewise.files import read_json, write_json
+from edgewise.validation import from_plain, record
 
 # OpenVINO's own files are only measured in what ONNX has not: by default they add nothing.
 FORMATS = ("onnx", "openvino")
 PRECISIONS = ("fp32", "int8")
 
 
-@dataclass(frozen=True)
+def _as_stored(value: object) -> object:
+    """A path as text and a list as a tuple: as JSON has them, so that equal requests are equal."""
+    if isinstance(value, PathLike):
+        return str(value)
+    return tuple(value) if isinstance(value, list) else value
+
+
+Text = Annotated[str, BeforeValidator(_as_stored)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_as_stored)]
+
+
+@record()
 class Request:
     """What to search for.
 
@@ -30,20 +45,23 @@ class Request:
         workers: processes that decode; None for one a core.
         train_device: what training uses, see `edgewise train --device`.
         formats: of the files that may be shipped, as far as they have the precisions.
+
+    Raises:
+        UsageError: one is of the wrong type or out of range; the message names it.
     """
 
-    data: str
+    data: Text
     budget: str
-    minutes: float = 30.0
+    minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30.0
     device: str = "local"
     threads: int = 1
-    precisions: tuple[str, ...] = PRECISIONS
-    models: tuple[str, ...] = ()
+    precisions: Names = PRECISIONS
+    models: Names = ()
     seed: int = 0
     flip: bool = True
-    workers: int | None = None
+    workers: Annotated[int, Field(ge=0)] | None = None
     train_device: str = "auto"
-    formats: tuple[str, ...] = FORMATS
+    formats: Names = FORMATS  # of which an older search had no choice
 
     def write(self, path: Path) -> None:
         """Writes it as JSON."""
@@ -56,13 +74,7 @@ class Request:
         Raises:
             UsageError: there is none, or it is damaged.
         """
-        value = read_json(path)
-        try:
-            value.setdefault("formats", FORMATS)  # an older search had no choice
-            lists = {name: tuple(value[name]) for name in ("formats", "precisions", "models")}
-            return cls(**{**value, **lists})
-        except (TypeError, KeyError, AttributeError) as error:
-            raise UsageError(f"{path} is not what a search was asked for: {error}") from None
+        return from_plain(cls, read_json(path), f"{path} is not what a search was asked for")
 
 
 # Folders of runs, in that of the search.

@@ -153,7 +153,7 @@ class LatencyTable:
     def additivity(self) -> Additivity:
         """The rows at full width against the whole network.
 
-        Those that are not known yet are timed in turns with it.
+        Those that are not known yet are timed now, as it is; see `Times`.
 
         Raises:
             EdgewiseError: they can't be timed.

@@ -14,6 +14,7 @@ from edgewise.errors import EdgewiseError, UsageError, unknown
 from edgewise.measure.store import OURS, Row, Store, now
 from edgewise.progress import bar
 from edgewise.search.device import Device, Measured, TimedFile
+from edgewise.search.device_client import TOGETHER as PROCESSES
 from edgewise.search.latency_table_parts import EmptyCall, Part
 from edgewise.timing.runtimes import RUNTIMES
 from edgewise.timing.runtimes.graph import int8_file, onnx_file
@@ -21,7 +22,7 @@ from edgewise.weights.hub import cache_folder
 
 FILE = "rows.sqlite"
 SECONDS = 0.5  # of timed calls of each part
-TOGETHER = 16  # parts that are timed in turns: each is a process on the device
+TOGETHER = PROCESSES - 1  # parts that are timed in turns, with an empty call beside them
 WRITERS = {"fp32": onnx_file, "int8": int8_file}
 
 
@@ -84,7 +85,7 @@ class DeviceTimes:
                 self._learn(rows)
 
     def of(self, parts: Iterable[Part]) -> dict[Part, float]:
-        """See `Times`: those that are not known yet are measured now, in turns of up to 16.
+        """See `Times`: those that are not known yet are measured now, up to seven in turns.
 
         Raises:
             EdgewiseError: the device can't run one of them, or went away; the others are kept.

@@ -21,6 +21,7 @@ from edgewise.search.device import DeviceFacts, Measured, TimedFile
 from edgewise.search.latency_table import LatencyTable
 from edgewise.search.latency_table_parts import EmptyCall, Part, Whole, rows_of
 from edgewise.search.latency_table_times import TOGETHER, DeviceTimes
+from edgewise.search.local import LocalDevice
 from edgewise.spec import Conv, Spec
 from edgewise.timing.runtimes import RUNTIMES, random_images
 
@@ -185,6 +186,29 @@ def test_so_many_are_timed_in_turns_and_an_empty_call_with_each(store: Store) ->
     DeviceTimes(device, store=store).of(parts(TOGETHER + 1))
     assert device.calls == 2
     assert [file.key for file in device.files].count(EMPTY) == 2
+
+
+@pytest.mark.usefixtures("unwritten")
+def test_a_device_has_room_for_the_empty_call_beside_them(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It parts what it is given into as many as it has processes for."""
+    groups: list[list[str]] = []
+
+    def timed(
+        self: LocalDevice, files: Sequence[TimedFile], seconds: float, hear: Callable[..., None]
+    ) -> None:
+        groups.append([file.key for file in files])
+        for file in files:
+            timing = {"rounds": [[3.0] * 5] * 20, "warmup": 5, "bytes": 1}
+            hear({"event": "timed", "key": file.key, **timing})
+
+    monkeypatch.setattr(LocalDevice, "_measure", timed)
+    monkeypatch.setattr(LocalDevice, "_missing", lambda self, file: "")
+    monkeypatch.setattr(LocalDevice, "facts", lambda self: Told().facts())
+    DeviceTimes(LocalDevice(1), store=store).of(parts(20))
+    assert len(groups) == 3
+    assert all(EMPTY in group for group in groups)
 
 
 @pytest.mark.usefixtures("unwritten")

@@ -51,7 +51,12 @@ def _survey(step: str, numbers: Numbers) -> str:
 
 
 def _drift(step: str, numbers: Numbers) -> str:
-    return f"the device takes {numbers['factor']:.2f} times as long now as was measured"
+    text = f"the device takes {numbers['factor']:.2f} times as long now as was measured"
+    off = [
+        f"timed again: {file['file']}, {file['took']:.3g} ms before, {file['take']:.3g} ms now"
+        for file in numbers.get("off", ())
+    ]
+    return "\n".join([text, *off])
 
 
 def _pace(step: str, numbers: Numbers) -> str:

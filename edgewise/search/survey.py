@@ -99,7 +99,8 @@ class Survey:
 
         Returns:
             "factor" of those that were measured before this search, "since" of the others, and
-            "again", what each costs now; see `edgewise.search.costs.as_of_now`.
+            "again", what each costs now; see `edgewise.search.costs.as_of_now`. And "off": those
+            that are kept, with the milliseconds that they "took" and "take" at the median.
 
         Raises:
             EdgewiseError: the device went away.
@@ -118,11 +119,18 @@ class Survey:
 
         since = median(of(stored=False) or [1.0])
         factor = median(of(stored=True) or [since])
-        for candidate, ratio in ratios.items():
-            expected = factor if costs[candidate].stored else since
-            if abs(ratio / expected - 1) > OFF:
-                self.store.add([rows[candidate]])
-        return {"factor": factor, "since": since, "again": [asdict(own) for own in now.values()]}
+        expected = {c: factor if costs[c].stored else since for c in ratios}
+        off = [c for c, ratio in ratios.items() if abs(ratio / expected[c] - 1) > OFF]
+        self.store.add([rows[c] for c in off])
+        return {
+            "factor": factor,
+            "since": since,
+            "again": [asdict(own) for own in now.values()],
+            "off": [
+                {"file": str(c), "took": costs[c].taken.median_ms, "take": now[c].taken.median_ms}
+                for c in off
+            ],
+        }
 
     def _rows(self) -> list[Row]:
         return [

@@ -13,6 +13,7 @@ from commandline import edgewise
 from search_device import FormulaDevice, write_photos
 from searches import NAME, Enough, Found, numbers, request_for
 
+from edgewise.cli.run_text import told
 from edgewise.data.dataset import read_dataset
 from edgewise.deploy.runner import load
 from edgewise.errors import EdgewiseError, UsageError
@@ -96,6 +97,9 @@ def test_what_took_longer_than_a_larger_image_is_timed_again(
     took = {c["candidate"]["imgsz"]: c["spent"]["median_ms"] for c in made["survey"]["costs"]}
     assert took[160] == 51.2
     assert took[192] == 36.864
+    assert told("drift", made["drift"]).splitlines()[1:] == [
+        "timed again: tiny224 at 160 px, fp32 in onnxruntime, 51.2 ms before, 25.6 ms now"
+    ]
     assert [trial["name"] for trial in made["choose"]["trials"]] == [
         f"{NAME}-192",
         f"{NAME}-160",

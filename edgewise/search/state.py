@@ -19,6 +19,8 @@ from edgewise.search.pace import LEAST_LONG, LONG_TRAINING, long_share
 from edgewise.search.request import Request, SearchFolder
 from edgewise.search.trials import Trainer, follow_move, outcome, with_test
 from edgewise.search.ways import ways_to
+from edgewise.training.device import pick_device
+from edgewise.weights.pretrained import resolve
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Watch:
 
 class State:
     """Asks the device what it is, and reads the data; writes nothing before `begin`.
+
+    So what is wrong with the request is said while it can still be asked for otherwise.
 
     Attributes:
         request: what is searched for.
@@ -61,6 +65,9 @@ class State:
     ) -> None:
         self.request, self.folder, self.device, self.watch = request, folder, device, watch
         self.budget = Budget.parse(request.budget)
+        for model in request.models:
+            resolve(model)
+        pick_device(request.train_device, "--train-device")
         self.facts: DeviceFacts = device.facts()
         self.ways, self.left_out = ways_to(
             request.formats, request.precisions, self.facts.runtimes, device.name

@@ -10,11 +10,15 @@ from edgewise.errors import UsageError
 from edgewise.training.world import of_torchrun
 
 
-def pick_device(name: str) -> torch.device:
+def pick_device(name: str, option: str = "--device") -> torch.device:
     """The device of that name; for "auto", the fastest kind that is there.
 
     Of several processes that torchrun started, each takes the GPU of its number on its host,
     whichever is named: a run's recipe names that of the first.
+
+    Args:
+        name: as torch has it, or "auto".
+        option: of the command line, by which another can be named.
 
     Raises:
         UsageError: no such device, or not on this machine.
@@ -31,7 +35,7 @@ def pick_device(name: str) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        raise UsageError(f"can't use device '{name}' ({reason}). Try --device cpu.") from None
+        raise UsageError(f"can't use device '{name}' ({reason}). Try {option} cpu.") from None
     return device
 
 

@@ -12,7 +12,7 @@ from edgewise.search.decisions import Decisions
 from edgewise.search.request import Request, SearchFolder
 from edgewise.search.state import Watch
 
-OWN = ("seconds", "at", "epoch_seconds")  # what differs between two equal searches
+OWN = ("seconds", "at", "epoch_seconds", "read_seconds")  # what differs between two equal searches
 NAME = "tiny224"  # the network of the tests, as if it were published for images of 224 px
 
 

@@ -8,7 +8,7 @@ from edgewise.reporting.numbers import plural
 from edgewise.reporting.search_record import SearchRecord, times
 from edgewise.search.decisions import Numbers
 from edgewise.search.entrants import Entrant
-from edgewise.search.pace import Pace
+from edgewise.search.pace import Pace, seconds_of
 from edgewise.search.survey import ROOM
 
 ROUNDS = (1, 2)
@@ -126,7 +126,7 @@ def rung_times(record: SearchRecord) -> list[RungTime]:
     seconds: dict[str, float] = {}
     for step, numbers in record.made.items():
         kind = step.partition(":")[0]
-        seconds[kind] = seconds.get(kind, 0.0) + numbers["seconds"]
+        seconds[kind] = seconds.get(kind, 0.0) + seconds_of([numbers])
     total = sum(seconds.values()) or 1.0
     return [RungTime(RUNGS[k], took, took / total) for k, took in seconds.items() if k in RUNGS]
 

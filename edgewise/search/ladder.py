@@ -135,7 +135,7 @@ def climb(search: State) -> None:
 
 def _doctor(search: State) -> Numbers:
     data = search.request.data
-    seen = examine(Path(data))
+    seen = examine(Path(data), search.workers)
     if not seen.sound:
         errors = " ".join(f.text for f in seen.findings if f.severity == "error")
         raise EdgewiseError(
@@ -143,6 +143,7 @@ def _doctor(search: State) -> Numbers:
             f"{command_line('doctor', data)}"
         )
     return {
+        "read_seconds": search.read_seconds,  # before this decision, by the first who read them
         "images": seen.usable,
         "classes": list(search.dataset.classes),
         "splits": {split: len(own) for split, own in search.dataset.splits.items()},

@@ -5,7 +5,7 @@ one costs.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from edgewise.search.decisions import Numbers
@@ -153,7 +153,12 @@ def per_epoch(entrant: Entrant, seconds: Mapping[int, float]) -> tuple[float, fl
 
 def seconds_before(made: Mapping[str, Numbers]) -> float:
     """That went by before training began."""
-    return sum(float(made[step]["seconds"]) for step in BEFORE_TRAINING if step in made)
+    return seconds_of(made[step] for step in BEFORE_TRAINING if step in made)
+
+
+def seconds_of(decisions: Iterable[Numbers]) -> float:
+    """That the work for them took, with the first reading of the images."""
+    return sum(float(own["seconds"]) + float(own.get("read_seconds", 0.0)) for own in decisions)
 
 
 def macs_at(entrant: Entrant, imgsz: int) -> float:

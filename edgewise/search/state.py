@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +55,9 @@ class State:
         facts: of it.
         ways: to ship a network.
         left_out: why there are no more of those that were asked for.
+        workers: that read the images before anything is trained: threads or processes.
         dataset: with images to train on, to select by and to test on.
+        read_seconds: that it took to read them first.
         log: of the decisions, once it has begun.
         trainer: on that data.
         started: seconds that the decisions up to the choice took.
@@ -74,7 +78,10 @@ class State:
         )
         if not self.ways:
             raise UsageError(f"no file can be shipped to {device.name}. {' '.join(self.left_out)}")
-        self.dataset: Dataset = with_test(load_dataset(Path(request.data), workers=1))
+        self.workers = os.cpu_count() or 1 if request.workers is None else request.workers
+        began = time.monotonic()
+        self.dataset: Dataset = with_test(load_dataset(Path(request.data), self.workers))
+        self.read_seconds = round(time.monotonic() - began, 2)
         settings = () if request.flip else (("flip", False),)
         self.trainer = Trainer(
             self.dataset, request.seed, request.train_device, request.workers, settings
@@ -109,10 +116,11 @@ class State:
         if left * long_share(left) < LEAST_LONG:
             least = math.ceil(gone + LEAST_LONG / LONG_TRAINING)
             raise UsageError(
-                f"{self.request.minutes:g} minutes are too short to train anything: measuring took "
-                f"{self.started / 60:.1f} of them, and writing and checking the files takes about "
-                f"{self.files / 60:.1f}. Give at least --time {least}m under another --name; what "
-                "was measured is kept, and is not measured again."
+                f"{self.request.minutes:g} minutes are too short to train anything: reading the "
+                f"images and measuring took {self.started / 60:.1f} of them, and writing and "
+                f"checking the files takes about {self.files / 60:.1f}. Give at least --time "
+                f"{least}m under another --name; what was measured is kept, and is not measured "
+                "again."
             )
         return left
 

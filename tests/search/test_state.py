@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from commandline import edgewise
 from search_device import FormulaDevice
+from searches import Enough, request_for, until
+
+from edgewise.data.dataset import load_dataset
+from edgewise.data.doctor import examine
+from edgewise.search import ladder, state
+from edgewise.search.decisions import Decisions
+from edgewise.search.ladder import run
+from edgewise.search.pace import seconds_before
+from edgewise.search.request import SearchFolder
 
 pytest.importorskip("onnxruntime")
 
@@ -27,3 +39,44 @@ def test_what_is_wrong_is_said_while_nothing_is_written(
         assert words in " ".join(called.errors.split())
         assert not Path("runs").exists()
     assert not device.asked
+
+
+def test_images_are_read_by_as_many_as_were_asked_for(
+    photos: Path, device: FormulaDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And else by one a core."""
+    asked: list[int] = []
+
+    def load(path: Path, workers: int) -> Any:
+        asked.append(workers)
+        return load_dataset(path, 1)
+
+    def look(path: Path, workers: int) -> Any:
+        asked.append(workers)
+        return examine(path)
+
+    monkeypatch.setattr(state, "load_dataset", load)
+    monkeypatch.setattr(ladder, "examine", look)
+    monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    for workers, used in ((3, 3), (0, 0), (None, 5)):
+        with pytest.raises(Enough):
+            run(
+                request_for(photos, "latency=6ms", workers=workers),
+                tmp_path / f"{workers}",
+                until("doctor"),
+            )
+        assert asked == [used, used]
+        asked.clear()
+
+
+def test_the_first_reading_of_the_images_is_in_the_time(
+    photos: Path, device: FormulaDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of the search which goes on is not: it would not be planned as it was."""
+    root, asked = tmp_path / "search", request_for(photos, "latency=6ms")
+    for took in (90.0, 1e6):
+        clock = iter((7.0, 7.0 + took))
+        monkeypatch.setattr(state, "time", SimpleNamespace(monotonic=clock.__next__))
+        with pytest.raises(Enough):
+            run(asked, root, until("doctor"))
+        assert 90 <= seconds_before(Decisions(SearchFolder(root).decisions).made) < 120

@@ -67,7 +67,7 @@ def chosen(search: State, known: Sequence[Entrant], found: Sequence[Cost]) -> li
         trials = choose_trials(known, found, search.budget, images)
     if not trials:
         raise NothingFits(nothing_fits(found, search.budget))
-    pace, ideal = _pace(search, trials[0].entrant), likely(trials)
+    pace, ideal = _pace(search, trials), likely(trials)
     between = sizes_between(trials[:TIMED_AGAIN], found, images, pace)
     if between or "sizes" in search.log.made:
         timed = [Cost.read(cost) for cost in _between(search, work, between)["costs"]]
@@ -101,8 +101,9 @@ def _between(search: State, work: Survey, wanted: Sequence[tuple[str, int]]) -> 
     return numbers
 
 
-def _pace(search: State, entrant: Entrant) -> Pace:
+def _pace(search: State, trials: Sequence[Trial]) -> Pace:
     """How fast networks learn here, by the most promising one; and what time is left for it."""
+    entrant = trials[0].entrant
 
     def work() -> Numbers:
         sizes = [search.trainer.time_epoch(entrant.model, s, entrant.pretrained) for s in TIMED]
@@ -110,6 +111,7 @@ def _pace(search: State, entrant: Entrant) -> Pace:
             "model": entrant.model,
             "epoch_seconds": [seconds for seconds, _ in sizes],
             "steps": round(sizes[0][1], 1),
+            "trials": len(trials),
         }
 
     search.decide("pace", work)

@@ -16,7 +16,7 @@ from edgewise.search.ways import Way
 FIRST_ROUND, SECOND_ROUND, LONG_TRAINING = 0.12, 0.18, 0.3
 DISTILLING, LOWERING, NARROWING = 0.08, 0.12, 0.12
 LEAST_TRIAL = 0.3  # minutes of a short training
-SURVIVORS = 3  # of the first round
+SURVIVORS = 3  # of the first round; so many or fewer need none, and a single one no second
 LEAST_LONG = 0.1  # of the long one
 TIGHT = 0.9  # of the budget: a network that takes more may need a smaller image in the end
 BEFORE_TRAINING = ("device", "doctor", "survey", "drift", "pace", "sizes")
@@ -55,6 +55,7 @@ class Pace:
         tested: images that the files are tested on.
         minutes: that are left for training and files.
         files: that are made of a trained network.
+        trials: that there are for the rounds before the long training.
     """
 
     fixed: float
@@ -64,6 +65,7 @@ class Pace:
     tested: int
     minutes: float
     files: int = FILES
+    trials: int = SURVIVORS + 1
 
     @classmethod
     def read(cls, made: Mapping[str, Numbers], minutes: float) -> Pace:
@@ -83,6 +85,7 @@ class Pace:
             images["val"] + images["test"],
             minutes - seconds_before(made) / 60,
             len({Way.of(cost["candidate"]).name for cost in made["survey"]["costs"]}),
+            seen.get("trials", cls.trials),  # an older log has none
         )
 
     def points_lost(self, entrant: Entrant, imgsz: int) -> float:
@@ -100,7 +103,7 @@ class Pace:
     def steps_of(self, entrant: Entrant, imgsz: int) -> float:
         """Of the optimiser, in the long training; 0 if the files leave no time for it."""
         minutes = max(0.0, self.minutes - self.files_minutes(entrant, imgsz))
-        return self.steps * 60 * minutes * long_share(minutes) / self._epoch(entrant, imgsz)
+        return self.steps * 60 * minutes * self._share(minutes) / self._epoch(entrant, imgsz)
 
     def enough_for_two(self, entrant: Entrant, imgsz: int, minutes: float) -> bool:
         """Whether half of the long training's minutes is as good as all of them."""
@@ -110,7 +113,8 @@ class Pace:
     def minutes_for(self, entrant: Entrant, imgsz: int) -> float:
         """That training and files would need for a network to learn all that it can."""
         long = ENOUGH_STEPS / self.steps * self._epoch(entrant, imgsz) / 60
-        return long / LONG_TRAINING + self.files_minutes(entrant, imgsz)
+        most = long / LONG_TRAINING  # in less time no more rounds have their share
+        return long / self._share(most) + self.files_minutes(entrant, imgsz)
 
     def files_minutes(self, entrant: Entrant, imgsz: int) -> float:
         """About how long it takes to write, check and time a network's files.
@@ -120,6 +124,10 @@ class Pace:
         images = FILES_IMAGES + self.tested / AS_LONG
         seconds = FILES_SECONDS + images * self._epoch(entrant, imgsz) / self.trained
         return max(1.0, self.files / FILES) * seconds / 60
+
+    def _share(self, minutes: float) -> float:
+        """The long training's, if all is needed that may be after it."""
+        return long_share(minutes, first=self.trials > SURVIVORS, second=self.trials > 1)
 
     def _epoch(self, entrant: Entrant, imgsz: int) -> float:
         return self.fixed + self.seconds_per_mac * macs_at(entrant, imgsz)
@@ -176,7 +184,11 @@ def trials_in(minutes: float, share: float, above: int = 1) -> int:
 
 
 def long_share(
-    minutes: float, better: bool = True, tight: bool = True, first: bool = True
+    minutes: float,
+    better: bool = True,
+    tight: bool = True,
+    first: bool = True,
+    second: bool = True,
 ) -> float:
     """The long training's part of the time, with those of what there is no time or need for.
 
@@ -185,12 +197,14 @@ def long_share(
         better: whether a network that does not fit did better, to learn from or to be narrowed.
         tight: whether it may turn out that a smaller image is needed.
         first: whether there was a first round, or will be if there is time for it.
+        second: likewise; without one no other network is known to learn from, or to be narrowed.
     """
+    second = second and bool(trials_in(minutes, SECOND_ROUND))
     share = LONG_TRAINING
     if not first or not trials_in(minutes, FIRST_ROUND, SURVIVORS):
         share += FIRST_ROUND
-    if not trials_in(minutes, SECOND_ROUND):
+    if not second:
         share += SECOND_ROUND
-    if not better or not trials_in(minutes, SECOND_ROUND):
+    if not better or not second:
         share += DISTILLING + NARROWING
     return share if tight else share + LOWERING

@@ -70,7 +70,8 @@ def trained(search: State, trials: Sequence[Trial]) -> Run:
     def work() -> Numbers:
         # One that fits and did better was lucky: it would be the best, had it promised more.
         better = any(trial.above and scores[trial.name] > scores[best.name] for trial in trials)
-        share = long_share(search.left, better, best.used > TIGHT, first="round 1" in made)
+        rounds = [f"round {number}" in made for number in (1, 2)]
+        share = long_share(search.left, better, best.used > TIGHT, *rounds)
         minutes, again = search.left * share, 0.0
         if not better and enough_for_two(search, best, minutes):
             minutes = again = minutes / 2

@@ -119,9 +119,29 @@ def test_all_of_the_time_is_shared() -> None:
         assert 0.9 < sum(rounds) + long_share(minutes, better=False, tight=False) < 1, minutes
         without = 0 if FIRST_ROUND not in rounds else FIRST_ROUND
         assert long_share(minutes, first=False) == pytest.approx(long_share(minutes) + without)
+        for better in (True, False):  # a single network has no rounds, and learns from none
+            alone = long_share(minutes, better, first=False, second=False)
+            assert 0.9 < alone + LOWERING < 1, minutes
+            alone = long_share(minutes, better, tight=False, first=False, second=False)
+            assert 0.9 < alone < 1, minutes
     assert [trials_in(minutes, FIRST_ROUND) for minutes in (1, 4, 5.1, 60)] == [0, 0, 2, 24]
     # Three that all go on to the second round need no first.
     assert [trials_in(minutes, FIRST_ROUND, SURVIVORS) for minutes in (5.1, 9.9, 10)] == [0, 0, 4]
+
+
+def test_a_network_that_is_tried_alone_learns_for_as_long_as_it_will_be_given() -> None:
+    """And two or three for as long as there is without a first round."""
+    pace = Pace(0.0, 0.06, steps=1, trained=700, tested=0, minutes=60.0)
+    minutes = pace.minutes - pace.files_minutes(ONE, 224)
+    for trials, share in (
+        (8, long_share(minutes)),
+        (3, long_share(minutes, first=False)),
+        (1, long_share(minutes, first=False, second=False)),
+    ):
+        own = replace(pace, trials=trials)
+        assert own.steps_of(ONE, 224) == pytest.approx(minutes * share)  # a minute a step
+        enough = replace(own, minutes=own.minutes_for(ONE, 224))
+        assert ENOUGH_STEPS - 1e-9 <= enough.steps_of(ONE, 224) < ENOUGH_STEPS + 1
 
 
 def test_it_is_read_from_the_log() -> None:
@@ -129,6 +149,11 @@ def test_it_is_read_from_the_log() -> None:
     pace = Pace.read(made, minutes=10.0)
     assert pace.minutes == pytest.approx(10 - 5 * 0.5)  # device, doctor, survey, drift and pace
     assert (pace.steps, pace.trained, pace.tested) == (14, 422, 83 + 95)
+    assert pace.trials > SURVIVORS
+    made["doctor"]["read_seconds"] = 90.0
+    made["pace"]["trials"] = 1
+    later = Pace.read(made, minutes=10.0)
+    assert (later.minutes, later.trials) == (pytest.approx(10 - 5 * 0.5 - 1.5), 1)
     lite4 = next(e for e in made["survey"]["entrants"] if e["model"] == "efficientnet_lite4")
     at_128 = pace.fixed + pace.seconds_per_mac * macs_at(Entrant(**lite4), 128)
     assert at_128 == pytest.approx(12.5)

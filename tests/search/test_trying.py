@@ -92,6 +92,26 @@ def test_a_round_that_is_decided_stays_so(tmp_path: Path) -> None:
     assert round_of(search, 2, [a, b], 0.18, above=1) == [b, a]
 
 
+def test_a_network_that_is_tried_alone_learns_for_all_of_the_time(tmp_path: Path) -> None:
+    """There are no rounds before, and no better network to learn from or to narrow."""
+    asked: list[float] = []
+
+    def train(model: str, imgsz: int, minutes: float, root: Path, **settings: Any) -> Run:
+        asked.append(minutes)
+        return Run(root)
+
+    least = Cost(Candidate(NAME, 96, "fp32", "onnxruntime"), Spent(1.0, 1.0, 1.0, 1))
+    for name, used, part in (("near", 0.95, 0.80), ("far", 0.5, 0.92)):
+        log = Decisions(tmp_path / name)
+        trial = Trial(entrants((NAME,))[0], 96, 70.0, used, False, least)
+        search: Any = SimpleNamespace(left=60.0, decide=log.decide, log=log)
+        search.trainer = SimpleNamespace(train=train)
+        search.folder, search.outcome = SearchFolder(tmp_path), lambda run: {"score": 0.8}
+        kept = round_of(search, 2, round_of(search, 1, [trial], 0.12, above=3), 0.18, above=1)
+        trained(search, kept)
+        assert asked.pop() == pytest.approx(60.0 * part)
+
+
 def test_a_teacher_that_there_is_no_time_to_ask_changes_nothing(tmp_path: Path) -> None:
     """The first long training is kept."""
     made = all_decisions()

@@ -39,16 +39,17 @@ def files_of(search: State, final: Run) -> list[Numbers]:
 
     A training for these that fails leaves the files that there are.
     """
-    files = _ship(search, "files", final)
-    run = final
+    run, last = final, _ship(search, "files", final)
+    files = list(last)
     imgsz = Recipe.read(final.recipe).imgsz or SIZES[-1]
     for lower in reversed([size for size in SIZES if size < imgsz][-LOWERED:]):
         if best_file(files):
             break
         if lowered := _lowered(search, run, lower):
-            run = lowered
-            files += _ship(search, f"files: {lower} px", run)
-    if needs_qat(files) and (used_to_it := _rounded(search, run)):
+            run, last = lowered, _ship(search, f"files: {lower} px", lowered)
+            files += last
+    # By the last network alone: what int8 loses in one that does not fit says nothing of it.
+    if needs_qat(last) and (used_to_it := _rounded(search, run)):
         rounded = [way for way in search.ways if way.precision == "int8"]
         files += _ship(search, "files: qat", used_to_it, rounded)
     return files

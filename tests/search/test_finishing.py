@@ -186,7 +186,7 @@ def test_a_late_training_that_fails_leaves_the_files_that_there_are(
     monkeypatch.setattr(finishing.Recipe, "read", lambda path: SimpleNamespace(imgsz=160))
     log, ways = Decisions(tmp_path / "log"), [Way("onnx", "int8", "onnxruntime")]
     search: Any = SimpleNamespace(decide=log.decide, go_on=go_on, left=10.0, ways=ways)
-    search.folder = SearchFolder(tmp_path)
+    search.unspent, search.folder = 10.0, SearchFolder(tmp_path)
     search.device = search.budget = search.outcome = None
     found = files_of(search, Run(tmp_path / "final"))
     assert asked == [("final", 128), ("final", 96), ("96", 64)]
@@ -200,6 +200,55 @@ def test_a_late_training_that_fails_leaves_the_files_that_there_are(
         "lower: 64 px: training diverged: the loss is not finite",
         "qat: training diverged: the loss is not finite",
     ]
+
+
+def finished(
+    monkeypatch: pytest.MonkeyPatch,
+    root: Path,
+    files: dict[str, list[dict[str, Any]]],
+    unspent: float = 0.0,
+) -> tuple[list[tuple[int, float]], list[str]]:
+    """The sizes that were tried below 160 px with their minutes, and the steps of the search.
+
+    Args:
+        monkeypatch: undone after the test.
+        root: of the search.
+        files: of each run by its folder's name; of all others "".
+        unspent: minutes that are left.
+    """
+    asked: list[tuple[int, float]] = []
+    root.mkdir(exist_ok=True)
+
+    def ship(made: Run, *rest: Any) -> list[dict[str, Any]]:
+        own = files.get(made.root.name, files.get("", []))
+        return [{**one, "folder": str(made.root)} for one in own]
+
+    def go_on(run: Run, imgsz: int, minutes: float, root: Path) -> dict[str, Any]:
+        asked.append((imgsz, pytest.approx(minutes)))
+        return {"score": 0.8}
+
+    monkeypatch.setattr(finishing, "ship", ship)
+    monkeypatch.setattr(finishing, "round_run", lambda run, root, epochs: Run(root))
+    monkeypatch.setattr(finishing.Recipe, "read", lambda path: SimpleNamespace(imgsz=160))
+    log, ways = Decisions(root / "log"), [Way("onnx", "int8", "onnxruntime")]
+    search: Any = SimpleNamespace(decide=log.decide, go_on=go_on, left=10.0, ways=ways)
+    search.unspent, search.folder = unspent, SearchFolder(root)
+    search.device = search.budget = None
+    search.outcome = lambda run: {"score": 0.8}
+    files_of(search, Run(root / "final"))
+    return asked, list(log.made)
+
+
+def test_what_int8_loses_is_judged_by_the_network_that_fits(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With larger images, which take too long, it lost nothing."""
+    files = {
+        "final": [file("fp32", 0.9, 2.0), file("int8", 0.9, 1.1)],
+        "128": [file("fp32", 0.9, 1.5), file("int8", 0.8, 0.9)],
+    }
+    _, steps = finished(monkeypatch, tmp_path, files)
+    assert steps == ["files", "lower: 128 px", "files: 128 px", "qat", "files: qat"]
 
 
 def test_a_narrowed_network_that_diverges_is_left_alone(

@@ -19,7 +19,7 @@ from edgewise.search.costs import UNDRIFTED, Cost, as_of_now
 from edgewise.search.decisions import Numbers
 from edgewise.search.device import TimedFile
 from edgewise.search.entrants import SIZES
-from edgewise.search.pace import LOWERING, NARROWING
+from edgewise.search.pace import LEAST_TRIAL, LOWERING, NARROWING
 from edgewise.search.shipping import SECONDS, accuracy_on, best_file, best_first, costs, ship
 from edgewise.search.state import State
 from edgewise.search.trials import outcome, tried
@@ -42,11 +42,12 @@ def files_of(search: State, final: Run) -> list[Numbers]:
     run, last = final, _ship(search, "files", final)
     files = list(last)
     imgsz = Recipe.read(final.recipe).imgsz or SIZES[-1]
-    for lower in reversed([size for size in SIZES if size < imgsz][-LOWERED:]):
-        if best_file(files):
+    smaller = reversed([size for size in SIZES if size < imgsz][-LOWERED:])
+    for number, size in enumerate(smaller):
+        if best_file(files) or too_large(last):
             break
-        if lowered := _lowered(search, run, lower):
-            run, last = lowered, _ship(search, f"files: {lower} px", lowered)
+        if lowered := _lowered(search, run, size, first=number == 0):
+            run, last = lowered, _ship(search, f"files: {size} px", lowered)
             files += last
     # By the last network alone: what int8 loses in one that does not fit says nothing of it.
     if needs_qat(last) and (used_to_it := _rounded(search, run)):
@@ -55,12 +56,15 @@ def files_of(search: State, final: Run) -> list[Numbers]:
     return files
 
 
-def _lowered(search: State, run: Run, imgsz: int) -> Run | None:
+def _lowered(search: State, run: Run, imgsz: int, first: bool) -> Run | None:
     """The run's network, used to smaller images; None where that training fails."""
     root = search.folder.shrunk / f"{imgsz}"
 
     def go_on() -> Numbers:
-        return search.go_on(run, imgsz, search.left * LOWERING, root)
+        minutes = search.left * LOWERING  # set aside once
+        if not first:
+            minutes = min(minutes, max(search.unspent, LEAST_TRIAL))
+        return search.go_on(run, imgsz, minutes, root)
 
     made = search.decide(f"lower: {imgsz} px", partial(tried, go_on))
     return None if "failure" in made else Run(root)
@@ -188,6 +192,12 @@ def _costs_now(search: State, file: Numbers) -> Numbers:
     timed = TimedFile.of(artifact, "chosen", Way.of(file).runtime)
     seen = search.device.measure([timed], TESTED_LONGER * SECONDS)["chosen"]
     return costs(seen, artifact, search.budget)
+
+
+def too_large(files: Sequence[Numbers]) -> bool:
+    """Whether each file is over the budget's size, which smaller images leave as it is."""
+    used = [file["used"] for file in files if not file["failure"]]
+    return bool(used) and all(parts.get("size", 0.0) > 1 for parts in used)
 
 
 def needs_qat(files: Sequence[Numbers]) -> bool:

@@ -17,7 +17,7 @@ from edgewise.search.costs import Cost
 from edgewise.search.decisions import Decisions, Numbers
 from edgewise.search.device import Device, DeviceFacts
 from edgewise.search.entrants import Entrant
-from edgewise.search.pace import LEAST_LONG, LONG_TRAINING, long_share
+from edgewise.search.pace import LEAST_LONG, LONG_TRAINING, long_share, seconds_of
 from edgewise.search.request import Request, SearchFolder
 from edgewise.search.trials import Trainer, follow_move, outcome, with_test
 from edgewise.search.ways import ways_to
@@ -123,6 +123,14 @@ class State:
                 "again."
             )
         return left
+
+    @property
+    def unspent(self) -> float:
+        """Minutes of the whole time that are still there by the log, without those of more files.
+
+        Below 0 where it took longer than was planned.
+        """
+        return self.request.minutes - (seconds_of(self.log.made.values()) + self.files) / 60
 
     def outcome(self, made: Run) -> Numbers:
         """What a run reached, see `edgewise.search.trials.outcome`; and where it is."""

@@ -22,6 +22,7 @@ from edgewise.search.decisions import Decisions
 from edgewise.search.device import Measured, TimedFile
 from edgewise.search.entrants import Entrant
 from edgewise.search.finishing import files_of, narrowed_files, nearest, needs_qat
+from edgewise.search.pace import LEAST_TRIAL, LOWERING
 from edgewise.search.request import SearchFolder
 from edgewise.search.shipping import best_file, wrong
 from edgewise.search.ways import Way
@@ -237,6 +238,35 @@ def finished(
     search.outcome = lambda run: {"score": 0.8}
     files_of(search, Run(root / "final"))
     return asked, list(log.made)
+
+
+def test_smaller_images_are_not_tried_where_files_are_too_large(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Less time and memory they take; a file stays as large as it is."""
+    broken = file("fp32", 0.9, 0.5, failure="wrong")
+    for number, (used, tried) in enumerate(
+        (
+            ([{"size": 1.2}, {"size": 1.1, "latency": 1.5}], 0),
+            ([{"size": 1.2}, {"size": 0.9, "latency": 1.5}], 3),
+            ([{"size": 0.9, "memory": 1.5}], 3),
+            ([], 3),  # nothing ran
+        )
+    ):
+        files = [file("int8", 0.9, 1.5) | {"used": parts} for parts in used]
+        asked, _ = finished(monkeypatch, tmp_path / f"{number}", {"": [*files, broken]})
+        assert len(asked) == tried, used
+
+
+def test_only_the_first_smaller_images_have_time_set_aside(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Those after them take what is left, which is never much more than was given."""
+    for unspent, later in ((5.0, 1.2), (0.7, 0.7), (-3.0, LEAST_TRIAL)):
+        files = {"": [file("int8", 0.9, 1.5)]}
+        asked, _ = finished(monkeypatch, tmp_path / f"{unspent}", files, unspent)
+        assert asked == [(128, 10.0 * LOWERING), (96, later), (64, later)]
+    assert LOWERING == 0.12
 
 
 def test_what_int8_loses_is_judged_by_the_network_that_fits(

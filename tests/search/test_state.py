@@ -18,7 +18,8 @@ from edgewise.search import ladder, state
 from edgewise.search.decisions import Decisions
 from edgewise.search.ladder import run
 from edgewise.search.pace import seconds_before
-from edgewise.search.request import SearchFolder
+from edgewise.search.request import Request, SearchFolder
+from edgewise.search.state import State
 
 pytest.importorskip("onnxruntime")
 
@@ -80,3 +81,11 @@ def test_the_first_reading_of_the_images_is_in_the_time(
         with pytest.raises(Enough):
             run(asked, root, until("doctor"))
         assert 90 <= seconds_before(Decisions(SearchFolder(root).decisions).made) < 120
+
+
+def test_what_is_left_is_told_by_the_log() -> None:
+    search = object.__new__(State)
+    search.request, search.files = Request("photos", "latency=6ms", minutes=10), 30.0
+    made = {"doctor": {"seconds": 60.0, "read_seconds": 90.0}, "train": {"seconds": 300.0}}
+    search.log = SimpleNamespace(made=made)  # type: ignore[assignment]
+    assert search.unspent == pytest.approx(10 - 1 - 1.5 - 5 - 0.5)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from edgewise.errors import UsageError
 from edgewise.files import read_json
 from edgewise.measure.count import LARGEST_TRIED
+from edgewise.measure.ops_rules import MAC_KINDS
 from edgewise.measure.profile_result import Profile, Trace, profile_of
 from edgewise.run_folder import Run
 from edgewise.spec import Spec
@@ -132,7 +133,7 @@ def _profile_module(
     def run(sides: tuple[int, int]) -> Trace:
         try:
             return on_meta(sides)
-        except (NotImplementedError, RuntimeError):
+        except (NotImplementedError, RuntimeError, TypeError):  # TypeError: of `numpy()`
             if of_weights.is_meta:
                 raise
             images = of_weights.new_zeros(batch, in_chans or 3, *sides)
@@ -178,7 +179,9 @@ def _attempt(
         seen = run(sides)
     except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
         return None, str(error).partition("\n")[0]
-    if any(0 in layer.output for layer in seen.layers):
+    # Other tensors may be empty: a network that concatenates one has its pixels still.
+    maps = (layer for layer in seen.layers if layer.kind in (*MAC_KINDS, "pool"))
+    if any(0 in shape[2:] for layer in maps for shape in (*layer.inputs, layer.output)):
         return None, "no pixel is left"
     return seen, ""
 

@@ -65,10 +65,11 @@ def twin(module: nn.Module, meta: bool) -> nn.Module:
 def worked_out(module: nn.Module) -> list[Tensor]:
     """What a forward pass left in it, with the way back to the weights: `deepcopy` refuses these.
 
-    Such as the weight of an old-style `weight_norm`, or a last activation that is kept.
+    Such as the weight of an old-style `weight_norm`, or last activations that are kept, by
+    themselves or in a list, a tuple or a dictionary.
     """
     kept = (value for part in module.modules() for value in vars(part).values())
-    return [value for value in kept if isinstance(value, Tensor) and not value.is_leaf]
+    return [tensor for tensor in _tensors(kept) if not tensor.is_leaf]
 
 
 def _without_memory(tensor: Tensor) -> Tensor:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import threading
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from oracles import import_torchvision
@@ -15,6 +17,7 @@ from torch.nn.utils import parametrizations, weight_norm
 from torch.utils.flop_counter import FlopCounterMode
 
 import edgewise
+from edgewise.compress.separate import separate
 from edgewise.errors import UsageError
 from edgewise.measure.count import count
 
@@ -134,6 +137,71 @@ def test_a_module_that_needs_values_is_run_where_it_is() -> None:
     assert all(torch.equal(module.state_dict()[name], value) for name, value in before.items())
     with pytest.raises(UsageError, match="can't take an image of 8"), torch.device("meta"):
         edgewise.profile(Choosing(), 8)
+
+
+@pytest.mark.parametrize(
+    "read", [Tensor.numpy, Tensor.tolist, np.asarray, lambda x: x[x > 0].sum()]
+)
+def test_so_is_one_that_reads_its_image(read: Callable[[Tensor], object]) -> None:
+    class Leaving(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            read(x)
+            y: Tensor = self.conv(x)
+            return y
+
+    assert edgewise.profile(Leaving(), 8).macs == 64 * 12
+
+
+@pytest.mark.parametrize(
+    "kept", [lambda y: y, lambda y: [y], lambda y: (1, y), lambda y: {"first": [y], "n": 2}]
+)
+def test_what_a_pass_left_in_a_module_is_no_hindrance(kept: Callable[[Tensor], object]) -> None:
+    class Keeping(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(8, 12, 3)
+            self.kept: object = None
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.conv(x)
+            self.kept = kept(y)
+            return y
+
+    module = Keeping()
+    module(torch.randn(2, 8, 10, 10))  # with its graph
+    before = module.kept
+    assert edgewise.profile(module, 10, in_chans=8).macs == 64 * 12 * 72
+    separate(module, torch.randn(2, 8, 10, 10), rank=1)
+    assert module.kept is before
+
+
+def test_an_empty_tensor_is_not_an_image_without_pixels() -> None:
+    class Tokens(nn.Module):
+        def __init__(self, more: int) -> None:
+            super().__init__()
+            self.patches = nn.Conv2d(3, 8, 4, 4)
+            self.more = more
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.patches(x).flatten(2).mT
+            return torch.cat([y.new_zeros(len(y), self.more, 8), y], 1).mean(1)
+
+    assert edgewise.profile(Tokens(0), 16).macs == edgewise.profile(Tokens(1), 16).macs == 16 * 384
+    with pytest.raises(UsageError, match=r"input size 3 is too small .* smallest is 4"):
+        edgewise.profile(Tokens(0), 3)
+
+
+def test_a_map_that_is_cropped_to_nothing_is_too_small() -> None:
+    class Cropped(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.relu(x[:, :, 4:-4, 4:-4]).mean((2, 3))
+
+    with pytest.raises(UsageError, match=r"input size 6 is too small .* smallest is 9"):
+        edgewise.profile(Cropped(), 6)
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm")

@@ -58,7 +58,7 @@ def profile(
 
         return profile_onnx(Path(model), _sides(input_size), batch, in_chans)
     if isinstance(model, (str, Path)):
-        model, size = spec_of(model)
+        model, size = _spec_of(model)
     else:
         size = 224
     sides = _sides(input_size) or (size, size)
@@ -71,20 +71,15 @@ def _sides(input_size: int | tuple[int, int] | None) -> tuple[int, int] | None:
     return (input_size, input_size) if isinstance(input_size, int) else input_size
 
 
-def spec_of(source: str | Path) -> tuple[Spec, int]:
-    """The spec of a name, or of a run or model folder, and its published or own input size.
-
-    Raises:
-        UsageError: an unknown name, or no such folder; for a search the message has its run.
-    """
+def _spec_of(source: str | Path) -> tuple[Spec, int]:
+    """The spec of a name or folder, and its published or own input size."""
     from edgewise.families import variant
     from edgewise.weights.folder import PREPROCESS, SPEC
     from edgewise.weights.pretrained import resolve
 
     folder = Path(source)
     if folder.is_dir():
-        if Run.is_run(folder) or Run.is_run(folder / "final"):  # a search: the error names its run
-            folder = Run.open(folder).trained().model
+        folder = Run(folder).trained().model if Run.is_run(folder) else folder
         if not (folder / SPEC).is_file():
             raise UsageError(f"{folder} is not a model folder: it has no {SPEC}.")
         return Spec.from_json(read_json(folder / SPEC)), read_json(folder / PREPROCESS)["size"]
@@ -184,9 +179,9 @@ def _attempt(
         seen = run(sides)
     except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
         return None, str(error).partition("\n")[0]
-    # Elsewhere a tensor may be empty: a network that concatenates one has its pixels still.
+    # Other tensors may be empty: a network that concatenates one has its pixels still.
     maps = (layer for layer in seen.layers if layer.kind in (*MAC_KINDS, "pool"))
-    if any(0 in shape for layer in maps for shape in (*layer.inputs, layer.output)):
+    if any(0 in shape[2:] for layer in maps for shape in (*layer.inputs, layer.output)):
         return None, "no pixel is left"
     return seen, ""
 

@@ -139,8 +139,10 @@ def test_a_module_that_needs_values_is_run_where_it_is() -> None:
         edgewise.profile(Choosing(), 8)
 
 
-@pytest.mark.parametrize("read", [Tensor.numpy, Tensor.tolist, np.asarray])
-def test_so_is_one_that_leaves_pytorch(read: Callable[[Tensor], object]) -> None:
+@pytest.mark.parametrize(
+    "read", [Tensor.numpy, Tensor.tolist, np.asarray, lambda x: x[x > 0].sum()]
+)
+def test_so_is_one_that_reads_its_image(read: Callable[[Tensor], object]) -> None:
     class Leaving(nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -155,6 +155,12 @@ class SearchRecord:
         more: Numbers | None = self.made.get("choose", {}).get("with_time")
         return more
 
+    @property
+    def rounds(self) -> tuple[int, ...]:
+        """Of short trainings: those that there were."""
+        steps = {step.partition(":")[0] for step in self.made}
+        return tuple(number for number in (1, 2) if f"round {number}" in steps)
+
     @cached_property
     def files(self) -> tuple[MadeFile, ...]:
         """All files that were exported, in each runtime, in the order in which they were made."""

@@ -207,6 +207,18 @@ def test_rows_are_still_in_until_they_go_out(tmp_path: Path) -> None:
     assert found["mobilenet_v2-96"][5] == ""
 
 
+def test_rounds_that_there_was_no_time_for_have_no_column(tmp_path: Path) -> None:
+    """None, or only the second, which needs no first one of three networks."""
+    made = {step: own for step, own in all_decisions().items() if not step.startswith("round 1")}
+    header = page_of(tmp_path / "one", made).tables["Candidates"][0]
+    assert header[5:] == ["round 2", "trained", "what became of it"]
+    made = {step: own for step, own in made.items() if not step.startswith("round 2")}
+    page = page_of(tmp_path / "none", made)
+    assert page.tables["Candidates"][0][4:] == ["expected", "trained", "what became of it"]
+    assert "There was no time for short trainings that tell something" in page.words
+    assert "Rounds are short trainings" not in page.words
+
+
 def test_over_the_budget_it_says_what_it_would_take(tmp_path: Path) -> None:
     text = "latency=0.6ms@p90,size=2MB,memory=64MB"
     page = page_of(tmp_path, all_decisions(text), budget=text, device="ssh:pi@board:2222")

@@ -58,7 +58,7 @@ def profile(
 
         return profile_onnx(Path(model), _sides(input_size), batch, in_chans)
     if isinstance(model, (str, Path)):
-        model, size = _spec_of(model)
+        model, size = spec_of(model)
     else:
         size = 224
     sides = _sides(input_size) or (size, size)
@@ -71,15 +71,20 @@ def _sides(input_size: int | tuple[int, int] | None) -> tuple[int, int] | None:
     return (input_size, input_size) if isinstance(input_size, int) else input_size
 
 
-def _spec_of(source: str | Path) -> tuple[Spec, int]:
-    """The spec of a name or folder, and its published or own input size."""
+def spec_of(source: str | Path) -> tuple[Spec, int]:
+    """The spec of a name, or of a run or model folder, and its published or own input size.
+
+    Raises:
+        UsageError: an unknown name, or no such folder; for a search the message has its run.
+    """
     from edgewise.families import variant
     from edgewise.weights.folder import PREPROCESS, SPEC
     from edgewise.weights.pretrained import resolve
 
     folder = Path(source)
     if folder.is_dir():
-        folder = Run(folder).trained().model if Run.is_run(folder) else folder
+        if Run.is_run(folder) or Run.is_run(folder / "final"):  # a search: the error names its run
+            folder = Run.open(folder).trained().model
         if not (folder / SPEC).is_file():
             raise UsageError(f"{folder} is not a model folder: it has no {SPEC}.")
         return Spec.from_json(read_json(folder / SPEC)), read_json(folder / PREPROCESS)["size"]

@@ -217,6 +217,7 @@ def test_rounds_that_there_was_no_time_for_have_no_column(tmp_path: Path) -> Non
     assert page.tables["Candidates"][0][4:] == ["expected", "trained", "what became of it"]
     assert "There was no time for short trainings that tell something" in page.words
     assert "Rounds are short trainings" not in page.words
+    assert "Short trainings stop early" not in page.words
 
 
 def test_over_the_budget_it_says_what_it_would_take(tmp_path: Path) -> None:

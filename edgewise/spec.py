@@ -98,12 +98,14 @@ class Attention(Block):
 class ConvNeXt(Block):
     """[downsample] -> (depthwise -> norm -> expand -> [GRN] -> project [x layer scale]) + input.
 
-    `dilation` is the depthwise convolution's, `first_dilation` the downsampling one's.
+    `act` follows the expansion, and is GELU in the papers. `dilation` is the depthwise
+    convolution's, `first_dilation` the downsampling one's.
     """
 
     kind: Literal["ConvNeXt"] = "ConvNeXt"
     expand: Channels = 0
     kernel: Odd = 7
+    act: Activation = "gelu"
     grn: bool = False
     layer_scale: Part = 0.0
     downsample: bool = False

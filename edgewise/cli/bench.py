@@ -214,7 +214,7 @@ def _measure(plan: Sequence[Group], seconds: float, store: Store) -> tuple[list[
     with stop_on_signals() as request, bar("bench", steps(plan)) as progress:
         watch = Watch(
             stopped=lambda: request.number is not None,
-            on_step=lambda what: progress.advance(note=what),
+            on_step=lambda what, steps: progress.advance(steps, what),
         )
         for measured in bench(plan, RUNTIMES, seconds, watch):
             store.add(measured)

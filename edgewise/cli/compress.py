@@ -11,6 +11,7 @@ import click
 
 from edgewise.cli.train import RUNS
 from edgewise.cli.words import Part, given
+from edgewise.compress.activation_spec import CHEAP
 from edgewise.compress.pruning import CRITERIA, TARGETS, Pruning
 from edgewise.shell import command_line
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 TAKEN = {
     "--prune": {"--target", "--criterion", "--round", "--epochs"},
     "--qat": {"--epochs"},
+    "--activation": {"--epochs"},
     "--separate of a RUN": {"--macs", "--rank", "--epochs"},
     "--separate of a MODEL that is no run": {"--macs", "--rank", "--calibrate"},
 }
@@ -34,6 +36,7 @@ TAKEN = {
       edgewise compress runs/first --prune 30%
       edgewise compress runs/first --prune 50% --target macs --name half
       edgewise compress runs/resnet --separate --macs 40%
+      edgewise compress runs/first --activation hard_swish
       edgewise compress runs/first --qat --epochs 3
       edgewise compress resnet18 --separate --calibrate photos/ --name resnet18-separated
     """
@@ -46,6 +49,12 @@ TAKEN = {
 )
 @click.option(
     "--qat", is_flag=True, help="Keep the network, and train it with the rounding of int8."
+)
+@click.option(
+    "--activation",
+    type=click.Choice(CHEAP),
+    help="Put this in the place of dearer activations: of SiLU and GELU, and of h-swish too with "
+    "relu6 and relu.",
 )
 @click.option(
     "--target",
@@ -103,6 +112,7 @@ def command(
     part: float | None,
     separate: bool,
     qat: bool,
+    activation: str | None,
     target: str,
     criterion: str,
     multiple: int,
@@ -112,10 +122,11 @@ def command(
     epochs: int | None,
     name: str | None,
 ) -> None:
-    """Make a smaller model of a run's, in a new run that evaluates and exports like any other.
+    """Make a smaller or faster model of a run's, in a new run that is like any other.
 
     --prune takes channels out where the network would miss them least. --separate takes dense
-    convolutions (of a ResNet or VGG, say) apart. --qat makes the network used to int8. It then
+    convolutions (of a ResNet or VGG, say) apart. --activation makes what an EfficientNet or
+    ConvNeXt computes between its layers cheaper. --qat makes the network used to int8. It then
     learns again, from the same images and from the answers of RUN's model. RUN is not changed.
 
     A MODEL that is no run, a folder or a name, can be separated only, and is not trained.
@@ -126,13 +137,15 @@ def command(
 
     from edgewise.run_folder import Run
 
-    if (part is not None) + separate + qat != 1:
-        raise click.UsageError("say what to do: one of --prune 30%, --separate and --qat.")
+    if (part is not None) + separate + qat + (activation is not None) != 1:
+        raise click.UsageError(
+            "say what to do: one of --prune 30%, --separate, --activation hard_swish and --qat."
+        )
     of_run = Run.is_run(Path(source))
     if separate:
         way = f"--separate of a {'RUN' if of_run else 'MODEL that is no run'}"
     else:
-        way = "--qat" if qat else "--prune"
+        way = "--qat" if qat else "--activation" if activation else "--prune"
     ignored = set[str]().union(*TAKEN.values()) - TAKEN[way]
     if words := [word for word in given(context) if word in ignored]:
         raise click.UsageError(f"{way} takes no {', '.join(words)}.")
@@ -144,7 +157,7 @@ def command(
         )
         return
     how = None if part is None else Pruning(part, target, criterion, multiple)
-    _make_run(Run.open(Path(source)), how, qat, rank, macs, epochs or 0, name)
+    _make_run(Run.open(Path(source)), how, qat, activation, rank, macs, epochs or 0, name)
 
 
 def _separate_model(
@@ -167,23 +180,26 @@ def _make_run(
     original: Run,
     how: Pruning | None,
     qat: bool,
+    activation: str | None,
     rank: int | None,
     macs: float | None,
     epochs: int,
     name: str | None,
 ) -> None:
-    from edgewise.compress.other_runs import round_run, separate_run
+    from edgewise.compress.other_runs import activation_run, round_run, separate_run
     from edgewise.compress.pruned_run import prune_run
     from edgewise.run_folder import new_root
     from edgewise.training.interrupt import Stopped
 
-    done = "pruned" if how else "int8" if qat else "separated"
+    done = "pruned" if how else "int8" if qat else activation or "separated"
     with new_root(name, f"{original.root.resolve().name}-{done}", RUNS) as root:
         try:
             if how:
                 made = prune_run(original, root, how, epochs)
             elif qat:
                 made = round_run(original, root, epochs)
+            elif activation:
+                made = activation_run(original, root, activation, epochs)
             else:
                 made, report = separate_run(original, root, rank, macs, epochs)
                 _tell(report)

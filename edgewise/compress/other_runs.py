@@ -1,4 +1,4 @@
-"""A run's model taken apart, or made used to int8, and trained on in a run of its own."""
+"""A run's model taken apart, used to int8 or with other activations, in a run of its own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from edgewise.compress.activation import with_activation
 from edgewise.compress.retrain import check_unused, retrain
 from edgewise.compress.separate import Report, separate
 from edgewise.deploy.calibration import calibration_pixels
@@ -79,3 +80,32 @@ def round_run(run: Run, root: Path, epochs: int = 0) -> Run:
         "macs": [cost.macs] * 2,
     }
     return retrain(model, run, root, facts, epochs, qat=True)
+
+
+def activation_run(run: Run, root: Path, act: str, epochs: int = 0) -> Run:
+    """Gives a run's model a cheaper activation and trains it on; see `with_activation`, `retrain`.
+
+    `root/start` is the network before it was trained, `root/compress.json` says what was done.
+
+    Args:
+        run: a trained run; it is not changed.
+        root: of the new run.
+        act: "hard_swish", "relu6" or "relu".
+        epochs: how many; 0 for as many as the run had.
+
+    Raises:
+        UsageError: the run has no model or no images any more, `root` is in use, or the network
+            has no dearer activation. Nothing was written.
+        Stopped, Diverged, EdgewiseError: see `train`.
+    """
+    check_unused(root)
+    model = load_model(run.trained().model)
+    cheaper = with_activation(model, act)
+    cost = count(cheaper.network.spec, model.preprocess.size)
+    facts = {
+        "model_sha256": sha256_file(run.weights),
+        "activation": act,
+        "params": [cost.params] * 2,
+        "macs": [cost.macs] * 2,
+    }
+    return retrain(cheaper, run, root, facts, epochs)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edgewise.timing.runtimes import Runtime
 
 SECONDS = 2.0  # of timed calls of each candidate
+PREPARING = 50  # steps of the progress bar, of which a turn is one
 BUSY = 0.3  # of the cores: a load average over this, before we begin, is somebody else's work
 
 
@@ -33,12 +34,12 @@ class Watch:
 
     Attributes:
         stopped: asked often: whether to keep what is measured and end.
-        on_step: called with a few words when a candidate is to be prepared, is warmed up or had
-            its turn.
+        on_step: called with a few words, and the steps of `steps` that it is, when a candidate is
+            to be prepared, is warmed up or had its turn.
     """
 
     stopped: Callable[[], bool] = lambda: False
-    on_step: Callable[[str], None] = lambda what: None
+    on_step: Callable[[str, int], None] = lambda what, steps: None
 
 
 def bench(
@@ -74,8 +75,8 @@ def bench(
 
 
 def steps(groups: Sequence[Group]) -> int:
-    """How often `bench` calls `on_step` if nothing fails."""
-    return sum(len(group.candidates) for group in groups) * (2 + ROUNDS)
+    """The steps that `bench` tells `on_step` of if nothing fails."""
+    return sum(len(group.candidates) for group in groups) * (PREPARING + 1 + ROUNDS)
 
 
 @dataclass
@@ -107,7 +108,7 @@ def _try(group: Group, known: Mapping[str, Runtime], seconds: float, watch: Watc
         for candidate in group.candidates:
             if watch.stopped():
                 return tried
-            watch.on_step(f"preparing {candidate}")
+            watch.on_step(f"preparing {candidate}", PREPARING)
             try:
                 worker = Worker(_job(group, candidate, known, folder))
             except EdgewiseError as error:
@@ -138,7 +139,7 @@ def _time(tried: _Tried, seconds: float, watch: Watch) -> None:
         if not fault(worker.ready.likeness, candidate.precision)
     }
     tried.timings, failures = interleave(
-        right, seconds, stopped=watch.stopped, on_turn=lambda: watch.on_step("timing in turns")
+        right, seconds, stopped=watch.stopped, on_turn=lambda: watch.on_step("timing in turns", 1)
     )
     tried.failures |= failures
     for candidate in tried.timings:

@@ -220,6 +220,25 @@ def test_a_run_used_to_int8(made: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert ["onnx", "int8"] in [row[:2] for row in rows]
 
 
+def test_a_cheaper_activation(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same tensors and MACs, another activation, in a run that learned and evaluates."""
+    monkeypatch.chdir(made)
+    call = edgewise("compress", "runs/first", "--activation", "relu", "--epochs", 1)
+    assert call.status == 0, call.errors
+    assert "runs/first-relu-1" in call.output
+    old, new = (Run(Path("runs", name)) for name in ("first", "first-relu-1"))
+    before, after = load_model(old.model).network, load_model(new.model).network
+    assert before.spec.stages[-1][-1].act == "hard_swish"
+    assert after.spec.stages[-1][-1].act == "relu"
+    assert before.state_dict().keys() == after.state_dict().keys()
+    facts = json.loads(new.compression.read_text())
+    assert facts["activation"] == "relu" and facts["macs"][0] == facts["macs"][1]
+    assert Recipe.read(new.recipe).teacher == str(old.root.resolve())
+    assert edgewise("eval", "runs/first-relu-1").status == 0
+    again = edgewise("compress", "runs/first-relu-1", "--activation", "relu")
+    assert again.status == 2 and "no activation that relu could stand for" in again.errors
+
+
 @pytest.mark.slow
 def test_dense_convolutions_taken_apart(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -21,7 +21,7 @@ from edgewise.timing import run
 from edgewise.timing.answers import fault, liken
 from edgewise.timing.peers import twin
 from edgewise.timing.plan import make_plan
-from edgewise.timing.run import Watch, bench
+from edgewise.timing.run import Watch, bench, steps
 from edgewise.timing.subject import make_subject, open_subject, unchanged
 from edgewise.timing.worker import Job, Worker
 from edgewise.weights.folder import save_model
@@ -76,11 +76,18 @@ def test_what_fails_says_why_and_the_others_go_on(rows: dict[str, Row]) -> None:
 def test_stopping_keeps_what_was_measured() -> None:
     """Stopped at the first turn of the second network: the first one's rows are whole."""
     plan = make_plan(["tiny", "mobilenet_v3_small"], RUNTIMES, ["right"], imgsz=48)
-    steps: list[str] = []
-    watch = Watch(stopped=lambda: steps.count("preparing right fp32") == 2, on_step=steps.append)
+    said: list[str] = []
+    done: list[int] = []
+
+    def on_step(what: str, count: int) -> None:
+        said.append(what)
+        done.append(count)
+
+    watch = Watch(stopped=lambda: said.count("preparing right fp32") == 2, on_step=on_step)
     first, second = bench(plan, RUNTIMES, seconds=0.1, watch=watch)
     assert [(row.model, row.status) for row in first] == [("tiny", "ok")]
     assert second == []
+    assert sum(done[: said.index("preparing right fp32", 1)]) == steps(plan[:1])
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="cores are bound on Linux only")

@@ -66,7 +66,21 @@ CLEAR = 0.02  # a top class that leads by less is a tie
 Row = dict[str, Any]
 
 
-def trained(name: str, data: Path, root: Path) -> Run:
+def digits(data: Path, seed: int = 0) -> Path:
+    """What is learned and tested, in `data`; the seed draws what is learned."""
+    if not data.exists():
+        write_task(replace(TASKS["mnist"], train=LEARNED, val=CHOSEN_BY), mnist(), data, seed)
+    return data
+
+
+def tested(data: Path, model: Model) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Pixels (N, size, size, 3) and labels of the digits to test on."""
+    paths = sorted((data / "test").rglob("*.png"))
+    pixels = np.stack([model.preprocess.pixels(Image.open(path).convert("RGB")) for path in paths])
+    return pixels, np.array([model.labels.index(path.parent.name) for path in paths])
+
+
+def trained(name: str, data: Path, root: Path, seed: int = 0) -> Run:
     """The run in `root`, trained if it isn't there."""
     if (root / "model").exists():
         return Run(root)
@@ -81,6 +95,7 @@ def trained(name: str, data: Path, root: Path) -> Run:
         policy="none",
         crop_scale=0.9,
         flip=False,
+        seed=seed,
         workers=0,
     )
     return edgewise.train(recipe, root)
@@ -88,14 +103,10 @@ def trained(name: str, data: Path, root: Path) -> Run:
 
 def trained_rows(name: str, folder: Path, formats: Sequence[str]) -> Iterator[Row]:
     """A row for each format and way of keeping layers in float."""
-    data = folder / "digits"
-    if not data.exists():
-        write_task(replace(TASKS["mnist"], train=LEARNED, val=CHOSEN_BY), mnist(), data, seed=0)
+    data = digits(folder / "digits")
     run = trained(name, data, folder / name)
     model = load_model(run.model)
-    paths = sorted((data / "test").rglob("*.png"))
-    pixels = np.stack([model.preprocess.pixels(Image.open(path).convert("RGB")) for path in paths])
-    labels = np.array([model.labels.index(path.parent.name) for path in paths])
+    pixels, labels = tested(data, model)
     seen = calibration_pixels(run.root, None, model.preprocess, model.labels)
     checked = some_pixels(sorted((data / "val").rglob("*.png")), model.preprocess)
     exact = answers(TorchPredictor(model), pixels).argmax(1)
@@ -184,13 +195,13 @@ def photo_rows(name: str, photos: Sequence[Path], seed: int) -> Iterator[Row]:
 
 @dataclass(frozen=True)
 class Made:
-    """An int8 file.
+    """An exported file.
 
     Attributes:
         runtime: that it is for.
         answers: probabilities (N, classes), that it gave.
         megabytes: of the file.
-        kept: its layers in float.
+        kept: its layers in float, of an int8 file.
     """
 
     runtime: str
@@ -208,14 +219,21 @@ def in_int8(
     checked: NDArray[np.uint8] | None = None,
 ) -> Made:
     """A file that is calibrated on `seen`, and its answers to `pixels`; see `Job`."""
-    chosen = FORMATS[format]
     with TemporaryDirectory() as folder:
-        path = Path(folder, chosen.file)
-        kept = chosen.write(Job(model, "int8", path, seen, keep, checked))
-        info = Info(chosen.file, format, "int8", model.labels, model.preprocess, batch=chosen.batch)
-        reader = chosen.readers[0]
-        found = answers(EnginePredictor(reader.open(path, info)), pixels)
-        size = sum(file.stat().st_size for file in Path(folder).iterdir()) / 1e6
+        path = Path(folder, FORMATS[format].file)
+        return exported(Job(model, "int8", path, seen, keep, checked), format, pixels)
+
+
+def exported(job: Job, format: str, pixels: NDArray[np.uint8]) -> Made:
+    """A file in a folder of its own, and its answers to `pixels`."""
+    chosen, model = FORMATS[format], job.model
+    kept = chosen.write(job)
+    info = Info(
+        chosen.file, format, job.precision, model.labels, model.preprocess, batch=chosen.batch
+    )
+    reader = chosen.readers[0]
+    found = answers(EnginePredictor(reader.open(job.path, info)), pixels)
+    size = sum(file.stat().st_size for file in job.path.parent.iterdir()) / 1e6
     return Made(reader.name, found, size, kept)
 
 

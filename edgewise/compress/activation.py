@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import torch
 
+from edgewise.blocks import ConvNeXtBlock
 from edgewise.compress.activation_spec import CHEAP, dearer_than, with_act
 from edgewise.errors import UsageError, unknown
+from edgewise.layers import GRN
 from edgewise.model import Model
 from edgewise.network import Network, build
 from edgewise.spec import ConvNeXt, Spec
@@ -52,11 +54,13 @@ def with_activation(model: Model, act: str) -> Model:
 @torch.no_grad()
 def _scale_for_gelu(network: Network, old: Spec) -> None:
     """Puts the scale before and behind h-swish into the layers around it."""
-    for rows, modules in zip(old.stages, network.stages, strict=True):
-        for row, block in zip(rows, modules, strict=True):
+    for s, stage in enumerate(old.stages):
+        for b, row in enumerate(stage):
             if isinstance(row, ConvNeXt) and row.act == "gelu":
-                block.expand.weight *= GELU_SCALE
-                block.expand.bias *= GELU_SCALE
-                block.project.weight /= GELU_SCALE
-                if row.grn:  # its factor is a ratio of norms; what it adds is not
-                    block.grn.bias *= GELU_SCALE
+                block = network.get_submodule(f"stages.{s}.{b}")
+                assert isinstance(block, ConvNeXtBlock)
+                block.expand.weight.mul_(GELU_SCALE)
+                block.expand.bias.mul_(GELU_SCALE)
+                block.project.weight.div_(GELU_SCALE)
+                if isinstance(block.grn, GRN):  # its factor is a ratio of norms; its bias is not
+                    block.grn.bias.mul_(GELU_SCALE)

@@ -38,7 +38,8 @@ class Compared:
         settings: those in which the runs differ.
         epochs: that were finished.
         kept_epoch: whose weights were kept.
-        val: the kept epoch's validation accuracy; the epoch was chosen by it, so expect less.
+        val: the kept epoch's validation accuracy; the epoch was chosen by it, so expect less. None
+            if the run learned from these images, too, as the last training of a search may.
         test: of the kept weights on the test split, by `edgewise eval`; None if not evaluated.
         images_per_second: of training, the mean over the epochs.
         seconds: of all epochs.
@@ -48,7 +49,7 @@ class Compared:
     settings: dict[str, Any]
     epochs: int
     kept_epoch: int
-    val: Score
+    val: Score | None
     test: Score | None
     images_per_second: float
     seconds: float
@@ -84,6 +85,11 @@ def compare_runs(folders: Sequence[Path]) -> Comparison:
     ]
     data = {record.data["fingerprint"] for record in records if record.data}
     warnings = ["the runs are not on the same images"] if len(data) > 1 else []
+    warnings += [
+        f"{record.run.root} learned from val's images, too: only the test tells its accuracy"
+        for record in records
+        if record.learned_val
+    ]
     return Comparison(
         tuple(
             _compared(record, {name: recipe[name] for name in differing})
@@ -104,7 +110,7 @@ def _compared(record: Record, settings: dict[str, Any]) -> Compared:
         settings=settings,
         epochs=len(record.epochs),
         kept_epoch=kept.epoch,
-        val=_score("val", sum(counts.values()), kept.val_accuracy),
+        val=None if record.learned_val else _score("val", sum(counts.values()), kept.val_accuracy),
         test=test,
         images_per_second=sum(e.images_per_second for e in record.epochs) / len(record.epochs),
         seconds=sum(epoch.seconds for epoch in record.epochs),
@@ -117,6 +123,8 @@ def _score(split: str, images: int, accuracy: float) -> Score:
 
 def write_picture(folders: Sequence[Path], path: Path) -> None:
     """Validation accuracy by epoch, and the runs' accuracies with their intervals.
+
+    A run that learned from val's images, too, has no curve.
 
     Raises:
         UsageError: matplotlib is not installed, another suffix, or as `compare_runs`.
@@ -135,7 +143,7 @@ def write_picture(folders: Sequence[Path], path: Path) -> None:
     figure = Figure(figsize=(11, height), layout="constrained", dpi=120)
     curves, scores = figure.subplots(1, 2)
     for place, (folder, run) in enumerate(zip(folders, comparison.runs, strict=True)):
-        epochs = read_record(Run(folder)).epochs
+        epochs = read_record(Run(folder)).epochs if run.val else ()
         (line,) = curves.plot(
             [e.epoch for e in epochs],
             [100 * e.val_accuracy for e in epochs],

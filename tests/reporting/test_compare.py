@@ -36,7 +36,7 @@ def test_accuracies_have_the_interval_of_their_images(made: Made, two: tuple[Pat
     assert (first.test.images, first.test.accuracy) == (800, pytest.approx(right / 800))
     assert (first.test.low, first.test.high) == pytest.approx((expected.low, expected.high))
     assert first.kept_epoch == first.epochs == 8
-    assert first.val.accuracy == pytest.approx(0.975 - 0.4 / 8**1.5)
+    assert first.val and first.val.accuracy == pytest.approx(0.975 - 0.4 / 8**1.5)
     assert first.val.low < first.val.accuracy < first.val.high
     assert first.images_per_second == 410 and first.seconds == pytest.approx(8 * 21.5)
     assert first.val == second.val

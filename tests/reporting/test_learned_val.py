@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from commandline import edgewise
 from html_page import Page
 from made_run import Made, write, write_rows
 
@@ -74,3 +75,12 @@ def test_an_image_of_val_that_is_new_to_it_is_enough(learned: Made) -> None:
     words, card = written(learned.run)
     assert NOTE not in words + card
     assert "with a validation accuracy of" in words and "| val | 100 |" in card
+
+
+def test_compare_shows_no_validation_accuracy(learned: Made, tmp_path: Path) -> None:
+    said = edgewise("compare", learned.run.root, "--png", tmp_path / "runs.png")
+    assert said.status == 0, said.errors
+    row, warning = said.output.splitlines()[1:]
+    val, test = row.split()[1:3]
+    assert val == "-" and test.endswith("%")
+    assert warning.endswith("learned from val's images, too: only the test tells its accuracy")

@@ -1,5 +1,5 @@
-"""Finds labelled images: a folder per class (with or without train/ val/ test/ above), a CSV file,
-or containers such as tar shards (see `sources`).
+"""Finds labelled images: a folder per class (with or without train/ val/ test/ above or in each), a
+CSV file, or containers such as tar shards (see `sources`).
 
 Images are not opened here: whether a file really is one is for `dataset` to find out.
 """
@@ -10,7 +10,7 @@ import csv
 import os
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgewise.data.containers import KINDS
@@ -133,7 +133,10 @@ def _scan_folder(root: Path) -> tuple[list[Labelled], list[str]]:
                 warnings.append(left_out(folder))
             elif not files:
                 warnings.append(f"not a class: {folder} has no images")
-            images += [Labelled(str(file), label, split) for file in files]
+            inner = [split or _split_below(folder, file) for file in files]
+            images += [Labelled(str(f), label, s) for f, s in zip(files, inner, strict=True)]
+    if root in places:
+        images = _split_in_all(root, images)
     if not images:
         raise UsageError(f"no images in {root}. {LAYOUT}")
     return images, warnings
@@ -157,6 +160,30 @@ def _tops(root: Path) -> list[tuple[Path, str | None]]:
             f"Move the others away, or put every class folder under train/, val/ and test/."
         )
     return [(root, None)] if others else [(f, SPLIT_NAMES[f.name.lower()]) for f in splits]
+
+
+def _split_below(folder: Path, file: Path) -> str | None:
+    """The split that the first folder in a class folder is named after."""
+    return SPLIT_NAMES.get(file.relative_to(folder).parts[0].lower())
+
+
+def _split_in_all(root: Path, images: list[Labelled]) -> list[Labelled]:
+    """The images without their splits, if there is no "train" or no other one.
+
+    A class's photos may have been taken in places called "test".
+
+    Raises:
+        UsageError: only some have one.
+    """
+    found = {image.split for image in images} - {None}
+    if len(found) < 2 or "train" not in found:
+        return [replace(image, split=None) for image in images]
+    if bare := [image.location for image in images if not image.split]:
+        raise UsageError(
+            f"{root} has class folders with train/ and others in them, but {bare[0]} is in none. "
+            "Put every image of a class into one, or train/, val/ and test/ above the classes."
+        )
+    return images
 
 
 def _lists_images(file: Path) -> bool:

@@ -69,6 +69,28 @@ def test_splits_above(tmp_path: Path, train: str, val: str, test: str) -> None:
     }
 
 
+def test_splits_in_each_class(tmp_path: Path) -> None:
+    """Drawn anew, the images that somebody kept apart would be learned from."""
+    touch(
+        tmp_path, "a/train/1.jpg", "a/Test/2.jpg", "b/train/x/1.jpg", "b/val/2.jpg", "c/train/1.jpg"
+    )
+    assert {(name, label, split) for name, label, split in found(tmp_path)} == {
+        ("a/train/1.jpg", "a", "train"),
+        ("a/Test/2.jpg", "a", "test"),
+        ("b/train/x/1.jpg", "b", "train"),
+        ("b/val/2.jpg", "b", "val"),
+        ("c/train/1.jpg", "c", "train"),
+    }
+    touch(tmp_path, "c/1.jpg")
+    with pytest.raises(UsageError, match=r"c/1.jpg is in none"):
+        scan(tmp_path)
+
+
+def test_a_folder_called_test_alone_is_no_split(tmp_path: Path) -> None:
+    touch(tmp_path, "a/test/1.jpg", "a/field/2.jpg", "b/test/1.jpg")
+    assert {split for _, _, split in found(tmp_path)} == {None}
+
+
 def test_classes_may_be_called_train_and_test(tmp_path: Path) -> None:
     touch(tmp_path, "train/1.jpg", "bus/1.jpg", "test/1.jpg")
     assert scan(tmp_path).classes == ("bus", "test", "train")

@@ -13,7 +13,8 @@ that were not trained are left out.
 Then what another activation adds, by the same gate: the time of the fastest file with the network's
 own over that of the fastest with another, which `activation.py` has timed in one run.
 
-The table and the geometric means are printed; rows go to `shipped.csv`.
+The table and the geometric means are printed; rows go to `shipped.csv`, in the place of the same
+machine's.
 """
 
 from __future__ import annotations
@@ -81,6 +82,7 @@ def line(choice: Choice, lost: Lost, times: Sequence[Mapping[str, str]]) -> dict
     """A row of `shipped.csv`."""
     best = choice.best
     made: dict[str, object] = {
+        "machine": best.machine,
         "model": best.model,
         "imgsz": best.imgsz,
         "best": f"{best.precision} {best.runtime}",
@@ -127,17 +129,18 @@ def geometric_mean(values: Sequence[float]) -> float:
 def main() -> None:
     """Writes the file and prints the means."""
     parser = ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--store", type=Path, default=RESULTS / "bench.sqlite")
-    store: Path = parser.parse_args().store
+    parser.parse_args()
     lost, machine = points_lost(RESULTS), machine_fingerprint()
-    rows = [row for row in Store(store).rows() if allowed(row, lost)]
+    rows = [row for row in Store(RESULTS / "bench.sqlite").rows() if allowed(row, lost)]
     times = [r for r in read_csv(RESULTS / "activation_times.csv") if r["machine"] == machine]
     lines = [
         line(choice, lost, times)
         for model in sorted({network for network, *_ in lost})
         for choice in choose(rows, model, machine)
     ]
-    write_csv(RESULTS / "shipped.csv", lines, list(lines[0]))
+    path = RESULTS / "shipped.csv"
+    others = [row for row in read_csv(path) if row["machine"] != machine]
+    write_csv(path, [*others, *lines], list(lines[0]))
     for made in lines:
         print(made)
     for runtime in PEER_RUNTIMES:

@@ -33,7 +33,7 @@ from int8 import answers, digits, exported, tested, trained
 import edgewise
 from edgewise.compress.activation import with_activation
 from edgewise.compress.other_runs import activation_run
-from edgewise.compress.retrain import retrain
+from edgewise.compress.retrain import GENTLY, retrain
 from edgewise.deploy.calibration import calibration_pixels
 from edgewise.deploy.formats import FORMATS, Job
 from edgewise.deploy.pytorch import TorchPredictor
@@ -109,7 +109,7 @@ def learn(folder: Path, name: str, seed: int) -> Iterator[dict[str, object]]:
         if (root / "model").exists():
             run = Run(root)
         elif act == own:
-            run = retrain(load_model(whole.model), whole, root, {}, EPOCHS)
+            run = retrain(load_model(whole.model), whole, root, {}, EPOCHS, GENTLY)
         else:
             run = activation_run(whole, root, act, EPOCHS)
         key = {"seed": seed, "network": name, "activation": act, "epochs": EPOCHS}

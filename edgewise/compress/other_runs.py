@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from edgewise.compress.activation import with_activation
-from edgewise.compress.retrain import check_unused, retrain
+from edgewise.compress.retrain import GENTLY, check_unused, retrain
 from edgewise.compress.separate import Report, separate
 from edgewise.deploy.calibration import calibration_pixels
 from edgewise.files import sha256_file
@@ -79,12 +79,13 @@ def round_run(run: Run, root: Path, epochs: int = 0) -> Run:
         "params": [cost.params] * 2,
         "macs": [cost.macs] * 2,
     }
-    return retrain(model, run, root, facts, epochs, qat=True)
+    return retrain(model, run, root, facts, epochs, GENTLY, qat=True)
 
 
 def activation_run(run: Run, root: Path, act: str, epochs: int = 0) -> Run:
     """Gives a run's model a cheaper activation and trains it on; see `with_activation`, `retrain`.
 
+    It learns at a tenth of the run's rate: at the whole rate it came to half a point less.
     `root/start` is the network before it was trained, `root/compress.json` says what was done.
 
     Args:
@@ -108,4 +109,4 @@ def activation_run(run: Run, root: Path, act: str, epochs: int = 0) -> Run:
         "params": [cost.params] * 2,
         "macs": [cost.macs] * 2,
     }
-    return retrain(cheaper, run, root, facts, epochs)
+    return retrain(cheaper, run, root, facts, epochs, GENTLY)

@@ -17,7 +17,7 @@ from edgewise.training.recipe import Recipe
 from edgewise.training.start import environment, resolve, weights_licence
 from edgewise.weights.folder import incoming_of, save_model
 
-QAT_RATE = 0.1  # of the original run's: it has only to get used to the rounding
+GENTLY = 0.1  # of the original run's rate, for what has only to get used to a small change
 
 
 def retrain(
@@ -26,6 +26,7 @@ def retrain(
     root: Path,
     facts: dict[str, Any],
     epochs: int = 0,
+    rate: float = 1.0,
     qat: bool = False,
 ) -> Run:
     """Makes the run `root` and trains `model` in it, with the original's model as its teacher.
@@ -39,6 +40,7 @@ def retrain(
         root: of the new run.
         facts: plain values for `Run.compression`: what was done to the model.
         epochs: how many; 0 for as many as the original had.
+        rate: of learning, in parts of the original's.
         qat: whether it learns with weights and inputs rounded as in int8.
 
     Raises:
@@ -54,7 +56,7 @@ def retrain(
         for path in (*_first_files(new), new.recipe):
             remove_halves(path)
         save_model(model, new.start)
-        recipe = fit(resolve(_retraining(old, original, new, epochs, qat)), dataset)
+        recipe = fit(resolve(_retraining(old, original, new, epochs, rate, qat)), dataset)
         write_dataset(dataset, new)
         write_json(new.compression, {**facts, "weights_licence": weights_licence(original, old)})
         write_json(new.environment, environment(recipe))
@@ -62,13 +64,16 @@ def retrain(
     return train(recipe, root, resume=True)
 
 
-def _retraining(old: Recipe, original: Run, new: Run, epochs: int, qat: bool) -> Recipe:
+def _retraining(
+    old: Recipe, original: Run, new: Run, epochs: int, rate: float, qat: bool
+) -> Recipe:
     recipe = replace(
         old,
         model=str(new.start),
         pretrained=False,
         teacher=str(original.root),
         epochs=epochs or old.epochs,
+        lr=rate * old.lr,
         minutes=None,
         head_epochs=0,
         stages=1,
@@ -78,8 +83,7 @@ def _retraining(old: Recipe, original: Run, new: Run, epochs: int, qat: bool) ->
     if not qat:
         return recipe
     # Batch norm stays as it is: then images must be as large as those it was measured on.
-    recipe = replace(recipe, qat=True, precision="fp32", lr=QAT_RATE * old.lr)
-    return replace(recipe, freeze_norm=True, train_imgsz=old.imgsz)
+    return replace(recipe, qat=True, precision="fp32", freeze_norm=True, train_imgsz=old.imgsz)
 
 
 def check_unused(root: Path) -> None:

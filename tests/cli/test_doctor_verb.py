@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -85,7 +86,8 @@ def test_a_killed_process_ends_it_with_a_reason(
     child.kill()
     errors = process.communicate(timeout=60)[1]
     assert process.returncode == 1
-    assert "was killed" in errors and "a/0.png" in errors and "--workers 1" in errors
+    assert "was killed" in errors and "--workers 1" in errors
+    assert re.search(r"a/\d+\.png", errors)  # which one depends on how far it was
     assert "Traceback" not in errors
 
 

@@ -1,1 +1,1 @@
-"""A smaller network from a trained one: channels taken out, convolutions taken apart."""
+"""A cheaper network from a trained one: fewer channels, separate convolutions, activations."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgewise.data.dataset import read_dataset, write_dataset
 from edgewise.errors import UsageError
-from edgewise.files import claimed, holds_more_than, remove_halves, write_json
+from edgewise.files import claimed, holds_more_than, read_json, remove_halves, write_json
 from edgewise.model import Model
 from edgewise.run_folder import Run
 from edgewise.training.defaults import fit
@@ -40,7 +40,7 @@ def retrain(
         root: of the new run.
         facts: plain values for `Run.compression`: what was done to the model.
         epochs: how many; 0 for as many as the original had.
-        rate: of learning, in parts of the original's.
+        rate: of learning, in parts of what the original, or the first run it comes from, had.
         qat: whether it learns with weights and inputs rounded as in int8.
 
     Raises:
@@ -58,7 +58,8 @@ def retrain(
         save_model(model, new.start)
         recipe = fit(resolve(_retraining(old, original, new, epochs, rate, qat)), dataset)
         write_dataset(dataset, new)
-        write_json(new.compression, {**facts, "weights_licence": weights_licence(original, old)})
+        licence = weights_licence(original, old)
+        write_json(new.compression, {**facts, "rate": rate, "weights_licence": licence})
         write_json(new.environment, environment(recipe))
         recipe.write(new.recipe)  # last: it makes the folder a run
     return train(recipe, root, resume=True)
@@ -73,7 +74,7 @@ def _retraining(
         pretrained=False,
         teacher=str(original.root),
         epochs=epochs or old.epochs,
-        lr=rate * old.lr,
+        lr=rate * old.lr / _rate_of(original),
         minutes=None,
         head_epochs=0,
         stages=1,
@@ -84,6 +85,12 @@ def _retraining(
         return recipe
     # Batch norm stays as it is: then images must be as large as those it was measured on.
     return replace(recipe, qat=True, precision="fp32", freeze_norm=True, train_imgsz=old.imgsz)
+
+
+def _rate_of(run: Run) -> float:
+    """The `rate` that it was made with. Without it, two gentle steps would learn at a hundredth."""
+    made_of = read_json(run.compression) if run.compression.is_file() else {}
+    return float(made_of.get("rate", 1.0))
 
 
 def check_unused(root: Path) -> None:

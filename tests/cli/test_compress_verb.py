@@ -239,6 +239,11 @@ def test_a_cheaper_activation(made: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert edgewise("eval", "runs/first-relu-1").status == 0
     again = edgewise("compress", "runs/first-relu-1", "--activation", "relu")
     assert again.status == 2 and "no activation that relu could stand for" in again.errors
+    for way, rate in ((("--prune", "30%"), 1.0), (("--qat",), 0.1)):  # of the first run's, again
+        call = edgewise("compress", "runs/first-relu-1", *way, "--epochs", 1, "--name", way[0][2:])
+        assert call.status == 0, call.errors
+        third = Recipe.read(Run(Path("runs", way[0][2:])).recipe)
+        assert third.lr == pytest.approx(rate * Recipe.read(old.recipe).lr)
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -58,17 +58,12 @@ def _text(comparison: Comparison) -> str:
         (
             *(run.run, _told(run.val), _told(run.test), f"{run.kept_epoch}/{run.epochs}"),
             *(f"{run.images_per_second:.0f}", duration(run.seconds)),
-            *(_short(run.settings[name]) for name in settings),
+            *(str(run.settings[name]) for name in settings),
         )
         for run in comparison.runs
     ]
     table = columns([header, *lines], "<<<>>>" + "<" * len(settings)).replace(NBSP, " ")
     return "\n".join([table, *(f"warning: {warning}" for warning in comparison.warnings)])
-
-
-def _short(setting: Any) -> str:
-    """A tenth of 0.003 is 0.00030000000000000003 to Python."""
-    return f"{setting:.6g}" if isinstance(setting, float) else str(setting)
 
 
 def _told(score: Score | None) -> str:

@@ -74,7 +74,7 @@ def _retraining(
         pretrained=False,
         teacher=str(original.root),
         epochs=epochs or old.epochs,
-        lr=rate * old.lr / _rate_of(original),
+        lr=float(f"{rate * old.lr / _rate_of(original):.12g}"),  # not 0.00030000000000000003
         minutes=None,
         head_epochs=0,
         stages=1,

@@ -36,7 +36,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run.root.mkdir(parents=True)
     Recipe(
         data="photos", model="mobilenet_v3_small", pretrained=False, imgsz=32, epochs=3, batch=8,
-        workers=0, flip=False, dropout=0.1, stages=2, first_imgsz=24, lr=1e-3,
+        workers=0, flip=False, dropout=0.1, stages=2, first_imgsz=24, lr=3e-3,
     ).write(run.recipe)  # fmt: skip
     write_dataset(dataset, run)
     save_model(small_model("mobilenet_v3_small", dataset.classes, size=32), run.model)
@@ -235,7 +235,7 @@ def test_a_cheaper_activation(made: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert facts["activation"] == "relu" and facts["macs"][0] == facts["macs"][1]
     recipe = Recipe.read(new.recipe)
     assert recipe.teacher == str(old.root.resolve())
-    assert recipe.lr == pytest.approx(0.1 * Recipe.read(old.recipe).lr)
+    assert str(recipe.lr) == "0.0003"  # as it is shown, a tenth of 0.003
     assert edgewise("eval", "runs/first-relu-1").status == 0
     again = edgewise("compress", "runs/first-relu-1", "--activation", "relu")
     assert again.status == 2 and "no activation that relu could stand for" in again.errors

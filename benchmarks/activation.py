@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import os
 from argparse import ArgumentParser
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import mean
 from tempfile import TemporaryDirectory
@@ -51,6 +51,8 @@ NETWORKS = {
     "efficientnet_b0": ("silu", "hard_swish", "relu6"),
     "convnext_atto": ("gelu", "hard_swish", "relu"),
     "mobilenet_v3_small": ("hard_swish", "relu"),
+    "mobilenet_v3_large": ("hard_swish", "relu"),
+    "convnext_v2_atto": ("gelu", "hard_swish", "relu"),
 }
 SEEDS, EPOCHS = (0, 1, 2), 3
 SIZE, SECONDS = 224, 2.0
@@ -59,11 +61,12 @@ PRECISIONS = ("fp32", "bf16", "int8")
 FILES = (("onnx", "int8"), ("openvino", "int8"), ("openvino", "bf16"))  # that are tested
 
 
-def times() -> Iterator[dict[str, object]]:
+def times(names: Sequence[str]) -> Iterator[dict[str, object]]:
     """A row for each network, runtime, precision and activation that can be had here."""
     images = np.random.default_rng(0).standard_normal((1, 3, SIZE, SIZE)).astype(np.float32)
     rule = Preprocess(SIZE, 1.0, "bilinear", (0.0,) * 3, (1.0,) * 3)
-    for name, acts in NETWORKS.items():
+    for name in names:
+        acts = NETWORKS[name]
         torch.manual_seed(0)
         plain = Model(edgewise.create_model(name).eval(), rule, ())
         networks = {act: with_activation(plain, act).network for act in acts[1:]}
@@ -173,19 +176,25 @@ def main() -> None:
     parser.add_argument("what", choices=("times", "learn", "table"))
     parser.add_argument("folder", type=Path, nargs="?", help="for what is trained")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--seeds", nargs="+", type=int, choices=SEEDS, default=SEEDS)
     given = parser.parse_args()
     if given.what == "table":
         print(*table(), sep="\n")
     elif given.what == "times":
-        timed: list[dict[str, object]] = []
-        for row in times():
+        path, here = RESULTS / "activation_times.csv", machine_fingerprint()
+        timed: list[dict[str, object]] = [
+            {**row}
+            for row in read_csv(path)
+            if row["machine"] != here or row["network"] not in given.networks
+        ]
+        for row in times(given.networks):
             timed.append(row)
-            write_csv(RESULTS / "activation_times.csv", timed, list(row))
+            write_csv(path, timed, list(row))
     elif given.folder is None:
         parser.error("learn needs a FOLDER")
     else:
         for name in given.networks:
-            for seed in SEEDS:
+            for seed in given.seeds:
                 record(learn(given.folder, name, seed), name, seed)
 
 

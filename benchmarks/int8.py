@@ -49,12 +49,16 @@ from edgewise.weights.folder import load_model
 from edgewise.weights.pretrained import load_pretrained
 
 LEARNERS = (
+    "mobilenet_v1",
     "mobilenet_v2",
+    "mobilenet_v3_large",
     "mobilenet_v3_small",
+    "mobilenet_v4_conv_medium",
     "mobilenet_v4_conv_small",
     "efficientnet_b0",
     "efficientnet_lite0",
     "convnext_atto",
+    "convnext_v2_atto",
 )
 PRETRAINED = ("efficientnet_lite0", "mobilenet_v2")
 FORMATS_TRIED = ("onnx", "openvino", "litert", "executorch")

@@ -4,14 +4,32 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
-from edgewise.cli.words import Names
+from edgewise.cli.words import Names, Part
 from edgewise.deploy.artifact import BUILD
-from edgewise.deploy.formats import FORMATS, PRECISIONS
+from edgewise.deploy.formats import FORMATS, MOST_CHANGED, PRECISIONS
 from edgewise.errors import EdgewiseError
 from edgewise.shell import command_line
+
+
+class KeepFloat(click.ParamType):  # type: ignore[type-arg]  # not generic in older clicks
+    """auto, auto:1%, none or names with commas: `export`'s keep_float and most_changed."""
+
+    name = "layers"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[tuple[str, ...] | None, float]:
+        """The layers, None for auto; and what that may change."""
+        word, _, part = str(value).partition(":")
+        if word == "auto":
+            return None, Part().convert(part, param, ctx) if part else MOST_CHANGED
+        if value == "none":
+            return (), MOST_CHANGED
+        return tuple(name.strip() for name in value.split(",")), MOST_CHANGED
 
 
 def _formats_help() -> str:
@@ -28,6 +46,7 @@ def _formats_help() -> str:
       edgewise export runs/first
       edgewise export runs/first --format onnx,openvino --precision fp32,int8
       edgewise export efficientnet_lite0 --precision int8 --calibrate photos/
+      edgewise export runs/first --precision int8 --keep-float auto:0.5%
     """
 )
 @click.argument("source")
@@ -55,9 +74,10 @@ def _formats_help() -> str:
 )
 @click.option(
     "--keep-float",
-    metavar="auto|LAYER,...|none",
-    help="Layers, or modules of them, that int8 leaves in float; auto: few, to keep the answers.  "
-    "[default: auto]",
+    type=KeepFloat(),
+    metavar="auto[:1%]|LAYER,...|none",
+    help="Layers, or modules of them, that int8 leaves in float; auto: as few as keep all but 2% "
+    "of the answers, auto:0.5% all but so many.  [default: auto]",
 )
 @click.option(
     "--output",
@@ -70,7 +90,7 @@ def command(
     formats: tuple[str, ...],
     precisions: tuple[str, ...],
     calibrate: Path | None,
-    keep_float: str | None,
+    keep_float: tuple[tuple[str, ...] | None, float] | None,
     output: Path | None,
 ) -> None:
     """Write SOURCE as files for other runtimes, which take uint8 RGB pixels.
@@ -100,13 +120,12 @@ def command(
                     f"{name} is for int8 files, and none is made. Add int8 to --precision, of a "
                     "format that has it."
                 )
-    named = "auto" if keep_float is None else keep_float
-    kept = {"auto": None, "none": ()}.get(named, tuple(named.split(",")))
+    kept = keep_float or (None, MOST_CHANGED)
     made, failed = [], []
     for format, precision in pairs:
         click.echo(f"exporting {format}-{precision}", err=True)
         try:
-            made.append(export(source, format, precision, output, calibrate, kept))
+            made.append(export(source, format, precision, output, calibrate, *kept))
         except EdgewiseError as error:
             if len(pairs) == 1:
                 raise

@@ -3,6 +3,7 @@
 model.onnx         the file that the runtime loads, or several
 preprocess.json    labels, the rule from an image to the input, and how the file was made
 golden.npz         inputs with their answers, see `edgewise.deploy.golden`
+predict.py         answers for photos on the device, without edgewise: on_device.py
 MANIFEST.sha256    of all of these
 """
 
@@ -35,9 +36,10 @@ from edgewise.preprocess import Preprocess
 from edgewise.validation import from_plain, one_of, record
 
 INFO, PREPROCESS, LABELS, GOLDEN = "artifact.json", "preprocess.json", "labels.txt", "golden.npz"
+PREDICT = "predict.py"  # of a format that Python can run
 README, BUILD = "README.md", "build.py"  # of a format that is finished on the device
 ENGINE = "model.engine"  # what BUILD makes there
-OURS = (INFO, PREPROCESS, LABELS, GOLDEN, README, BUILD, MANIFEST)
+OURS = (INFO, PREPROCESS, LABELS, GOLDEN, PREDICT, README, BUILD, MANIFEST)
 MAIN = "onnx-fp32"  # the artefact that stands for a run where one is wanted,
 MAIN_INT8 = "onnx-int8"  # and for one whose network learned to compute in int8
 PIXELS, NORMALISED = "pixels", "normalised"
@@ -70,6 +72,7 @@ class Info:
         calibrated_on: images that an int8 file was calibrated on.
         notes: sentences on what the file does otherwise than one may think.
         keep_float: layers that int8 was asked to leave in float; None: as few as keep the answers.
+        most_changed: and then, the share of the images whose top class int8 was let change.
         calibrate: the images that int8 was asked to be calibrated on; "" for a run's own.
     """
 
@@ -87,6 +90,7 @@ class Info:
     calibrated_on: Annotated[int, Field(ge=0)] = 0
     notes: tuple[str, ...] = ()
     keep_float: tuple[str, ...] | None = None
+    most_changed: Annotated[float, Field(ge=0, le=1)] = 0.02  # as older ones
     calibrate: str = ""
 
     @property

@@ -12,14 +12,16 @@ from typing import Any
 import numpy as np
 
 from edgewise import __version__
-from edgewise.deploy.artifact import GOLDEN, Artifact, Info, making
+from edgewise.deploy import on_device
+from edgewise.deploy.artifact import GOLDEN, PREDICT, Artifact, Info, making
 from edgewise.deploy.calibration import calibration_pixels, some_pixels
 from edgewise.deploy.engine import EnginePredictor
-from edgewise.deploy.formats import Format, Job, format_named
+from edgewise.deploy.formats import MOST_CHANGED, Format, Job, format_named
 from edgewise.deploy.golden import write_golden
 from edgewise.deploy.isolated import isolated
 from edgewise.deploy.predictor import open_classifier
 from edgewise.errors import EdgewiseError, UsageError, missing_package, shortened
+from edgewise.files import write_bytes
 from edgewise.run_folder import Run
 
 WRONG = 0.01  # more than rounding can do to a probability; `verify` is stricter
@@ -34,6 +36,7 @@ def export(
     output: Path | None = None,
     calibrate: Path | None = None,
     keep_float: tuple[str, ...] | None = None,
+    most_changed: float = MOST_CHANGED,
 ) -> Artifact:
     """Exports a run, a model folder or a model name (its ImageNet weights).
 
@@ -46,6 +49,7 @@ def export(
         calibrate: images for int8; a run's own training images if None.
         keep_float: layers, or modules of layers, that int8 leaves in float; None: as few as keep
             the answers.
+        most_changed: what that means: the share of images that may get another top class.
 
     Raises:
         UsageError: an unknown format, precision or source; a package is missing; there are no
@@ -64,10 +68,11 @@ def export(
             pixels = Path(temporary, "pixels.npz")
             chooses = keep_float is None and chosen.keeps_float
             _write_pixels(source, calibrate, _validation_images(source) if chooses else [], pixels)
+        asked = (keep_float, most_changed, calibrate)
         if format in TRUSTED:
-            _export(source, format, precision, folder, pixels, keep_float, calibrate)
+            _export(source, format, precision, folder, pixels, *asked)
         else:
-            isolated(_export, source, format, precision, folder, pixels, keep_float, calibrate)
+            isolated(_export, source, format, precision, folder, pixels, *asked)
     return Artifact.read(folder)
 
 
@@ -110,6 +115,7 @@ def _export(
     folder: Path,
     pixels: Path | None,
     keep_float: tuple[str, ...] | None,
+    most_changed: float,
     calibrate: Path | None,
 ) -> None:
     from edgewise.deploy.pytorch import TorchPredictor
@@ -118,12 +124,19 @@ def _export(
     model, chosen = open_classifier(source), format_named(format)
     arrays = {} if pixels is None else dict(np.load(pixels))
     with making(folder) as staging:
-        job = Job(model, precision, staging / chosen.file, keep_float=keep_float, **arrays)
+        job = Job(
+            *(model, precision, staging / chosen.file),
+            keep_float=keep_float,
+            most_changed=most_changed,
+            **arrays,
+        )
         in_float = chosen.write(job)
         info = _info(job, chosen, in_float, calibrate)
         info.write(staging)
         for note in job.notes:
             print(f"note: {info.name}: {note}", file=sys.stderr)
+        if chosen.readers:
+            write_bytes(staging / PREDICT, Path(on_device.__file__).read_bytes())
         reader = chosen.readers[0] if chosen.readers else None
         here = reader if reader and reader.version() else None
         exported = EnginePredictor(here.open(job.path, info)) if here else None
@@ -157,6 +170,7 @@ def _info(job: Job, chosen: Format, in_float: Sequence[str], calibrate: Path | N
         calibrated_on=0 if job.calibration is None else len(job.calibration),
         notes=tuple(job.notes),
         keep_float=job.keep_float if int8 and chosen.keeps_float else None,
+        most_changed=job.most_changed,
         calibrate=str(calibrate) if int8 and calibrate else "",
     )
 

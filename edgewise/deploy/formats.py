@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from edgewise.model import Model
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+MOST_CHANGED = 0.02  # of the top classes, by int8
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Job:
         calibration: uint8 (N, size, size, 3) of training images, for int8; else None.
         keep_float: layers, or modules of layers, that int8 leaves in float; None: those that it
             would cost too much, as far as the format can tell.
+        most_changed: with None, the share of images that int8 may give another top class.
         checked: uint8 (N, size, size, 3) that the model has not learned from, on which it is seen
             what int8 costs; None where there are none.
         notes: what a person should know of the file that was written; `write` adds to it.
@@ -44,6 +46,7 @@ class Job:
     path: Path
     calibration: NDArray[np.uint8] | None = None
     keep_float: tuple[str, ...] | None = None
+    most_changed: float = MOST_CHANGED
     checked: NDArray[np.uint8] | None = None
     notes: list[str] = field(default_factory=list)
 

@@ -66,7 +66,13 @@ def job_graph(job: Job, fuses: bool = False) -> tuple[Any, tuple[str, ...]]:
 
     assert job.calibration is not None  # `export` sees to it
     quantized, kept = int8_graph(
-        proto, job.calibration, job.keep_float, job.checked, fuses, job.model.int8_ranges
+        proto,
+        job.calibration,
+        job.keep_float,
+        job.checked,
+        fuses,
+        job.model.int8_ranges,
+        job.most_changed,
     )
     if kept.note:
         job.notes.append(kept.note)

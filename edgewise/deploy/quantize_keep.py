@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgewise.deploy.formats import MOST_CHANGED
 from edgewise.deploy.quantize import Calibrated, calibrate
 from edgewise.deploy.quantize_observe import BATCH, Batches, in_batches, run_maps
 from edgewise.progress import track
 
-MOST_CHANGED = 0.02  # of the images' top classes
 SMALLEST = 1e-12  # error
 NOTED = 3  # blocks that the note on a file names
 CHECKED = 4  # where only the images to calibrate on are there, one in so many is kept apart
@@ -130,6 +130,7 @@ def int8_graph(
     checked: NDArray[np.uint8] | None = None,
     fuses: bool = False,
     learned: Mapping[str, tuple[float, float]] | None = None,
+    most_changed: float = MOST_CHANGED,
 ) -> tuple[Any, Kept]:
     """A float graph in int8, and what of it is in float.
 
@@ -143,6 +144,7 @@ def int8_graph(
             others, so fewer of their answers change.
         fuses: see `Calibrated`.
         learned: see `calibrate`.
+        most_changed: see `keep_float_until`.
 
     Raises:
         UsageError: there is no layer of such a name.
@@ -157,7 +159,7 @@ def int8_graph(
     kept = None
     if keep_float is None and checked is not None:
         calibrated = replace(_calibrated(proto, seen, learned), fuses=fuses)
-        kept = keep_float_until(calibrated, in_batches(checked))
+        kept = keep_float_until(calibrated, in_batches(checked), most_changed)
     calibrated = replace(_calibrated(proto, pixels, learned), fuses=fuses)
     kept = kept or Kept(calibrated.named(keep_float or ()), 0.0, 0.0)
     return calibrated.quantized(kept.layers), kept

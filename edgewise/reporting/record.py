@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgewise.deploy.artifact import Artifact
-from edgewise.deploy.formats import FORMATS
+from edgewise.deploy.formats import FORMATS, MOST_CHANGED
 from edgewise.deploy.verification import is_as_it_was
 from edgewise.errors import UsageError
 from edgewise.files import read_json, sha256_file
@@ -115,8 +115,10 @@ class Record:
         if info is None:
             return ()
         kept = info.keep_float
+        auto = "" if info.most_changed == MOST_CHANGED else f"auto:{100 * info.most_changed:g}%"
+        asked = auto if kept is None else ",".join(kept) or "none"
         return (
-            *(() if kept is None else ("--keep-float", ",".join(kept) or "none")),
+            *(("--keep-float", asked) if asked else ()),
             *(("--calibrate", info.calibrate) if info.calibrate else ()),
         )
 

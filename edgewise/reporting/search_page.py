@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgewise import __version__
+from edgewise.deploy.artifact import PREDICT
 from edgewise.files import write_text
 from edgewise.reporting.search_chart import search_chart
 from edgewise.reporting.search_record import OVER, SearchRecord, taken, times
@@ -109,14 +110,18 @@ def _quoted(text: str) -> str:
 def _use(record: SearchRecord, test: Numbers) -> dict[str, str]:
     """How the chosen folder comes to the device, and what is called there."""
     folder, request = record.folder.at(test["folder"]), record.request
+    place, _, option = request.device.removeprefix("ssh:").partition(",")
     here = folder if request.device == "local" else Path(folder.name)
+    python = option.removeprefix("python=") or "python3"
+    script = [f"./{python[2:]}" if python.startswith("~/") else python, str(here / PREDICT)]
     use = {
         "folder": str(folder),
+        "script": shlex.join([*script, "--runtime", test["runtime"], "--check", "photo.jpg"]),
         "python": PYTHON.format(*map(_quoted, (str(here), test["runtime"]))),
         "command": command_line("predict", here, "photo.jpg", "--runtime", test["runtime"]),
         "send": "",
     }
-    address = ADDRESS.fullmatch(request.device.removeprefix("ssh:").partition(",")[0])
+    address = ADDRESS.fullmatch(place)
     if request.device != "local" and address:
         port = ["-P", address[2]] if address[2] else []
         use["send"] = shlex.join(["scp", "-r", *port, str(folder), f"{address[1]}:"])

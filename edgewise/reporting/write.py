@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from edgewise import __version__
+from edgewise.deploy.artifact import PREDICT
 from edgewise.deploy.predictor import main_artifact
 from edgewise.files import write_text
 from edgewise.reporting import card, charts, views
@@ -59,7 +61,6 @@ def _facts(record: Record, measured: Json | None) -> Json:
         "cost": measured,
         "held_to": held_to,
         "arithmetic": views.arithmetic(record, held_to),
-        "main": main_artifact(record.run).name,
         "train_command": train_command,
         "commands": [
             train_command,
@@ -120,11 +121,11 @@ def _training(record: Record) -> Json:
 
 def _card(record: Record, score: views.Accuracy | None) -> Json:
     """What only the model card uses."""
-    rule = record.preprocess
+    script = main_artifact(record.run) / PREDICT
     return {
         "weights_licence": card.licence(record),
         "data_name": Path(record.recipe.data).name,
         "split_totals": card.split_totals(record),
         "limits": card.limits(record, score),
-        "shorter": int(rule["size"] / rule["crop"]) if rule else None,
+        "script": shlex.quote(str(script)) if script.is_file() else "",
     }

@@ -175,6 +175,11 @@ def test_what_is_for_int8_is_not_passed_over_without_it(option: str, run: Run) -
         assert said.status == 2 and f"{option} is for int8 files" in said.errors
 
 
+def test_what_int8_may_change_is_a_part(run: Run) -> None:
+    said = edgewise("export", run.root, "--precision", "int8", "--keep-float", "auto:most")
+    assert said.status == 2 and "'most' is not a part such as 30% or 0.3" in said.errors
+
+
 def no_space(*args: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -383,16 +388,22 @@ def test_what_int8_costs_is_seen_on_images_that_the_run_has_not_learned(
     monkeypatch.setattr(onnx, "write", lambda job: jobs.append(job) or write(job))
     export(run.root, precision="int8")
     export(run.root, precision="int8", keep_float=())  # nothing is to be chosen
+    assert Artifact.read(run.exports / "onnx-int8").info.keep_float == ()
+    said = edgewise("export", run.root, "--precision", "int8", "--keep-float", "auto:0.5%")
+    assert said.status == 0, said.errors
     shutil.rmtree(next(iter(read_dataset(run).splits["val"])).path.parents[1])
     for model in (run.root, run.model):  # its photos are gone; there never were any
         calibrate = write_photos(run.root / "others", {"cat": 5, "犬": 5})
         export(model, precision="int8", output=run.root / "files", calibrate=calibrate)
-    with_photos, all_in_int8, without, of_a_model = jobs
+    with_photos, all_in_int8, stricter, without, of_a_model = jobs
     info = Artifact.read(run.root / "files" / "onnx-int8").info
     assert (info.keep_float, info.calibrate) == (None, str(calibrate))
-    assert Artifact.read(run.exports / "onnx-int8").info.keep_float == ()
-    assert with_photos.checked is not None
-    assert {image.tobytes() for image in with_photos.checked} == held_out
+    asked = Artifact.read(run.exports / "onnx-int8").info
+    assert (asked.keep_float, asked.most_changed) == (None, 0.005)
+    assert (with_photos.most_changed, stricter.most_changed) == (0.02, 0.005)
+    for job in (with_photos, stricter):
+        assert job.checked is not None
+        assert {image.tobytes() for image in job.checked} == held_out
     assert all_in_int8.checked is without.checked is of_a_model.checked is None
 
 

@@ -151,7 +151,7 @@ def test_same_model_same_bytes_and_nothing_of_this_machine(run: Run) -> None:
     assert said.status == 0, said.errors
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     files = {"model.onnx", "artifact.json", "preprocess.json", "labels.txt", "golden.npz"}
-    assert set(before) == {*files, "MANIFEST.sha256"}
+    assert set(before) == {*files, "predict.py", "MANIFEST.sha256"}
     assert said.errors == "exporting onnx-fp32\n"
     header, line, note = said.output.splitlines()
     assert header.split() == (

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from small import small_model
 
 from edgewise.deploy import quantize_keep
+from edgewise.deploy.formats import MOST_CHANGED
 from edgewise.deploy.onnx import graph_of
 from edgewise.deploy.quantize import Calibrated, Range, calibrate
 from edgewise.deploy.quantize_keep import (
-    MOST_CHANGED,
     int8_graph,
     keep_float_until,
     risk,
@@ -97,6 +97,9 @@ def test_images_decide_what_stays_in_float_unless_it_is_said(
     graph, kept = int8_graph(proto, pixels, None, others)
     assert kept.left == pytest.approx(risk(answers(proto, others), answers(graph, others)), 1e-3)
     assert kept.left <= MOST_CHANGED < kept.lost or not kept.layers
+    strict = int8_graph(proto, pixels, None, others, most_changed=kept.left / 2)[1]
+    assert len(strict.layers) > len(kept.layers)
+    assert int8_graph(proto, pixels, None, others, most_changed=1.0)[1].layers == ()
     assert [sum(map(len, fed)) for _, fed, _ in seen] == [32]
     graph, kept = int8_graph(proto, pixels, None)  # no others: a quarter is kept apart to choose on
     assert [sum(map(len, fed)) for _, fed, _ in seen] == [32, 24]

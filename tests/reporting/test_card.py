@@ -1,19 +1,11 @@
 from __future__ import annotations
 
 import json
-import re
-from pathlib import Path
 
-import numpy as np
 import pytest
 from made_run import Made
-from PIL import Image
-from tiny_onnx import write_tiny_onnx
 
-from edgewise.data.decode import decode
-from edgewise.deploy.artifact import MAIN
-from edgewise.files import read_json
-from edgewise.preprocess import Preprocess
+from edgewise.deploy.artifact import MAIN, PREDICT
 from edgewise.reporting.card import markdown, yaml
 from edgewise.reporting.write import report
 
@@ -28,36 +20,14 @@ def test_the_card_states_facts_of_the_run(made: Made) -> None:
     assert "2 files of the data could not be used." in card
 
 
-@pytest.mark.parametrize(
-    ("mode", "channels", "format"),
-    [("RGB", 3, "JPEG"), ("CMYK", 4, "JPEG"), ("RGBA", 4, "PNG"), ("LA", 2, "PNG")],
-)
-def test_its_program_gives_the_exported_files_answer(
-    made: Made,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    mode: str,
-    channels: int,
-    format: str,
-) -> None:
-    preprocess = Preprocess.from_json(read_json(made.run.model / "preprocess.json"))
-    rng = np.random.default_rng(0)
-    weights = rng.normal(0, 0.01, (preprocess.size**2 * 3, 10))
+def test_the_script_of_the_exported_folder_is_told_if_it_is_there(made: Made) -> None:
     report(made.run)
-    write_tiny_onnx(made.run.exports / MAIN / "model.onnx", weights, made.labels, preprocess)
-    content = rng.integers(0, 256, (90, 131, channels), dtype=np.uint8)
-    image = Image.frombytes(mode, (131, 90), content.tobytes())
-    image.save(made.run.root / "photo.jpg", format)
-    (program,) = re.findall(
-        r"```python\n(.*?)```", made.run.model_card.read_text(encoding="utf-8"), re.DOTALL
-    )
-    monkeypatch.chdir(made.run.root)
-    exec(program, {})
-    logits = preprocess.pixels(decode(Path("photo.jpg"))).ravel() / 255 @ weights
-    wanted = np.exp(logits) / np.exp(logits).sum()
-    label, probability = capsys.readouterr().out.rsplit(" ", 1)
-    assert label == made.labels[wanted.argmax()]
-    assert float(probability) == pytest.approx(wanted.max(), rel=1e-4)
+    assert PREDICT not in made.run.model_card.read_text(encoding="utf-8")  # of an older export
+    script = made.run.exports / MAIN / PREDICT
+    script.write_text("")
+    report(made.run)
+    lines = made.run.model_card.read_text(encoding="utf-8").splitlines()
+    assert f"python3 {script} photo.jpg" in lines
 
 
 def test_markdown_leaves_nothing_to_act_on() -> None:

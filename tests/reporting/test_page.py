@@ -298,7 +298,8 @@ def test_what_int8_was_asked_for_is_told_to_repeat_it(made: Made) -> None:
     for name, kept in names.items():
         folder = shutil.copytree(made.run.exports / MAIN, made.run.exports / name)
         info = json.loads((folder / "artifact.json").read_text())
-        write(folder / "artifact.json", info | {"keep_float": kept, "calibrate": "my photos"})
+        asked = {"keep_float": kept, "most_changed": 0.005, "calibrate": "my photos"}
+        write(folder / "artifact.json", info | asked)
         files.append(files[0] | {"name": name, "folder": f"export/{name}"})
     write(made.run.verification, {**verification, "artifacts": files})
     assert f"edgewise export {made.run.root} --format openvino" in page_of(made.run).words
@@ -306,7 +307,7 @@ def test_what_int8_was_asked_for_is_told_to_repeat_it(made: Made) -> None:
     assert [line.partition(str(made.run.root))[2] for line in lines if " export " in line] == [
         " --precision fp32,int8 --keep-float stem,head --calibrate 'my photos'",
         " --format openvino --precision int8 --keep-float none --calibrate 'my photos'",
-        " --format litert --precision int8 --calibrate 'my photos'",
+        " --format litert --precision int8 --keep-float auto:0.5% --calibrate 'my photos'",
     ]
 
 

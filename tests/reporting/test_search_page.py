@@ -239,6 +239,10 @@ def test_over_the_budget_it_says_what_it_would_take(tmp_path: Path) -> None:
     shipped = tmp_path / "search" / "final" / "export" / "onnx-int8"
     assert f"scp -r -P 2222 {shipped} pi@board:" in page.words
     assert 'edgewise.load("onnx-int8", "onnxruntime")' in page.words
+    script = "onnx-int8/predict.py --runtime onnxruntime --check photo.jpg"
+    assert f"python3 {script}" in page.words
+    page = page_of(tmp_path / "own", all_decisions(), device="ssh:pi@board,python=~/env/bin/python")
+    assert f"./env/bin/python {script}" in page.words
 
 
 def test_a_file_that_was_over_only_when_timed_again_is_the_first(tmp_path: Path) -> None:

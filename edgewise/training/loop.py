@@ -31,7 +31,12 @@ from edgewise.training.batches import recipe_batches
 from edgewise.training.checkpoint import load_checkpoint, load_kept, save_checkpoint
 from edgewise.training.device import pick_device
 from edgewise.training.divergence import Diverged, value_not_finite
-from edgewise.training.evaluate import PixelsOf, classifier_function, predict_pixels
+from edgewise.training.evaluate import (
+    PixelsOf,
+    classifier_function,
+    images_at_once,
+    predict_pixels,
+)
 from edgewise.training.history import (
     EpochMetrics,
     Progress,
@@ -187,7 +192,10 @@ class _Training:
         self.ahead: Iterator[tuple[Tensor, Tensor]] | None = None
         self.learner = self._learner()
         self.validation = PixelsOf(
-            world.share(dataset.splits["val"]), self.preprocess, recipe.batch, recipe.workers or 0
+            world.share(dataset.splits["val"]),
+            self.preprocess,
+            images_at_once(recipe, world.size),
+            recipe.workers or 0,
         )
         self.saved_at = time.monotonic()
         self.log = epoch_log(run, recipe.tensorboard)

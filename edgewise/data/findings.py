@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgewise.data.facts import FactTable
-from edgewise.data.labelled import Labelled
+from edgewise.data.labelled import Labelled, relative
 from edgewise.data.near import BLANK, exact_copies, near_copies
 from edgewise.data.split import SPLITS, Photo, assign, to_carve
 from edgewise.errors import some
@@ -301,8 +301,3 @@ class Case:
 
     def _name(self, index: int) -> str:
         return relative(self.images[index].path, self.root)
-
-
-def relative(path: Path, root: Path) -> str:
-    """The path as it is shown: relative to the root if it is below it."""
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)

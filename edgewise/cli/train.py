@@ -177,9 +177,8 @@ def command(
         model = resolved.folder.resolve().name if resolved.folder else resolved.model
         place = new_root(name, model, RUNS)
     with place as root:
-        again = world.restarts > 0 and Run.is_run(root)  # torchrun lost a process and began anew
         try:
-            run = train(resolved, root, resume=resumed is not None or again)
+            run = train(resolved, root, resume=resumed is not None)
         except Stopped as stop:
             if world.first:
                 click.echo(str(stop), err=True)

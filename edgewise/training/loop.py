@@ -73,7 +73,8 @@ def train(
     The first epochs train a new classifier on frozen pretrained weights, the others everything.
     After each, the moving average of the weights is validated, and kept as `root/model` if it is
     not worse than the best so far by more than chance. The same recipe on the same machine gives
-    the same weights, stopped and resumed or not.
+    the same weights, stopped and resumed or not. Processes that torchrun started again go on with
+    the run, if it was made before.
 
     Args:
         recipe: what to do. On resume it may differ from the run's own in device and workers only.
@@ -109,6 +110,9 @@ def _train(
             "cache=ram would hold the images once for each process. With torchrun use cache=disk, "
             "which they share."
         )
+    # torchrun began anew as it lost a process, which it counts only on the host of that one.
+    restarted, is_there = world.any(world.restarts > 0, world.first and Run.is_run(root))
+    resume = resume or (restarted and is_there)
     if resume or not world.first:
         # The others wait here until the first has claimed the folder, which it may have to make.
         try:

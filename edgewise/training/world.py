@@ -22,6 +22,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from edgewise.errors import EdgewiseError
+from edgewise.shell import command_line
 
 # Of the others, while the first reads and caches all images; torch's own is 10 or 30 minutes.
 LONGEST_WAIT = timedelta(days=1)
@@ -117,6 +118,12 @@ def of_torchrun() -> World:
         )
     }
     return World(**number)
+
+
+def resume_command(root: Path) -> str:
+    """The command line that goes on with a run; where torchrun has started this one, through it."""
+    command = command_line("train", "--resume", root)
+    return command if of_torchrun().size == 1 else f"torchrun ... -m {command}"
 
 
 @contextmanager

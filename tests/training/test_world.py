@@ -25,7 +25,7 @@ from edgewise.preprocess import Preprocess
 from edgewise.run_folder import Run
 from edgewise.training.device import pick_device
 from edgewise.training.history import read_history
-from edgewise.training.world import World, joined
+from edgewise.training.world import World, joined, resume_command
 
 # ConvNeXt has no batch norm, whose statistics would be of half a batch.
 SETTINGS = [
@@ -221,6 +221,13 @@ def test_each_process_takes_the_gpu_of_its_number(
         assert pick_device("cpu") == torch.device("cpu")
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert pick_device("cuda:3") == torch.device("cuda:3")
+
+
+def test_what_torchrun_started_goes_on_with_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path("runs/my first")
+    assert resume_command(root) == "edgewise train --resume 'runs/my first'"
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    assert resume_command(root) == "torchrun ... -m edgewise train --resume 'runs/my first'"
 
 
 def test_a_run_of_several_needs_a_name(digits: Path, tmp_path: Path) -> None:

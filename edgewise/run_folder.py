@@ -100,7 +100,7 @@ class Run:
 
     @property
     def checkpoints(self) -> Path:
-        """`last` and `previous`, and `kept` if a run may go back to it, .safetensors all (train)."""
+        """`last` and `previous`, and `kept` to go back to, each `.safetensors` (train)."""
         return self.root / "checkpoints"
 
     @property

@@ -73,7 +73,8 @@ def recipe_option(name: str, word: str = "", least: int | None = None) -> Callab
     "minutes",
     type=Duration(),
     metavar="TIME",
-    help="Plan as many epochs as end in this time here, such as 90s, 20m or 1h30m.",
+    help="Plan as many epochs as end in this time here, such as 90s, 20m or 1h30m. It begins once "
+    "the images are read, and cached if asked for, and the trials are over.",
 )
 @recipe_option("batch", "auto", least=2)
 @recipe_option("imgsz")

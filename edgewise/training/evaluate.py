@@ -91,7 +91,7 @@ def evaluate(run: Run, split: str | None = None, device: str = "auto") -> Evalua
         device: where to run the model; see `pick_device`.
 
     Raises:
-        UsageError: no model yet, no such split, or no image of it can be read.
+        UsageError: no model yet, no such split, nothing in it, or no image of it can be read.
         EdgewiseError: a container such as a tar shard is cut off; a part of it is not evaluated.
     """
     dataset = read_dataset(run.trained())
@@ -100,6 +100,9 @@ def evaluate(run: Run, split: str | None = None, device: str = "auto") -> Evalua
         raise unknown("split", split, dataset.splits)
     samples = dataset.splits[split]
     bad = [item for item in dataset.quarantined if item.split == split]
+    if not samples and not bad:
+        there = " or ".join(name for name, members in dataset.splits.items() if members)
+        raise UsageError(f"{run.root} has no images in the split {split}. Give --split {there}.")
     check_whole([*(sample.path for sample in samples), *(item.path for item in bad)])
     skipped = [Skipped(dataset.relative(item.path), item.reason) for item in bad]
     model, recipe = load_model(run.model), Recipe.read(run.recipe)

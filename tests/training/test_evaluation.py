@@ -92,7 +92,9 @@ def test_without_test_images_it_is_the_validation_ones(run: Run) -> None:
     kept = [line for line in lines if line.split(",")[2] != "test"]
     run.split.write_text("\n".join(kept) + "\n", encoding="utf-8")
     assert evaluate(run).split == "val"
-    with pytest.raises(UsageError, match="test"):
+    with pytest.raises(
+        UsageError, match=r"no images in the split test. Give --split train or val."
+    ):
         evaluate(run, "test")
 
 

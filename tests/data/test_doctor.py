@@ -242,7 +242,7 @@ def test_near_copies_that_training_would_part(tmp_path: Path) -> None:
     photos = write_photos(tmp_path / "photos", {"cat": 30, "dog": 30, "bird": 30})
     for path in sorted(photos.rglob("*.png")):
         if int(path.stem) < 15:
-            Image.open(path).save(path.with_suffix(".jpg"), quality=90)
+            Image.open(path).save(path.with_suffix(".jpg"), quality=97)
     splits = load_dataset(photos, 1).splits
     place = {sample.path: split for split, samples in splits.items() for sample in samples}
     pairs = [(path, path.with_suffix(".png")) for path in sorted(photos.rglob("*.jpg"))]
@@ -266,7 +266,7 @@ def test_one_near_copy_that_training_would_part_among_very_many(tmp_path: Path) 
     photos = write_photos(tmp_path / "photos", {"cat": 350, "dog": 350})
     for path in sorted(photos.glob("cat/*.png")):
         again = path.with_suffix(".jpg")
-        Image.open(path).save(again, quality=90)
+        Image.open(path).save(again, quality=97)
         if len({side(sha256_file(file), FRACTIONS) for file in (path, again)}) == 2:
             break
         again.unlink()

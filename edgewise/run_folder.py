@@ -100,7 +100,7 @@ class Run:
 
     @property
     def checkpoints(self) -> Path:
-        """`last.safetensors`, the one before it, and `best` if a run may go back to it (train)."""
+        """`last` and `previous`, and `kept` to go back to, each `.safetensors` (train)."""
         return self.root / "checkpoints"
 
     @property

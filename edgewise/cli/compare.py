@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 def command(runs: tuple[Path, ...], picture: Path | None, as_json: bool) -> None:
     """Set RUNS side by side: accuracy with its 95 % interval, time, and how their settings differ.
 
-    VAL is the accuracy by which the epoch was chosen, so a little flattering; TEST is that of
-    `edgewise eval`. Where two intervals overlap much, the runs can't be told apart. Of a search it
-    is the run in SEARCH/final.
+    VAL is the kept epoch's accuracy on the images by which it was chosen, so a little flattering;
+    TEST is that of `edgewise eval`. Where two intervals overlap much, the runs can't be told apart.
+    Of a search it is the run in SEARCH/final.
     """
     from edgewise.reporting.compare import compare_runs, write_picture
     from edgewise.run_folder import Run

@@ -73,7 +73,8 @@ def recipe_option(name: str, word: str = "", least: int | None = None) -> Callab
     "minutes",
     type=Duration(),
     metavar="TIME",
-    help="Plan as many epochs as end in this time here, such as 90s, 20m or 1h30m.",
+    help="Plan as many epochs as end in this time here, such as 90s, 20m or 1h30m. It begins once "
+    "the images are read, and cached if asked for, and the trials are over.",
 )
 @recipe_option("batch", "auto", least=2)
 @recipe_option("imgsz")
@@ -177,9 +178,8 @@ def command(
         model = resolved.folder.resolve().name if resolved.folder else resolved.model
         place = new_root(name, model, RUNS)
     with place as root:
-        again = world.restarts > 0 and Run.is_run(root)  # torchrun lost a process and began anew
         try:
-            run = train(resolved, root, resume=resumed is not None or again)
+            run = train(resolved, root, resume=resumed is not None)
         except Stopped as stop:
             if world.first:
                 click.echo(str(stop), err=True)

@@ -50,7 +50,7 @@ class Arrays:
     def names(self) -> list[str] | None:
         """The class names that the archive gives, if any."""
         key = next((key for key in NAME_KEYS if key in self.members), None)
-        return None if key is None else [str(name) for name in self._array(key)]
+        return None if key is None else [str(name) for name in _plain(self._array(key))]
 
     def labels(self, images: str, labels: str) -> list[int | str]:
         """The label of each image: numbers or names.
@@ -67,7 +67,7 @@ class Arrays:
                 f"{self.path}: '{labels}' is {values.dtype} of shape {values.shape}; it must hold "
                 f"one whole number or name for each of the {count:,} images of '{images}'"
             )
-        return [value.decode() if isinstance(value, bytes) else value for value in values.tolist()]
+        return _plain(values)
 
     def read(self, inside: str, most: int) -> bytes:
         """A row as the bytes of a BMP file, which holds the same pixels; see `Container.read`."""
@@ -155,3 +155,8 @@ class Arrays:
             return mapped
         except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise UsageError(f"{self.path}: can't read the array '{key}': {error}") from None
+
+
+def _plain(values: NDArray[Any]) -> list[int | str]:
+    """Whole numbers and names; those of an array of bytes are UTF-8."""
+    return [value.decode() if isinstance(value, bytes) else value for value in values.tolist()]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgewise.data.check import check_images
+from edgewise.data.labelled import relative
 from edgewise.data.scan import scan
 from edgewise.data.split import (
     SPLITS,
@@ -86,8 +87,7 @@ class Dataset:
 
     def relative(self, path: Path) -> str:
         """A path as files and messages show it: relative to the root if it is below it."""
-        below = path.is_relative_to(self.root)
-        return path.relative_to(self.root).as_posix() if below else str(path)
+        return relative(path, self.root)
 
 
 def load_dataset(path: Path, workers: int) -> Dataset:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from edgewise.data.facts import FactTable, gather
-from edgewise.data.findings import ERROR, NOTE, WARNING, Case, Finding, relative
-from edgewise.data.labelled import Labelled
+from edgewise.data.findings import ERROR, NOTE, WARNING, Case, Finding
+from edgewise.data.labelled import Labelled, relative
 from edgewise.data.scan import scan
 from edgewise.progress import track
 

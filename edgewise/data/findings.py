@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgewise.data.facts import FactTable
-from edgewise.data.labelled import Labelled
+from edgewise.data.labelled import Labelled, relative
 from edgewise.data.near import BLANK, exact_copies, near_copies
-from edgewise.data.split import SPLITS
+from edgewise.data.split import SPLITS, Photo, assign, to_carve
 from edgewise.errors import some
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
@@ -48,6 +48,8 @@ class Case:
     Attributes:
         counts: usable images of each class, by split; "all" where the layout has no splits.
         splits: those that there are.
+        carve: the parts that training takes out of train by hash; see `to_carve`.
+        sides: the split of each image; where there are near copies, with what is carved.
         different: the usable images, of those that are copies, to the byte or nearly, the first.
     """
 
@@ -59,6 +61,10 @@ class Case:
         for image, usable in zip(images, facts.usable.tolist(), strict=True):
             self.counts[image.label][image.split or "all"] += usable
         self.exact, self.near = exact_copies(facts), near_copies(facts)
+        self.carve = to_carve(given)
+        self.sides = [image.split for image in images]
+        if self.carve and self.near:  # copies to the byte stay together
+            self._take_sides()
         repeated = {i for groups in (self.exact, self.near) for g in groups for i in g[1:]}
         self.different = [images[i] for i in facts.where(facts.usable) if i not in repeated]
 
@@ -92,7 +98,8 @@ class Case:
             (self.near, "nearly the same picture", False),
         ):
             labels = [g for g in groups if len({self.images[i].label for i in g}) > 1]
-            splits = [g for g in groups if len({self.images[i].split for i in g}) > 1]
+            splits = [g for g in groups if len({self.sides[i] for i in g}) > 1]
+            carved = self.carve and not exact
             rest = [g for g in groups if len({self._place(i) for i in g}) == 1]
             prefix = "" if exact else "near "
             if labels:
@@ -108,8 +115,15 @@ class Case:
                 yield Finding(
                     f"{prefix}copies in two splits",
                     ERROR if exact or self._leaked(splits) > MOST_LEAKED else WARNING,
-                    f"pictures that are in more than one split ({what}): {len(splits):,}. Accuracy "
-                    "would be measured on what was learned: keep each in one split.",
+                    f"pictures that {'training would put into' if carved else 'are in'} more than "
+                    f"one split ({what}): {len(splits):,}. Accuracy would be measured on what was "
+                    "learned: "
+                    + (
+                        "leave one of each, or give the data splits (folders train, val and test, "
+                        "or a column split) and keep each in one."
+                        if carved
+                        else "keep each in one split."
+                    ),
                     self._groups(splits),
                 )
             if rest:
@@ -123,11 +137,25 @@ class Case:
 
     def _leaked(self, groups: Sequence[Sequence[int]]) -> float:
         """How much of the images outside of train is in these groups."""
-        held = sum(image.split not in (None, "train") for image in self.images)
-        return sum(self.images[i].split != "train" for group in groups for i in group) / held
+        held = sum(side not in (None, "train") for side in self.sides)
+        return sum(self.sides[i] != "train" for group in groups for i in group) / held
+
+    def _take_sides(self) -> None:
+        usable = self.facts.where(self.facts.usable)
+        photos = [  # the paths don't matter
+            Photo(
+                self.root,
+                self.images[i].label,
+                self.images[i].split,
+                self.facts.sha256[i].tobytes().hex(),
+            )
+            for i in usable
+        ]
+        for i, side in zip(usable, assign(photos, self.carve), strict=True):
+            self.sides[i] = side
 
     def _place(self, index: int) -> tuple[str, str | None]:
-        return self.images[index].label, self.images[index].split
+        return self.images[index].label, self.sides[index]
 
     def _labels(self, group: Sequence[int]) -> str:
         return " or ".join(dict.fromkeys(self.images[i].label for i in group))
@@ -273,8 +301,3 @@ class Case:
 
     def _name(self, index: int) -> str:
         return relative(self.images[index].path, self.root)
-
-
-def relative(path: Path, root: Path) -> str:
-    """The path as it is shown: relative to the root if it is below it."""
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)

@@ -21,6 +21,11 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"  # what macOS leaves in a zip
 
 
+def relative(path: Path, root: Path) -> str:
+    """A path as files and messages show it: relative to the root if it is below it."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
 @dataclass(frozen=True, slots=True)
 class Labelled:
     """A file that says it is an image, its class, and its split where the layout gives one.

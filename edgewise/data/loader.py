@@ -64,6 +64,17 @@ class Batches:
             yield self._finish(pixels, changes) if self._finish else pixels, torch.tensor(labels)
 
 
+def worker_lost(error: RuntimeError) -> EdgewiseError | None:
+    """What to say if `error` is torch's that a process which decodes has died; else None.
+
+    torch raises it in the main thread in the midst of whatever that does.
+    """
+    if not str(error).startswith("DataLoader worker"):
+        return None
+    said = str(error).rstrip(". ")
+    return EdgewiseError(f"{said}. If memory is short, use fewer --workers or a smaller --batch.")
+
+
 @dataclass(frozen=True)
 class View:
     """How the images of an epoch are seen: at which size, and what may happen to them."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from edgewise.errors import UsageError, missing_package
 from edgewise.files import write_atomic
-from edgewise.reporting.record import Record, read_record
+from edgewise.reporting.record import Json, Record, read_record
 from edgewise.run_folder import Run
 from edgewise.training.history import kept_epoch
 from edgewise.training.metrics import wilson
@@ -38,8 +38,8 @@ class Compared:
         settings: those in which the runs differ.
         epochs: that were finished.
         kept_epoch: whose weights were kept.
-        val: the kept epoch's validation accuracy; the epoch was chosen by it, so expect less. None
-            if the run learned from these images, too, as the last training of a search may.
+        val: the kept epoch's validation accuracy; it was chosen on these images, so expect less.
+            None if the run learned from them, too, as the last training of a search may.
         test: of the kept weights on the test split, by `edgewise eval`; None if not evaluated.
         images_per_second: of training, the mean over the epochs.
         seconds: of all epochs.
@@ -85,6 +85,9 @@ def compare_runs(folders: Sequence[Path]) -> Comparison:
     ]
     data = {record.data["fingerprint"] for record in records if record.data}
     warnings = ["the runs are not on the same images"] if len(data) > 1 else []
+    # Of the same images, others may be in test.
+    tested = {_test_images(record) for record in records if _tested(record)}
+    warnings += ["the runs are not tested on the same images"] if len(tested) > 1 else []
     warnings += [
         f"{record.run.root} learned from val's images, too: only the test tells its accuracy"
         for record in records
@@ -102,8 +105,8 @@ def compare_runs(folders: Sequence[Path]) -> Comparison:
 def _compared(record: Record, settings: dict[str, Any]) -> Compared:
     kept = kept_epoch(record.epochs)
     counts = record.data["counts"]["val"] if record.data else {}
-    evaluation, test = record.evaluation, None
-    if evaluation and evaluation["split"] == "test":
+    test = None
+    if (evaluation := _tested(record)) is not None:
         test = _score("test", evaluation["images"], evaluation["top1"])
     return Compared(
         run=str(record.run.root),
@@ -114,6 +117,20 @@ def _compared(record: Record, settings: dict[str, Any]) -> Compared:
         test=test,
         images_per_second=sum(e.images_per_second for e in record.epochs) / len(record.epochs),
         seconds=sum(epoch.seconds for epoch in record.epochs),
+    )
+
+
+def _tested(record: Record) -> Json | None:
+    """The evaluation on the test split, if there is one."""
+    evaluation = record.evaluation
+    return evaluation if evaluation and evaluation["split"] == "test" else None
+
+
+def _test_images(record: Record) -> frozenset[str]:
+    """The SHA-256 of each image of the test split that was classified."""
+    answered = {row["path"] for row in record.predictions}
+    return frozenset(
+        row["sha256"] for row in record.images if row["split"] == "test" and row["path"] in answered
     )
 
 

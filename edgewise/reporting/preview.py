@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,14 +15,15 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from edgewise.data.dataset import Dataset, Sample
-from edgewise.data.decode import ImageError, decode
+from edgewise.data.decode import ImageError, decode, read_limited
 from edgewise.data.labelled import Labelled
 from edgewise.data.loader import evaluation_batches
 from edgewise.data.scan import Scan, scan
+from edgewise.data.split import Photo, assign, to_carve
 from edgewise.errors import UsageError
 from edgewise.files import write_bytes
 from edgewise.training.batches import recipe_batches
-from edgewise.training.defaults import fit
+from edgewise.training.defaults import FEW_IMAGES, fit
 from edgewise.training.mixing import Mixing
 from edgewise.training.recipe import Recipe
 from edgewise.training.start import preprocess_of, resolve
@@ -52,8 +55,9 @@ def write_preview(recipe: Recipe, out: Path, images: int = 6, forms: int = 6) ->
     found = scan(Path(recipe.data))
     shown = [image for image in found.images if image.split in (None, "train")]
     recipe = replace(recipe, workers=0, stages=1, batch=0, accumulate=1)
-    recipe = fit(resolve(recipe, fetch=False), _unchecked(found, shown))
+    recipe = resolve(recipe, fetch=False)
     chosen = _choose(shown, images)
+    recipe = fit(recipe, _unchecked(found, shown))
     # A label here is the number of the row: so the order of a batch can be undone.
     samples = [Sample(image.path, row, "") for row, image in enumerate(chosen)]
     names = [image.label for image in chosen]
@@ -71,10 +75,25 @@ def write_preview(recipe: Recipe, out: Path, images: int = 6, forms: int = 6) ->
 
 
 def _unchecked(found: Scan, images: Sequence[Labelled]) -> Dataset:
-    """The images as they are named, for what only their number decides."""
+    """The training images as they are named, for what only their number decides."""
+    carve = to_carve({image.split for image in found.images})
+    if carve and len(images) < 2 * FEW_IMAGES:  # of more, enough are left in any case
+        images = _left_in_train(images, carve)
     label_of = {name: label for label, name in enumerate(found.classes)}
     samples = tuple(Sample(image.path, label_of[image.label], "") for image in images)
     return Dataset(found.root, found.classes, {"train": samples}, ())
+
+
+def _left_in_train(images: Sequence[Labelled], carve: dict[str, float]) -> list[Labelled]:
+    """Those that training takes neither as validation nor as test; all of them are read."""
+    readable, photos = [], []
+    for image in images:
+        with suppress(ImageError):
+            sha256 = hashlib.sha256(read_limited(image.path)).hexdigest()
+            photos.append(Photo(image.path, image.label, image.split, sha256))
+            readable.append(image)
+    splits = assign(photos, carve)
+    return [image for image, split in zip(readable, splits, strict=True) if split == "train"]
 
 
 def _choose(images: Sequence[Labelled], count: int) -> list[Labelled]:

@@ -15,7 +15,7 @@ from edgewise.data.containers import check_whole
 from edgewise.data.dataset import Dataset, Sample, read_dataset
 from edgewise.data.decode import ImageError, decode
 from edgewise.data.loader import evaluation_batches
-from edgewise.errors import UsageError, unknown
+from edgewise.errors import EdgewiseError, UsageError, unknown
 from edgewise.files import sha256_file, write_json, write_text
 from edgewise.model import Classifier
 from edgewise.preprocess import Preprocess
@@ -36,6 +36,7 @@ from edgewise.training.rounding import as_learned
 from edgewise.weights.folder import load_model
 
 KEPT_BYTES = 2**28  # of pixels: 1,700 images of 224 px
+MOST_AT_ONCE = 128  # images that are classified: more would hardly be faster
 
 Classify = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
@@ -90,7 +91,7 @@ def evaluate(run: Run, split: str | None = None, device: str = "auto") -> Evalua
         device: where to run the model; see `pick_device`.
 
     Raises:
-        UsageError: no model yet, no such split, or no image of it can be read.
+        UsageError: no model yet, no such split, nothing in it, or no image of it can be read.
         EdgewiseError: a container such as a tar shard is cut off; a part of it is not evaluated.
     """
     dataset = read_dataset(run.trained())
@@ -99,11 +100,14 @@ def evaluate(run: Run, split: str | None = None, device: str = "auto") -> Evalua
         raise unknown("split", split, dataset.splits)
     samples = dataset.splits[split]
     bad = [item for item in dataset.quarantined if item.split == split]
+    if not samples and not bad:
+        there = " or ".join(name for name, members in dataset.splits.items() if members)
+        raise UsageError(f"{run.root} has no images in the split {split}. Give --split {there}.")
     check_whole([*(sample.path for sample in samples), *(item.path for item in bad)])
     skipped = [Skipped(dataset.relative(item.path), item.reason) for item in bad]
     model, recipe = load_model(run.model), Recipe.read(run.recipe)
     classify = classifier_function(Classifier(as_learned(model)), pick_device(device))
-    batch, workers = recipe.batch, recipe.workers or 0
+    batch, workers = images_at_once(recipe), recipe.workers or 0
     try:
         probabilities = predict_samples(classify, samples, model.preprocess, batch, workers)
     except ImageError:  # a file went bad since the data was checked: list it, evaluate the others
@@ -116,6 +120,16 @@ def evaluate(run: Run, split: str | None = None, device: str = "auto") -> Evalua
     evaluation = _measure(split, digest, samples, probabilities, dataset.classes, skipped)
     _write(run, dataset, evaluation, samples, probabilities)
     return evaluation
+
+
+def images_at_once(recipe: Recipe, processes: int = 1) -> int:
+    """How many images are classified at a time: no more than memory has had room to learn from.
+
+    Args:
+        recipe: with nothing left open.
+        processes: that share the images.
+    """
+    return max(1, min(MOST_AT_ONCE, recipe.batch // (recipe.accumulate * processes)))
 
 
 def predict_samples(
@@ -136,6 +150,7 @@ def predict_samples(
 
     Raises:
         ImageError: a file can't be read; the message names it.
+        EdgewiseError: the GPU has too little memory for a batch.
     """
     pixels = PixelsOf(samples, preprocess, batch, workers)
     pixels.few = False  # they are gone through once
@@ -144,7 +159,16 @@ def predict_samples(
 
 def predict_pixels(classify: Classify, pixels: PixelsOf) -> NDArray[np.float32]:
     """`predict_samples` of images that may be decoded already."""
-    parts = [classify(batch) for batch in track(pixels, "evaluating", len(pixels))]
+    parts = []
+    for batch in track(pixels, "evaluating", len(pixels)):
+        try:
+            parts.append(classify(batch))
+        except torch.OutOfMemoryError as error:
+            raise EdgewiseError(
+                f"the GPU has too little memory to classify {len(batch)} images of "
+                f"{batch.shape[1]} pixels at once. End what else is at work on it; or train again "
+                "with a larger accumulate, which makes them fewer, or with a smaller --imgsz."
+            ) from error
     return np.concatenate(parts) if parts else np.empty((0, 0), np.float32)
 
 

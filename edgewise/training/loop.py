@@ -20,18 +20,22 @@ from torch import Tensor
 
 from edgewise.data.cache import ImageCache
 from edgewise.data.dataset import Dataset
-from edgewise.data.loader import Batches
+from edgewise.data.loader import Batches, worker_lost
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.files import claimed
 from edgewise.model import Classifier, cooled
 from edgewise.progress import bar
 from edgewise.run_folder import Run
-from edgewise.shell import command_line
 from edgewise.training.batches import recipe_batches
 from edgewise.training.checkpoint import load_checkpoint, load_kept, save_checkpoint
 from edgewise.training.device import pick_device
 from edgewise.training.divergence import Diverged, value_not_finite
-from edgewise.training.evaluate import PixelsOf, classifier_function, predict_pixels
+from edgewise.training.evaluate import (
+    PixelsOf,
+    classifier_function,
+    images_at_once,
+    predict_pixels,
+)
 from edgewise.training.history import (
     EpochMetrics,
     Progress,
@@ -51,10 +55,15 @@ from edgewise.training.metrics import (
     top_k_accuracy,
 )
 from edgewise.training.recipe import Recipe
-from edgewise.training.start import create_run, preprocess_of, reopen_run, teacher_of
+from edgewise.training.start import (
+    create_run,
+    preprocess_of,
+    reopen_run,
+    teacher_of,
+    too_little_memory,
+)
 from edgewise.training.tensorboard import epoch_log
-from edgewise.training.trial import batch_that_fits
-from edgewise.training.world import World, joined
+from edgewise.training.world import World, joined, resume_command
 from edgewise.weights.folder import save_model
 
 SECONDS_BETWEEN_CHECKPOINTS = 120.0
@@ -68,7 +77,8 @@ def train(
     The first epochs train a new classifier on frozen pretrained weights, the others everything.
     After each, the moving average of the weights is validated, and kept as `root/model` if it is
     not worse than the best so far by more than chance. The same recipe on the same machine gives
-    the same weights, stopped and resumed or not.
+    the same weights, stopped and resumed or not. Processes that torchrun started again go on with
+    the run, if it was made before.
 
     Args:
         recipe: what to do. On resume it may differ from the run's own in device and workers only.
@@ -104,6 +114,9 @@ def _train(
             "cache=ram would hold the images once for each process. With torchrun use cache=disk, "
             "which they share."
         )
+    # torchrun began anew as it lost a process, which it counts only on the host of that one.
+    restarted, is_there = world.any(world.restarts > 0, world.first and Run.is_run(root))
+    resume = resume or (restarted and is_there)
     if resume or not world.first:
         # The others wait here until the first has claimed the folder, which it may have to make.
         try:
@@ -136,37 +149,17 @@ def _train(
             out_of_memory = True
         except RuntimeError as error:
             # torch raises this in the midst of a step, so there is nothing sound to save.
-            if not str(error).startswith("DataLoader worker"):
+            lost = worker_lost(error)
+            if lost is None:
                 raise
             if request.number is not None:  # the signal ended a worker too, as on macOS
                 raise Stopped(_how_to_go_on(run), request.number) from error
             raise EdgewiseError(
-                f"{error} If memory is short, use fewer --workers or a smaller --batch. "
-                "Nothing that was saved is lost; "
-                f"go on with: {command_line('train', '--resume', root)}"
+                f"{lost} Nothing that was saved is lost; go on with: {resume_command(root)}"
             ) from error
         if out_of_memory:
             del training  # what it holds is to be tried with
-            raise _too_little_memory(recipe, dataset, world)
-
-
-def _too_little_memory(recipe: Recipe, dataset: Dataset, world: World) -> EdgewiseError:
-    torch.cuda.empty_cache()
-    batch = recipe.batch // 2
-    if world.size == 1 and batch:
-        teacher = teacher_of(recipe, dataset)
-        batch = batch_that_fits(recipe, preprocess_of(recipe), dataset, teacher)
-    parts = recipe.accumulate * math.ceil(recipe.batch / max(batch, 1))
-    advice = (
-        f"{batch} would fit: train again with --batch {batch}, or with accumulate={parts} (the "
-        "same batch in parts) or precision=bf16."
-        if batch
-        else "Not even 2 fit: use a smaller --imgsz or --model, or precision=bf16."
-    )
-    return EdgewiseError(
-        f"the GPU has too little memory for a batch of {recipe.batch} at {recipe.train_imgsz} "
-        f"pixels. {advice}"
-    )
+            raise too_little_memory(recipe, dataset, world.size)
 
 
 class _Training:
@@ -187,7 +180,10 @@ class _Training:
         self.ahead: Iterator[tuple[Tensor, Tensor]] | None = None
         self.learner = self._learner()
         self.validation = PixelsOf(
-            world.share(dataset.splits["val"]), self.preprocess, recipe.batch, recipe.workers or 0
+            world.share(dataset.splits["val"]),
+            self.preprocess,
+            images_at_once(recipe, world.size),
+            recipe.workers or 0,
         )
         self.saved_at = time.monotonic()
         self.log = epoch_log(run, recipe.tensorboard)
@@ -405,4 +401,4 @@ class _Training:
 
 
 def _how_to_go_on(run: Run) -> str:
-    return f"stopped; go on with: {command_line('train', '--resume', run.root)}"
+    return f"stopped; go on with: {resume_command(run.root)}"

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 BINS = 10
 WARMEST = 4.0  # temperature, and 1 / the coldest
+MOST_STEPS = 100  # to the best one; it takes six or so
 
 
 @dataclass(frozen=True)
@@ -178,15 +179,22 @@ def temperature(labels: NDArray[np.int64], probabilities: NDArray[np.float32]) -
         return 1.0
     logits = np.log(np.clip(probabilities.astype(np.float64), 1e-12, None))
     own = logits[np.arange(len(labels)), labels]
-    inverse = 1.0  # of T: the loss is convex in it, so Newton's steps end at the one minimum
-    for _ in range(50):
+    # The loss is convex in 1 / T, so its one minimum is where the slope changes its sign. Newton's
+    # steps get there soonest, but may go to and fro for ever: one that leaves the bounds or is more
+    # than half of the last is replaced by the middle of what is left.
+    low, high = 1 / WARMEST, WARMEST
+    inverse, step = 1.0, high - low
+    for _ in range(MOST_STEPS):
         shares = np.exp(inverse * (logits - logits.max(axis=1, keepdims=True)))
         shares /= shares.sum(axis=1, keepdims=True)
         means = (shares * logits).sum(axis=1)
         slope = (means - own).mean()
         curve = ((shares * logits**2).sum(axis=1) - means**2).mean()
-        step = slope / max(float(curve), 1e-12)
-        inverse = float(np.clip(inverse - step, 1 / WARMEST, WARMEST))
+        low, high = (inverse, high) if slope < 0 else (low, inverse)
+        newton = -float(slope) / max(float(curve), 1e-12)
+        fits = low <= inverse + newton <= high and abs(newton) <= abs(step) / 2
+        step = newton if fits else (low + high) / 2 - inverse
+        inverse += step
         if abs(step) < 1e-9:
             break
     return 1 / inverse

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ NETWORKS = (  # small ones, the first whose weights are on hand is taken
 )
 SIZE = 128  # pixels: a quarter of the cost of 224, and enough to see what does not belong
 PART = 5000  # images that are judged together, so that memory doesn't grow with the data
-FEWEST = 10  # images of a class, below which it can't be learned from four fifths of them
+FEWEST = 10  # of a class in a part, below which it can't be learned from four fifths of them
 FOLDS = 5
 WIDTH = 128  # of the features that are kept: ten times as quick, and less to learn by heart
 MOST_STEPS = 100
@@ -68,26 +69,35 @@ def second_opinion(
         model = _features_only(load_pretrained(name))
     except UsageError as error:
         return Opinion(f"labels were not checked: {error}")
-    counts = Counter(image.label for image in images)
-    learned = [image for image in images if counts[image.label] >= FEWEST]
-    classes = sorted({image.label for image in learned})
-    if len(classes) < 2:
+    learned = _frequent(images)
+    order = np.random.default_rng(seed).permutation(len(learned))
+    count = max(1, -(-len(learned) // PART))
+    drawn = np.array_split(order, count) if everything else [order[:PART]]
+    # A class with enough images in all may have too few in a part to be learned from it.
+    parts = [_frequent([learned[i] for i in sorted(part.tolist())]) for part in drawn]
+    parts = [part for part in parts if len({image.label for image in part}) > 1]
+    if not parts:
         return Opinion(
             f"labels were not checked: that takes two classes of {FEWEST} different images or more"
+            + (f" in {PART:,}" if len(images) > PART else "")
         )
-    order = np.random.default_rng(seed).permutation(len(learned))
-    parts = np.array_split(order, -(-len(learned) // PART)) if everything else [order[:PART]]
-    suspects = []
-    for part in parts:
-        some = [learned[i] for i in sorted(part.tolist())]
-        suspects += _judge(model, some, classes, workers)
-    looked = sum(map(len, parts))
+    suspects = [suspect for part in parts for suspect in _judge(model, part, workers)]
     suspects.sort(key=lambda suspect: suspect.own)
+    looked = sum(map(len, parts))
+    judged, classes = ({image.label for image in some} for some in (chain(*parts), images))
+    rare = len(classes) - len(judged)
     return Opinion(
-        f"labels were checked by {name}, on {looked:,} of {len(images):,} different images",
+        f"labels were checked by {name}, on {looked:,} of {len(images):,} different images"
+        + (f"; of {len(classes):,} classes {rare:,} had too few to judge" if rare else ""),
         tuple(suspects),
         looked,
     )
+
+
+def _frequent(images: Sequence[Labelled]) -> list[Labelled]:
+    """Those of classes that have enough among them to be learned."""
+    counts = Counter(image.label for image in images)
+    return [image for image in images if counts[image.label] >= FEWEST]
 
 
 def on_hand() -> str:
@@ -108,9 +118,8 @@ def _features_only(model: Model) -> Model:
     return replace(model, network=network, preprocess=replace(model.preprocess, size=SIZE, crop=1))
 
 
-def _judge(
-    model: Model, images: Sequence[Labelled], classes: Sequence[str], workers: int
-) -> list[Suspect]:
+def _judge(model: Model, images: Sequence[Labelled], workers: int) -> list[Suspect]:
+    classes = sorted({image.label for image in images})
     index = {label: i for i, label in enumerate(classes)}
     labels = np.array([index[image.label] for image in images])
     features = _features(model, [Sample(image.path, 0, "") for image in images], workers)

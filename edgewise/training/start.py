@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import shlex
@@ -16,21 +17,21 @@ import torch
 from edgewise import __version__
 from edgewise.data.cache import ImageCache
 from edgewise.data.dataset import Dataset, describe, load_dataset, read_dataset, write_dataset
-from edgewise.errors import UsageError
+from edgewise.data.loader import worker_lost
+from edgewise.errors import EdgewiseError, UsageError
 from edgewise.families import variant
 from edgewise.files import claimed, holds_more_than, read_json, remove_halves, write_json
 from edgewise.measure.latency import machine
 from edgewise.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from edgewise.run_folder import Run
-from edgewise.shell import command_line
 from edgewise.training import tensorboard
 from edgewise.training.batches import cache_of
 from edgewise.training.defaults import check, check_first_stage, fit, has_learned
 from edgewise.training.device import pick_device
 from edgewise.training.recipe import Recipe
 from edgewise.training.teacher import TIMM, Teacher, load_teacher
-from edgewise.training.trial import RateTrial, find_batch, find_rate, plan_epochs
-from edgewise.training.world import of_torchrun
+from edgewise.training.trial import RateTrial, batch_that_fits, find_batch, find_rate, plan_epochs
+from edgewise.training.world import of_torchrun, resume_command
 from edgewise.weights.folder import load_model
 from edgewise.weights.pretrained import Checkpoint, choose, load_pretrained
 from edgewise.weights.pretrained import resolve as resolve_name
@@ -96,8 +97,8 @@ def _check_free(run: Run) -> None:
     """
     if run.is_run(run.root):
         raise UsageError(
-            f"{run.root} is a run already. Go on with it: "
-            f"{command_line('train', '--resume', run.root)}. Or choose another --name."
+            f"{run.root} is a run already. Go on with it: {resume_command(run.root)}. "
+            "Or choose another --name."
         )
     if holds_more_than(run.root, (*_first_files(run), run.recipe)):
         raise UsageError(f"{run.root} holds something else already. Choose another --name.")
@@ -244,7 +245,13 @@ def preprocess_of(recipe: Recipe) -> Preprocess:
 def _tried(
     recipe: Recipe, dataset: Dataset, cache: ImageCache | None, teacher: Teacher | None
 ) -> tuple[Recipe, RateTrial | None]:
-    """The recipe with what is open chosen: by the data, or by trials where it asks for them."""
+    """The recipe with what is open chosen: by the data, or by trials where it asks for them.
+
+    Raises:
+        UsageError: a setting doesn't suit the data, or there is too little time.
+        EdgewiseError: in a trial the GPU had too little memory, the loss was not finite from the
+            beginning, or a process that decodes was killed.
+    """
     processes = of_torchrun().size
     asked = replace(recipe, find_batch=False, find_lr=False)
     if processes > 1 and (recipe.minutes or asked != recipe):
@@ -254,19 +261,52 @@ def _tried(
         )
     preprocess, found = preprocess_of(recipe), None
     chosen = fit(asked, dataset, processes)
-    if recipe.find_batch:
-        asked = replace(asked, batch=find_batch(chosen, preprocess, dataset, teacher))
-        chosen = fit(asked, dataset)
-        print(f"batch: {chosen.batch}", flush=True)
-    if recipe.find_lr:
-        found = find_rate(chosen, preprocess, dataset, cache, teacher)
-        asked = replace(asked, lr=found.chosen)
-        chosen = fit(asked, dataset)
-        print(f"learning rate: {chosen.lr:g}", flush=True)
-    if recipe.minutes:
-        epochs = plan_epochs(chosen, preprocess, dataset, cache, teacher)
-        chosen = fit(replace(asked, epochs=epochs), dataset)
-    return chosen, found
+    try:
+        if recipe.find_batch:
+            asked = replace(asked, batch=find_batch(chosen, preprocess, dataset, teacher))
+            chosen = fit(asked, dataset)
+            print(f"batch: {chosen.batch}", flush=True)
+        if recipe.find_lr:
+            found = find_rate(chosen, preprocess, dataset, cache, teacher)
+            asked = replace(asked, lr=found.chosen)
+            chosen = fit(asked, dataset)
+            print(f"learning rate: {chosen.lr:g}", flush=True)
+        if recipe.minutes:
+            epochs = plan_epochs(chosen, preprocess, dataset, cache, teacher)
+            chosen = fit(replace(asked, epochs=epochs), dataset)
+    except torch.OutOfMemoryError:
+        pass  # what the trial holds goes with its error, and is to be tried with
+    except RuntimeError as error:
+        lost = worker_lost(error)
+        if lost is None:
+            raise
+        raise lost from error
+    else:
+        return chosen, found
+    raise too_little_memory(chosen, dataset, processes)
+
+
+def too_little_memory(recipe: Recipe, dataset: Dataset, processes: int) -> EdgewiseError:
+    """What to say where a GPU had no room for a step of a resolved recipe: it tries what would fit.
+
+    What the step needed has to be free by now.
+    """
+    torch.cuda.empty_cache()
+    batch = recipe.batch // 2
+    if processes == 1 and batch:
+        teacher = teacher_of(recipe, dataset)
+        batch = batch_that_fits(recipe, preprocess_of(recipe), dataset, teacher)
+    parts = recipe.accumulate * math.ceil(recipe.batch / max(batch, 1))
+    advice = (
+        f"{batch} would fit: train again with --batch {batch}, or with accumulate={parts} (the "
+        "same batch in parts) or precision=bf16."
+        if batch
+        else "Not even 2 fit: use a smaller --imgsz or --model, or precision=bf16."
+    )
+    return EdgewiseError(
+        f"the GPU has too little memory for a batch of {recipe.batch} at {recipe.train_imgsz} "
+        f"pixels. {advice}"
+    )
 
 
 def teacher_of(recipe: Recipe, dataset: Dataset) -> Teacher | None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from edgewise.errors import EdgewiseError, missing_package
 from edgewise.run_folder import Run
-from edgewise.shell import command_line
 from edgewise.training.history import EpochMetrics
+from edgewise.training.world import resume_command
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -44,7 +44,7 @@ def epoch_log(run: Run, wanted: bool) -> Callable[[EpochMetrics], None]:
         except OSError as error:
             raise EdgewiseError(
                 f"can't write {run.tensorboard}: {error.strerror or error}. Free some space, then "
-                f"go on with: {command_line('train', '--resume', run.root)}"
+                f"go on with: {resume_command(run.root)}"
             ) from error
 
     return log

@@ -29,7 +29,12 @@ from edgewise.model import Classifier
 from edgewise.preprocess import Preprocess
 from edgewise.progress import Bar, bar
 from edgewise.training.batches import recipe_batches
-from edgewise.training.evaluate import PixelsOf, classifier_function, predict_pixels
+from edgewise.training.evaluate import (
+    PixelsOf,
+    classifier_function,
+    images_at_once,
+    predict_pixels,
+)
 from edgewise.training.learner import Learner
 from edgewise.training.recipe import Recipe
 from edgewise.training.teacher import Teacher
@@ -332,7 +337,7 @@ def _validation_seconds(recipe: Recipe, learner: Learner, dataset: Dataset) -> f
     samples = dataset.splits["val"]
     some = samples[: TIMED_VALIDATION * recipe.batch]
     classify = classifier_function(Classifier(learner.model(dataset.classes)), learner.device)
-    how = learner.preprocess, recipe.batch, recipe.workers or 0
+    how = learner.preprocess, images_at_once(recipe), recipe.workers or 0
     pixels = PixelsOf(some, *how)
     if PixelsOf(samples, *how).few:
         list(pixels)  # decoded in the first epoch, and kept

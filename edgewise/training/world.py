@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +22,10 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from edgewise.errors import EdgewiseError
+from edgewise.shell import command_line
 
+# Of the others, while the first reads and caches all images; torch's own is 10 or 30 minutes.
+LONGEST_WAIT = timedelta(days=1)
 T = TypeVar("T")
 
 
@@ -33,7 +37,8 @@ class World:
         rank: of this one; the first, 0, is the only one that writes and prints.
         size: how many there are.
         local: this one's number on its host, which is that of its GPU.
-        restarts: how often torchrun has started all of them again.
+        restarts: how often torchrun has started all of them again, as a process of this host was
+            lost; those of other hosts are not counted.
     """
 
     rank: int = 0
@@ -115,6 +120,12 @@ def of_torchrun() -> World:
     return World(**number)
 
 
+def resume_command(root: Path) -> str:
+    """The command line that goes on with a run; where torchrun has started this one, through it."""
+    command = command_line("train", "--resume", root)
+    return command if of_torchrun().size == 1 else f"torchrun ... -m {command}"
+
+
 @contextmanager
 def joined(device: torch.device) -> Iterator[World]:
     """The world of this process, in touch with the others while the block lasts.
@@ -128,13 +139,14 @@ def joined(device: torch.device) -> Iterator[World]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     store, rank, size = next(iter(rendezvous("env://")))
+    store.set_timeout(LONGEST_WAIT)
     if os.environ.get("GROUP_WORLD_SIZE", "1") == "1":
         # torchrun keeps one store for all its restarts, where the processes may read where those
         # before them listened (pytorch issue 135712). Each restart gets names of its own; only
         # on one host, as several hosts may count their restarts differently.
         store = PrefixStore(f"restart-{world.restarts}", store)
     backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, store=store, rank=rank, world_size=size)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=LONGEST_WAIT)
     printed = sys.stdout, sys.stderr
     try:
         with Path(os.devnull).open("w", encoding="utf-8") as nothing:

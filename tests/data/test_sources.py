@@ -163,6 +163,16 @@ def test_numpy(tmp_path: Path, save: Callable[..., None], channels: tuple[int, .
             assert (np.asarray(decode(images[i].path)) == expected).all()
 
 
+def test_names_that_numpy_holds_as_bytes(tmp_path: Path) -> None:
+    names = np.array(["chat", "bébé"])
+    pixels = np.arange(4 * 64, dtype=np.uint8).reshape(4, 8, 8)
+    as_bytes = np.char.encode(names, "utf-8")
+    np.savez(tmp_path / "n.npz", x=pixels, y=np.array([0, 1, 0, 1]), classes=as_bytes)
+    np.savez(tmp_path / "l.npz", x=pixels, y=as_bytes[[0, 1, 0, 1]])
+    for file in ("n.npz", "l.npz"):
+        assert [image.label for image in scan(tmp_path / file).images] == ["chat", "bébé"] * 2
+
+
 def test_every_cut_of_a_shard_is_noticed(tmp_path: Path) -> None:
     """Wherever it ends, no sample is lost without a word and none is read that isn't whole."""
     for name in ("train-whole", "train-cut"):

@@ -57,6 +57,25 @@ def test_other_images_are_said(two: tuple[Path, Path]) -> None:
     assert compare_runs(two).warnings == ("the runs are not on the same images",)
 
 
+@pytest.mark.parametrize("change", ["split", "skipped", "order"])
+def test_another_test_is_said(made: Made, two: tuple[Path, Path], change: str) -> None:
+    """Of the same images, others are in test: the fingerprint doesn't tell."""
+    shutil.copytree(made.run.evaluation, two[1] / "eval")
+    assert compare_runs(two).warnings == ()
+    header, *rows = (two[1] / "split.csv").read_text().splitlines()
+    answers = (two[1] / "eval/test.csv").read_text().splitlines()
+    if change == "split":
+        rows[-1] = rows[-1].replace(",test,", ",val,")
+    elif change == "skipped":
+        answers.pop()
+    else:
+        rows.reverse()
+    (two[1] / "split.csv").write_text("\n".join([header, *rows]) + "\n")
+    (two[1] / "eval/test.csv").write_text("\n".join(answers) + "\n")
+    expected = () if change == "order" else ("the runs are not tested on the same images",)
+    assert compare_runs(two).warnings == expected
+
+
 def test_the_verb(two: tuple[Path, Path], tmp_path: Path) -> None:
     said = edgewise("compare", *two, "--png", tmp_path / "runs.png")
     assert said.status == 0, said.errors

@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 from commandline import edgewise
 from numpy.typing import NDArray
-from photos import picture
+from photos import picture, write_photos
 from PIL import Image
 
+from edgewise.data.dataset import load_dataset
 from edgewise.reporting import preview
+from edgewise.training.defaults import fit
+from edgewise.training.recipe import Recipe
+from edgewise.training.start import resolve
 
 SIDE = 32
 FACTOR = 4  # to 128 pixels
@@ -100,6 +104,30 @@ def test_wrong_calls(
     monkeypatch.chdir(photos.parent)
     said = edgewise("data", "show", photos, *arguments)
     assert said.status in (1, 2) and message in said.errors
+
+
+@pytest.mark.parametrize(("count", "magnitude"), [(600, 2), (850, 5)])
+@pytest.mark.parametrize("above", ["", "train"])
+def test_the_strength_is_what_training_chooses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, above: str, count: int, magnitude: int
+) -> None:
+    """By the images that are left once validation and test are taken: 840 of 1,200."""
+    root = write_photos(tmp_path / "photos" / above, {"a": count, "b": count})
+    if above:
+        write_photos(root.parent / "val", {"a": 2, "b": 2}, first=5000)
+        magnitude = 5  # all are left
+    drawn: list[Recipe] = []
+
+    def draw(rows: object, recipe: Recipe) -> Image.Image:
+        drawn.append(recipe)
+        return Image.new("RGB", (8, 8))
+
+    monkeypatch.setattr(preview, "_draw", draw)
+    data = str(tmp_path / "photos")
+    asked = Recipe(data, "tiny", pretrained=False, imgsz=32, device="cpu", workers=0)
+    preview.write_preview(asked, tmp_path / "grid.png")
+    chosen = fit(resolve(asked), load_dataset(Path(data), workers=1))
+    assert drawn[0].magnitude == chosen.magnitude == magnitude
 
 
 def test_nothing_that_can_be_read(photos: Path) -> None:

@@ -16,13 +16,15 @@ from sklearn.metrics import accuracy_score, confusion_matrix
 
 from edgewise.data.dataset import load_dataset, read_dataset
 from edgewise.data.decode import ImageError
-from edgewise.errors import UsageError
+from edgewise.errors import EdgewiseError, UsageError
+from edgewise.model import Classifier
 from edgewise.run_folder import Run
 from edgewise.training import evaluate as evaluate_module
-from edgewise.training.evaluate import PixelsOf, evaluate
+from edgewise.training.evaluate import PixelsOf, evaluate, images_at_once
 from edgewise.training.loop import train
 from edgewise.training.recipe import Recipe
 from edgewise.training.start import preprocess_of
+from edgewise.training.trial import training_seconds
 from edgewise.weights.folder import load_model
 
 
@@ -90,7 +92,9 @@ def test_without_test_images_it_is_the_validation_ones(run: Run) -> None:
     kept = [line for line in lines if line.split(",")[2] != "test"]
     run.split.write_text("\n".join(kept) + "\n", encoding="utf-8")
     assert evaluate(run).split == "val"
-    with pytest.raises(UsageError, match="test"):
+    with pytest.raises(
+        UsageError, match=r"no images in the split test. Give --split train or val."
+    ):
         evaluate(run, "test")
 
 
@@ -120,3 +124,55 @@ def test_few_images_are_decoded_once_and_many_each_time(
     assert len(few) == len(list(few)) == -(-len(samples) // 4)
     with pytest.raises(ImageError):
         list(many)
+
+
+@pytest.mark.parametrize(
+    ("batch", "accumulate", "processes", "images"),
+    [
+        (16, 1, 1, 16),
+        (16, 4, 1, 4),
+        (4096, 4, 8, 128),
+        (4096, 4, 1, 128),
+        (64, 4, 8, 2),
+        (8, 4, 4, 1),
+    ],
+)
+def test_no_more_images_are_classified_at_once_than_learned_from(
+    recipe: Recipe, batch: int, accumulate: int, processes: int, images: int
+) -> None:
+    asked = replace(recipe, batch=batch, accumulate=accumulate)
+    assert images_at_once(asked, processes) == images
+
+
+def test_all_who_evaluate_take_so_many_at_once(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of an epoch, `eval`, and the trial that times both."""
+    forward, sizes = Classifier.forward, []
+
+    def watched(self: Classifier, pixels: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(pixels))
+        return forward(self, pixels)
+
+    monkeypatch.setattr(Classifier, "forward", watched)
+    asked = replace(recipe, epochs=1, accumulate=4)
+    run = train(asked, tmp_path / "run")
+    evaluate(run)
+    training_seconds(
+        replace(asked, train_imgsz=32, magnitude=0), preprocess_of(recipe), read_dataset(run)
+    )
+    assert len(sizes) > 6 and max(sizes) == 4
+
+
+def test_a_gpu_too_small_for_the_validation_does_not_blame_the_batch(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short_of_memory(self: Classifier, pixels: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(Classifier, "forward", short_of_memory)
+    with pytest.raises(
+        EdgewiseError, match=r"classify \d+ images of 32 pixels.*accumulate"
+    ) as told:
+        train(replace(recipe, epochs=1), tmp_path / "run")
+    assert "would fit" not in str(told.value) and "--batch" not in str(told.value)

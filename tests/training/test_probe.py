@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from scipy.spatial.distance import pdist
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
+from edgewise.data.doctor import Suspect
+from edgewise.data.labelled import Labelled
 from edgewise.data.scan import scan
 from edgewise.training import probe
 from edgewise.weights.packages import Package
@@ -131,13 +134,44 @@ def test_too_few_to_judge_is_said(tmp_path: Path) -> None:
 
 def test_a_sample_and_all_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network()
-    monkeypatch.setattr(probe, "PART", 20)
+    monkeypatch.setattr(probe, "PART", 40)
     monkeypatch.setattr(probe, "SIZE", 32)
-    images = scan(write_photos(tmp_path, {"a": 15, "b": 15, "few": 3})).images
+    images = scan(write_photos(tmp_path, {"a": 35, "b": 35, "few": 3})).images
     some = probe.second_opinion(images, everything=False, workers=0)
     every = probe.second_opinion(images, everything=True, workers=0)
-    assert (some.looked, every.looked) == (20, 30)
-    assert "on 20 of 33 different images" in some.text
+    assert (some.looked, every.looked) == (40, 70)
+    assert "on 40 of 73 different images; of 3 classes 1 had too few to judge" in some.text
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_a_class_is_judged_where_a_part_has_enough_of_it(
+    monkeypatch: pytest.MonkeyPatch, everything: bool
+) -> None:
+    """Of the 12 rare ones, parts of 36 have 2: from so few they would all look wrong."""
+    judged: list[Counter[str]] = []
+
+    def judge(model: object, images: list[Labelled], workers: int) -> list[Suspect]:
+        judged.append(Counter(image.label for image in images))
+        return []
+
+    monkeypatch.setattr(probe, "PART", 40)
+    monkeypatch.setattr(probe, "on_hand", lambda: "mobilenet_v2")
+    monkeypatch.setattr(probe, "load_pretrained", lambda name: None)
+    monkeypatch.setattr(probe, "_features_only", lambda model: None)
+    monkeypatch.setattr(probe, "_judge", judge)
+    counts = {"a": 100, "b": 100, "rare": 12}
+    images = [
+        Labelled(f"{name}/{i}.png", name, None) for name in counts for i in range(counts[name])
+    ]
+    opinion = probe.second_opinion(images, everything=everything, workers=0)
+    assert len(judged) == (6 if everything else 1)
+    assert all(set(part) == {"a", "b"} and min(part.values()) >= probe.FEWEST for part in judged)
+    assert opinion.looked == sum(part.total() for part in judged)
+    assert opinion.text.endswith("; of 3 classes 1 had too few to judge")
+
+    images = [Labelled(f"{number}.png", str(number % 20), None) for number in range(400)]
+    opinion = probe.second_opinion(images, everything=everything, workers=0)
+    assert "that takes two classes of 10 different images or more in 40" in opinion.text
 
 
 @pytest.mark.slow

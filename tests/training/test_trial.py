@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import multiprocessing
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -88,6 +91,54 @@ def test_a_gpu_without_enough_memory_says_what_would_fit(
     monkeypatch.setattr(Learner, "step", short_of_memory)
     with pytest.raises(EdgewiseError, match=says):
         train(replace(recipe, batch=16, train_imgsz=32), tmp_path / "run")
+
+
+@pytest.mark.parametrize("asked", [{"find_lr": True, "lr": 0.0}, {"minutes": 1.0, "epochs": 0}])
+def test_a_trial_without_enough_memory_says_the_same(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any]
+) -> None:
+    step = Learner.step
+
+    def short_of_memory(
+        self: Learner, pixels: Tensor, labels: Tensor, number: int
+    ) -> tuple[float, int]:
+        if len(pixels) > 13:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return step(self, pixels, labels, number)
+
+    monkeypatch.setattr(Learner, "step", short_of_memory)
+    with pytest.raises(
+        EdgewiseError, match=r"batch of 16 at 32 pixels. 12 would fit: .*--batch 12"
+    ):
+        train(replace(recipe, **asked), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({}, r"go on with: edgewise train --resume .*run"),
+        ({"find_lr": True, "lr": 0.0}, r"--batch\.$"),
+        ({"minutes": 1.0, "epochs": 0}, r"--batch\.$"),
+    ],
+)
+def test_a_decoding_process_that_dies_is_told_of(
+    recipe: Recipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: dict[str, Any],
+    says: str,
+) -> None:
+    """In a training and in the trials before it: torch says so in the midst of a step."""
+
+    def kill_one(*arguments: object) -> tuple[float, int]:
+        multiprocessing.active_children()[0].kill()
+        time.sleep(60)
+        raise AssertionError("torch noticed nothing")
+
+    monkeypatch.setattr(Learner, "step", kill_one)
+    with pytest.raises(EdgewiseError, match=rf"DataLoader worker .*fewer --workers .*{says}"):
+        train(replace(recipe, workers=2, **asked), tmp_path / "run")
 
 
 def test_the_rate_is_below_where_learning_ends_and_above_where_it_is_slow(recipe: Recipe) -> None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
+import torch.distributed as dist
 
 from edgewise.data.augment import Augment
 from edgewise.data.dataset import load_dataset
@@ -21,7 +25,7 @@ from edgewise.preprocess import Preprocess
 from edgewise.run_folder import Run
 from edgewise.training.device import pick_device
 from edgewise.training.history import read_history
-from edgewise.training.world import World
+from edgewise.training.world import World, joined, resume_command
 
 # ConvNeXt has no batch norm, whose statistics would be of half a batch.
 SETTINGS = [
@@ -110,6 +114,69 @@ def test_a_killed_process_is_replaced_and_nothing_is_lost(digits: Path, tmp_path
     assert histories[0] == histories[1]
 
 
+def both(folder: Path, digits: Path, restarts: tuple[int, int]) -> list[str]:
+    """The errors of two processes, as of two hosts on which torchrun counts so many restarts."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "LOCAL_RANK": "0"}
+    size = {"WORLD_SIZE": "2", "GROUP_WORLD_SIZE": "2"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "edgewise", "train", str(digits), *SETTINGS, "--name", "hosts"],
+            cwd=folder,
+            env={
+                **environment(folder),
+                **place,
+                **size,
+                "RANK": str(rank),
+                "TORCHELASTIC_RESTART_COUNT": str(count),
+            },
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank, count in enumerate(restarts)
+    ]
+    try:
+        errors = [process.communicate(timeout=120)[1] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    return [said for process, said in zip(started, errors, strict=True) if process.returncode]
+
+
+@pytest.mark.slow
+def test_a_restart_is_told_by_one_host_to_all(digits: Path, tmp_path: Path) -> None:
+    """torchrun counts it on the host of the process that was lost."""
+    assert both(tmp_path, digits, (0, 0)) == []
+    run = Run(tmp_path / "runs" / "hosts")
+    expected = weights(run)
+    for restarts in ((0, 1), (1, 0)):
+        (run.checkpoints / "last.safetensors").unlink()  # the end of the first epoch is left
+        assert both(tmp_path, digits, restarts) == []
+        assert (run.checkpoints / "last.safetensors").is_file()
+        for name, tensor in weights(run).items():
+            assert torch.equal(tensor, expected[name]), name
+
+
+def test_the_others_wait_while_the_first_reads_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which may take hours: as long as their store and their group let them."""
+    store, own, waits = dist.HashStore(), dist.init_process_group, []
+
+    def watched(*arguments: Any, **options: Any) -> None:
+        waits.append(options.get("timeout"))
+        own(*arguments, **options)
+
+    monkeypatch.setattr(dist, "init_process_group", watched)
+    monkeypatch.setattr("edgewise.training.world.rendezvous", lambda url: iter([(store, 0, 1)]))
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with joined(torch.device("cpu")):
+        pass
+    assert [*waits, store.timeout] == [timedelta(days=1)] * 2
+
+
 def test_every_image_of_a_batch_goes_to_one_process(digits: Path) -> None:
     samples = load_dataset(digits, workers=1).splits["train"]
     rule = Preprocess(16, 1.0, "bilinear", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -154,6 +221,13 @@ def test_each_process_takes_the_gpu_of_its_number(
         assert pick_device("cpu") == torch.device("cpu")
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert pick_device("cuda:3") == torch.device("cuda:3")
+
+
+def test_what_torchrun_started_goes_on_with_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path("runs/my first")
+    assert resume_command(root) == "edgewise train --resume 'runs/my first'"
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    assert resume_command(root) == "torchrun ... -m edgewise train --resume 'runs/my first'"
 
 
 def test_a_run_of_several_needs_a_name(digits: Path, tmp_path: Path) -> None:

@@ -16,9 +16,7 @@ from edgewise.data.dataset import load_dataset
 from edgewise.data.doctor import Examination, examine
 from edgewise.data.facts import facts_of, gather
 from edgewise.data.findings import Finding
-from edgewise.data.split import FRACTIONS, side
 from edgewise.errors import UsageError
-from edgewise.files import sha256_file
 
 
 @pytest.fixture
@@ -256,24 +254,10 @@ def test_near_copies_that_training_would_part(tmp_path: Path) -> None:
     assert set(named) == {"tiny", "near copies in two splits", "near copies"}
     parted = named["near copies in two splits"]
     assert 10 < len(apart) < 30 and set(parted.groups) == apart
-    assert parted.severity == "error" and not seen.sound
+    assert parted.severity == "warning" and seen.sound
     assert parted.text.startswith("pictures that training would put into more than one split")
     assert f": {len(apart)}. " in parted.text and "folders train, val and test" in parted.text
     assert len(named["near copies"].groups) == len(pairs) - len(apart)
-
-
-def test_one_near_copy_that_training_would_part_among_very_many(tmp_path: Path) -> None:
-    photos = write_photos(tmp_path / "photos", {"cat": 350, "dog": 350})
-    for path in sorted(photos.glob("cat/*.png")):
-        again = path.with_suffix(".jpg")
-        Image.open(path).save(again, quality=97)
-        if len({side(sha256_file(file), FRACTIONS) for file in (path, again)}) == 2:
-            break
-        again.unlink()
-    seen = examine(photos)
-    parted = found(seen)["near copies in two splits"]
-    assert parted.severity == "warning" and seen.sound
-    assert parted.groups == ((f"cat/{again.name}", f"cat/{path.name}"),)
 
 
 def test_each_file_comes_with_what_is_special_about_it(photos: Path) -> None:

@@ -16,7 +16,8 @@ from edgewise.deploy.export import export
 from edgewise.deploy.predictor import open_predictor, ways
 from edgewise.deploy.verification import Seen
 from edgewise.deploy.verify import verify
-from edgewise.errors import EdgewiseError, UsageError, reason
+from edgewise.errors import CantWrite, EdgewiseError, UsageError, reason
+from edgewise.files import of_disk
 from edgewise.run_folder import Run
 from edgewise.search.budget import Budget, Spent
 from edgewise.search.decisions import Numbers
@@ -89,10 +90,16 @@ def ship(
 
 
 def _exported(run: Run, way: Way, keep_float: tuple[str, ...] | None) -> Artifact | str:
-    """The file, or why there is none."""
+    """The file, or why there is none.
+
+    Raises:
+        CantWrite: there is no place for it.
+    """
     try:
         return export(run.root, way.format, way.precision, keep_float=keep_float)
     except Exception as error:  # every converter has its own kinds
+        if of_disk(error):
+            raise CantWrite(reason(error)) from error
         return reason(error)
 
 

@@ -7,20 +7,19 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 
-from edgewise.errors import EdgewiseError
 from edgewise.search.budget import Budget
 from edgewise.search.choice import Trial, choose_trials, likely, sizes_between
 from edgewise.search.costs import Candidate, Cost, as_of_now
 from edgewise.search.decisions import Numbers
 from edgewise.search.entrants import Entrant, entrants
 from edgewise.search.pace import TIMED, Pace, seconds_before
-from edgewise.search.state import State
-from edgewise.search.survey import Survey, doubtful, open_store, survey
+from edgewise.search.state import Settled, State
+from edgewise.search.survey import Survey, doubtful, hopeless, open_store, survey
 
 TIMED_AGAIN = 4  # of the most promising networks, to see how fast the device is today
 
 
-class NothingFits(EdgewiseError):
+class NothingFits(Settled):
     """No file that could be made is within the budget; the message has the nearest."""
 
     exit_status = 3

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from edgewise.errors import EdgewiseError
 from edgewise.run_folder import Run
 from edgewise.search.choice import Trial, likely, promises
 from edgewise.search.decisions import Numbers
 from edgewise.search.pace import DISTILLING, SURVIVORS, TIGHT, Pace, long_share, trials_in
-from edgewise.search.state import State
+from edgewise.search.state import Settled, State
 from edgewise.search.trials import tried
 
 
@@ -59,7 +58,7 @@ def trained(search: State, trials: Sequence[Trial]) -> Run:
     is kept for `learned_again`.
 
     Raises:
-        EdgewiseError: the long training diverged, or its time is too short for an epoch.
+        Settled: the long training diverged, or its time is too short for an epoch.
     """
     best = likely(trials)
     root, second = search.folder.final, search.folder.distilled
@@ -80,7 +79,7 @@ def trained(search: State, trials: Sequence[Trial]) -> Run:
         numbers = tried(lambda: search.outcome(_train(search, best, minutes, root)))
         if "failure" in numbers:  # there is nothing else yet that could be shipped
             mend = "other --models, or another --seed" if "out" in numbers else "more --time"
-            raise EdgewiseError(
+            raise Settled(
                 f"the long training of {best.name} failed: {numbers['failure']}. Search again "
                 f"under another --name, with {mend}; what was measured is kept."
             )

@@ -220,7 +220,14 @@ def test_a_session_in_which_nothing_was_right_does_not_count() -> None:
     assert choice.earlier == ()
 
 
-@pytest.mark.parametrize("rows", [[], [FAILED], [replace(ROW, machine="other")]])
+@pytest.mark.parametrize("rows", [[], [replace(ROW, machine="other")]])
 def test_nothing_to_choose_from_says_what_to_run(rows: list[Row]) -> None:
     with pytest.raises(UsageError, match="Run: edgewise bench mobilenet_v2"):
+        choose(rows, "mobilenet_v2", "m")
+
+
+@pytest.mark.parametrize("rows", [[FAILED], [FAILED, replace(ROW, status="wrong")]])
+def test_nothing_that_is_right_says_where_it_is_told_why(rows: list[Row]) -> None:
+    words = r"nothing ran it and gave the right answers.* edgewise bench mobilenet_v2 --show"
+    with pytest.raises(UsageError, match=words):
         choose(rows, "mobilenet_v2", "m")

@@ -199,6 +199,38 @@ def test_roofline_holds_the_least_time_against_the_best_measured(
     assert "best measured: onnxruntime, 7.5 ms" in text
 
 
+def test_roofline_says_how_to_measure_what_it_was_asked_for(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixed = roofline.Ceiling("int8", 1, 1.0, ((2**28, 1e3),))
+    monkeypatch.setattr(roofline, "measure_ceilings", lambda precisions, threads: {"int8": fixed})
+    asked = ("--imgsz", 96, "--batch", 2, "--precision", "int8")
+    called = edgewise("bench", "mobilenet_v2", "--roofline", *asked, "--store", store)
+    words = "not measured yet: edgewise bench mobilenet_v2 --imgsz 96 --batch 2 --precision int8\n"
+    assert words in called.output, called.errors
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(EdgewiseError("nobody can say"), 1), (UsageError("no such file"), 2)]
+)
+def test_an_error_does_not_hide_what_was_measured_before(
+    error: EdgewiseError, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bench(*arguments: object) -> Iterator[list[Row]]:
+        yield from measured
+        raise error
+
+    monkeypatch.setattr("edgewise.timing.run.bench", bench)
+    path = tmp_path / "bench.sqlite"
+    for measured in ([], [[timed("torch", 25.0)]]):
+        called = edgewise("bench", "mobilenet_v2", "mobilenet_v1", "--store", path)
+        assert (called.status, bool(called.output)) == (status, bool(measured))
+        assert called.errors.endswith(f"Error: {error}\n")
+        assert "nothing was measured yet" not in called.errors
+    assert "25 ms" in called.output
+    assert len(Store(path).rows()) == 1
+
+
 @pytest.mark.slow
 def test_a_wrong_runtime_is_exit_status_1_and_everything_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "bench.sqlite"

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import fake_runtime
 import pytest
 from commandline import edgewise
 
+from edgewise.errors import EdgewiseError, UsageError
 from edgewise.families import variant
 from edgewise.measure.count import count
 from edgewise.measure.store import Row, Store, machine_fingerprint

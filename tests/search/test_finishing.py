@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from made_search import all_decisions
 
 from edgewise.cli.run_text import told
 from edgewise.errors import EdgewiseError
@@ -124,6 +125,17 @@ def test_a_file_that_does_not_fit_any_more_makes_way_for_the_next(
     found, asked = timed_afresh(monkeypatch, files, now | {"first": 9.0, "third": 9.0})
     assert asked == ["first", "second", "third", "dear"]
     assert (found["folder"], found["spent"]["median_ms"]) == ("dear", 7.0)
+
+
+def test_an_accuracy_that_another_runtime_computed_says_which() -> None:
+    """The device may have a runtime that this machine has not."""
+    made = all_decisions()["test"]
+    assert made["runtime"] == "onnxruntime"
+    for tested_in, words in (("onnxruntime 1.31.1", ""), ("openvino 2026.2", "openvino 2026.2")):
+        said = told("test", {**made, "tested_in": tested_in}).splitlines()[-1]
+        where = f", computed here in {words}" if words else ""
+        assert said.endswith(f"95 images that no decision has seen{where}")
+    assert told("test", made).endswith("that no decision has seen")  # an older log
 
 
 def test_an_old_time_is_not_held_against_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,7 @@ from edgewise.search.ways import THROUGHOUT, Way
 from edgewise.training.loop import train
 from edgewise.training.recipe import Recipe
 
+FIRST_FILES = "files"  # the step without which there is nothing to ship
 QAT_EPOCHS = 3
 MOST_LOST = 0.01  # of the accuracy, by int8, above which training with its rounding is tried
 BY_CHANCE = 4  # images: as many may be lost where int8 loses nothing (two standard errors of it)
@@ -38,8 +39,11 @@ def files_of(search: State, final: Run) -> list[Numbers]:
     """The files of a run; those with smaller images, or used to int8's rounding, where needed.
 
     A training for these that fails leaves the files that there are.
+
+    Raises:
+        EdgewiseError: not one file can be made of the run.
     """
-    run, last = final, _shipped(search, "files", final)
+    run, last = final, _shipped(search, FIRST_FILES, final)
     files = list(last)
     imgsz = Recipe.read(final.recipe).imgsz or SIZES[-1]
     smaller = reversed([size for size in SIZES if size < imgsz][-LOWERED:])
@@ -265,7 +269,12 @@ def _ship(
     keep_float: tuple[str, ...] | None = None,
 ) -> list[Numbers]:
     def work() -> Numbers:
-        return {"files": made_files(search, made, ways or search.ways, keep_float)}
+        files = made_files(search, made, ways or search.ways, keep_float)
+        if step == FIRST_FILES and not any(file["folder"] for file in files):
+            # There is nothing else that could be shipped.
+            failures = dict.fromkeys(str(file["failure"]) for file in files)
+            raise EdgewiseError(f"no file could be made of {made.root}: {'; '.join(failures)}")
+        return {"files": files}
 
     files: list[Numbers] = search.decide(step, work)["files"]
     return files

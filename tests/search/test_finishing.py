@@ -25,7 +25,7 @@ from edgewise.search.entrants import Entrant
 from edgewise.search.finishing import files_of, narrowed_files, nearest, needs_qat
 from edgewise.search.pace import LEAST_TRIAL, LOWERING
 from edgewise.search.request import SearchFolder
-from edgewise.search.shipping import best_file, wrong
+from edgewise.search.shipping import NOT_MADE, best_file, wrong
 from edgewise.search.ways import Way
 from edgewise.training.divergence import Diverged
 from edgewise.training.trial import TooLittleTime
@@ -241,7 +241,7 @@ def test_a_late_training_that_fails_leaves_the_files_that_there_are(
     monkeypatch.setattr(finishing.Recipe, "read", lambda path: SimpleNamespace(imgsz=160))
     log, ways = Decisions(tmp_path / "log"), [Way("onnx", "int8", "onnxruntime")]
     search: Any = SimpleNamespace(decide=log.decide, go_on=go_on, left=10.0, ways=ways)
-    search.unspent, search.folder = 10.0, SearchFolder(tmp_path)
+    search.unspent, search.folder, search.log = 10.0, SearchFolder(tmp_path), log_of(0.95)
     search.device = search.budget = search.outcome = None
     found = files_of(search, Run(tmp_path / "final"))
     assert asked == [("final", 128), ("final", 96), ("96", 64)]
@@ -255,6 +255,43 @@ def test_a_late_training_that_fails_leaves_the_files_that_there_are(
         "lower: 64 px: training diverged: the loss is not finite",
         "qat: training diverged: the loss is not finite",
     ]
+
+
+def test_only_the_first_files_have_to_be_made(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Later ones that can't be leave those that there are; without the first there are none."""
+    ways = [Way("onnx", precision, "onnxruntime") for precision in ("fp32", "int8")]
+
+    def ship(made: Run, ways: list[Way], *rest: Any) -> list[dict[str, Any]]:
+        if made.root.name in broken:
+            return [{**asdict(way), **NOT_MADE, "failure": "no such operator"} for way in ways]
+        return [file(way.precision, 0.8, 1.5) | {"folder": str(made.root)} for way in ways]
+
+    monkeypatch.setattr(finishing, "ship", ship)
+    monkeypatch.setattr(finishing.Recipe, "read", lambda path: SimpleNamespace(imgsz=96))
+    for broken in (("64",), ("final",)):
+        log = Decisions(tmp_path / broken[0])
+        search: Any = SimpleNamespace(decide=log.decide, left=10.0, unspent=0.0, ways=ways)
+        search.folder, search.log = SearchFolder(tmp_path), log_of(0.95)
+        search.go_on = lambda *given: {"score": 0.8}
+        search.device = search.budget = None
+        if broken == ("64",):
+            found = files_of(search, Run(tmp_path / "final"))
+            assert [own["failure"] for own in found] == ["", "", *["no such operator"] * 2]
+            assert list(log.made) == ["files", "lower: 64 px", "files: 64 px"]
+            assert told("files: 64 px", log.made["files: 64 px"]).count("no such operator") == 2
+        else:
+            words = r"no file could be made of .*final: no such operator$"
+            with pytest.raises(EdgewiseError, match=words):
+                files_of(search, Run(tmp_path / "final"))
+            assert not log.made  # it is tried again on resume
+
+
+def log_of(used: float) -> Any:
+    """A log by which the trained network takes so much of the budget."""
+    trials = [{"name": "other-224", "used": 1.0}, {"name": "a-160", "used": used}]
+    return SimpleNamespace(made={"choose": {"trials": trials}, "train": {"trial": "a-160"}})
 
 
 def finished(
@@ -287,7 +324,7 @@ def finished(
     monkeypatch.setattr(finishing.Recipe, "read", lambda path: SimpleNamespace(imgsz=160))
     log, ways = Decisions(root / "log"), [Way("onnx", "int8", "onnxruntime")]
     search: Any = SimpleNamespace(decide=log.decide, go_on=go_on, left=10.0, ways=ways)
-    search.unspent, search.folder = unspent, SearchFolder(root)
+    search.unspent, search.folder, search.log = unspent, SearchFolder(root), log_of(used)
     search.device = search.budget = None
     search.outcome = lambda run: {"score": 0.8}
     files_of(search, Run(root / "final"))

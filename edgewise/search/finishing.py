@@ -19,7 +19,7 @@ from edgewise.search.costs import UNDRIFTED, Cost, as_of_now
 from edgewise.search.decisions import Numbers
 from edgewise.search.device import TimedFile
 from edgewise.search.entrants import SIZES
-from edgewise.search.pace import LEAST_TRIAL, LOWERING, NARROWING
+from edgewise.search.pace import LEAST_TRIAL, LOWERING, NARROWING, TIGHT
 from edgewise.search.shipping import SECONDS, accuracy_on, best_file, best_first, costs, ship
 from edgewise.search.state import State
 from edgewise.search.trials import outcome, tried
@@ -50,7 +50,7 @@ def files_of(search: State, final: Run) -> list[Numbers]:
     for number, size in enumerate(smaller):
         if best_file(files) or too_large(last):
             break
-        if lowered := _lowered(search, run, size, first=number == 0):
+        if lowered := _lowered(search, run, size, number == 0 and tight(search)):
             run, last = lowered, _shipped(search, f"files: {size} px", lowered)
             files += last
     # By the last network alone: what int8 loses in one that does not fit says nothing of it.
@@ -60,13 +60,20 @@ def files_of(search: State, final: Run) -> list[Numbers]:
     return files
 
 
-def _lowered(search: State, run: Run, imgsz: int, first: bool) -> Run | None:
+def tight(search: State) -> bool:
+    """Whether time is set aside for smaller images: for one training of the network."""
+    chosen = search.log.made["train"]["trial"]
+    trials = search.log.made["choose"]["trials"]
+    return any(trial["name"] == chosen and trial["used"] > TIGHT for trial in trials)
+
+
+def _lowered(search: State, run: Run, imgsz: int, set_aside: bool) -> Run | None:
     """The run's network, used to smaller images; None where that training fails."""
     root = search.folder.shrunk / f"{imgsz}"
 
     def go_on() -> Numbers:
-        minutes = search.left * LOWERING  # set aside once
-        if not first:
+        minutes = search.left * LOWERING
+        if not set_aside:
             minutes = min(minutes, max(search.unspent, LEAST_TRIAL))
         return search.go_on(run, imgsz, minutes, root)
 

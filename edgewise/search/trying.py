@@ -52,7 +52,7 @@ def round_of(
 
 
 def trained(search: State, trials: Sequence[Trial]) -> Run:
-    """The best that fits, trained for long, and again with a better one as its teacher.
+    """The best that fits, trained for long, and again with a better, too dear one as its teacher.
 
     Where there is more time than one training can use, and no better one to learn from, half of it
     is kept for `learned_again`.
@@ -86,14 +86,16 @@ def trained(search: State, trials: Sequence[Trial]) -> Run:
         return {"trial": best.name, "again": again, **numbers}
 
     first = search.decide("train", work)
-    teacher = max(trials, key=lambda trial: scores[trial.name])
-    if teacher is best or scores[teacher.name] <= first["score"]:
+    dear = [trial for trial in trials if trial.above and trial is not best]
+    teachers = [trial for trial in dear if scores[trial.name] > first["score"]]
+    if not teachers and "distil" not in made:  # an older version asked those that fit, too
         return Run(root)
 
     def distil() -> Numbers:
+        teacher = max(teachers, key=lambda trial: scores[trial.name])
         minutes = search.left * DISTILLING
-        better = search.folder.at(made[f"round 2: {teacher.name}"]["run"])
-        go_on = partial(search.go_on, Run(root), best.imgsz, minutes, second, teacher=str(better))
+        answers = search.folder.at(made[f"round 2: {teacher.name}"]["run"])
+        go_on = partial(search.go_on, Run(root), best.imgsz, minutes, second, teacher=str(answers))
         return {"teacher": teacher.name, **tried(go_on)}
 
     again = search.decide("distil", distil)

@@ -299,6 +299,7 @@ def finished(
     root: Path,
     files: dict[str, list[dict[str, Any]]],
     unspent: float = 0.0,
+    used: float = 0.95,
 ) -> tuple[list[tuple[int, float]], list[str]]:
     """The sizes that were tried below 160 px with their minutes, and the steps of the search.
 
@@ -307,6 +308,7 @@ def finished(
         root: of the search.
         files: of each run by its folder's name; of all others "".
         unspent: minutes that are left.
+        used: of the budget, by the trained network before it was trained.
     """
     asked: list[tuple[int, float]] = []
     root.mkdir(exist_ok=True)
@@ -357,6 +359,10 @@ def test_only_the_first_smaller_images_have_time_set_aside(
         files = {"": [file("int8", 0.9, 1.5)]}
         asked, _ = finished(monkeypatch, tmp_path / f"{unspent}", files, unspent)
         assert asked == [(128, 10.0 * LOWERING), (96, later), (64, later)]
+        # With room below the budget the long training had that time.
+        root = tmp_path / f"{unspent} roomy"
+        asked, _ = finished(monkeypatch, root, files, unspent, used=0.9)
+        assert asked == [(128, later), (96, later), (64, later)]
     assert LOWERING == 0.12
 
 

@@ -375,6 +375,29 @@ def test_a_fixed_size_is_not_changed(tmp_path: Path, arguments: dict[str, Any], 
         edgewise.profile(path, **arguments)
 
 
+@pytest.mark.parametrize("op", ["Conv", "AveragePool"])
+def test_a_size_of_which_nothing_is_left_is_too_small(tmp_path: Path, op: str) -> None:
+    own = {} if op == "Conv" else {"kernel_shape": [3, 3]}
+    weights = {"w": array(6, 3, 3, 3)} if op == "Conv" else {}
+    nodes = [node(op, "x w" if weights else "x", "a", **own), node("Relu", "a")]
+    path = write(tmp_path / "free.onnx", nodes, weights, ("N", 3, "H", "W"))
+    assert edgewise.profile(path, 3).layers[0].output[2:] == (1, 1)
+    for size in (2, 1, (9, 2)):
+        with pytest.raises(UsageError, match=rf"nothing is left of so small an image after {op}"):
+            edgewise.profile(path, size)
+    for size in (0, -5, (9, 0)):
+        with pytest.raises(UsageError, match="each side of an image needs a pixel at least"):
+            edgewise.profile(path, size)
+
+
+def test_an_empty_tensor_is_no_map_without_pixels(tmp_path: Path) -> None:
+    """As what the exporter leaves of a list that has nothing in it."""
+    nothing = numpy_helper.from_array(array(1, 0, 8, 8))
+    nodes = [node("Constant", "", "e", value=nothing), node("Concat", "x e", axis=1)]
+    path = write(tmp_path / "empty.onnx", nodes)
+    assert edgewise.profile(path).layers[0].output == (1, 4, 8, 8)
+
+
 def test_files_that_are_not_onnx(tmp_path: Path) -> None:
     path = tmp_path / "broken.onnx"
     with pytest.raises(UsageError, match="no such file"):

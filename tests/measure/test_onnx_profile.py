@@ -15,6 +15,7 @@ from small import small_model, write_onnx
 
 import edgewise
 from edgewise.errors import UsageError
+from edgewise.measure.ops_onnx import Node, costs
 from edgewise.measure.ops_rules import MAC_KINDS
 from edgewise.measure.profile_result import Layer, Profile
 
@@ -349,6 +350,26 @@ def test_a_quantised_export_has_the_macs_of_the_export(tmp_path: Path) -> None:
         assert next(counts) == next(counts)
         assert quantised.weight_bytes == whole.weight_bytes
         assert not quantised.unknown
+
+
+@pytest.mark.parametrize(
+    ("op", "weight", "output", "inputs", "sums"),
+    [
+        ("ConvInteger", (6, 4, 3, 3), (1, 6, 6, 6), 4, 0),
+        ("MatMulInteger", (8, 6), (1, 4, 8, 6), 4, 0),
+        ("DynamicQuantizeMatMul", (8, 6), (1, 4, 8, 6), 4, 0),
+        ("DynamicQuantizeMatMul", (8, 6), (1, 4, 8, 6), 5, 4 * 8 * 6),
+        ("MatMulIntegerToFloat", (8, 6), (1, 4, 8, 6), 6, 0),
+        ("MatMulIntegerToFloat", (8, 6), (1, 4, 8, 6), 7, 4 * 8 * 6),
+    ],
+)
+def test_zero_points_and_scales_are_no_biases(
+    op: str, weight: tuple[int, ...], output: tuple[int, ...], inputs: int, sums: int
+) -> None:
+    """Of these operators with so many inputs, only one with a bias has sums besides."""
+    shapes = ((1, 4, 8, 8), weight, *[()] * (inputs - 2))
+    computed = (True, *[False] * (inputs - 1))
+    assert costs(Node(op, {}, shapes, (output,), computed)).elementwise == sums
 
 
 # --- Bad input

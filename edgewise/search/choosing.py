@@ -69,7 +69,7 @@ def chosen(search: State, known: Sequence[Entrant], found: Sequence[Cost]) -> li
     pace, ideal = _pace(search, trials), likely(trials)
     between = sizes_between(trials[:TIMED_AGAIN], found, images, pace)
     if between or "sizes" in search.log.made:
-        timed = [Cost.read(cost) for cost in _between(search, work, between)["costs"]]
+        timed = [Cost.read(cost) for cost in _between(search, work, between, found)["costs"]]
         found = as_of_now(surveyed, timed, drift)
         pace = Pace.read(search.log.made, search.request.minutes)  # with less time left
     trials = choose_trials(known, found, search.budget, images, pace)
@@ -83,15 +83,20 @@ def chosen(search: State, known: Sequence[Entrant], found: Sequence[Cost]) -> li
     return trials
 
 
-def _between(search: State, work: Survey, wanted: Sequence[tuple[str, int]]) -> Numbers:
-    """What networks cost at sizes that the survey left out."""
+def _between(
+    search: State, work: Survey, wanted: Sequence[tuple[str, int]], found: Sequence[Cost]
+) -> Numbers:
+    """What networks cost at sizes that the survey left out, in the ways that it did not give up."""
 
     def measure() -> Numbers:
         costs: list[Cost] = []
         for model, imgsz in wanted:
+            own = [cost for cost in found if cost.candidate.model == model]
+            able = {cost.candidate.way for cost in own if not hopeless([cost], search.budget)}
             costs += work.costs(
                 Candidate(model, imgsz, way.precision, way.runtime, way.format)
                 for way in search.ways
+                if way in able
             )
         return {"costs": [asdict(cost) for cost in costs]}
 

@@ -412,6 +412,8 @@ def test_what_int8_loses_is_weighed_and_not_forbidden() -> None:
     assert wrong([lost.replace("int8", "bf16")], "bf16") == ""
     assert wrong([lost, "its labels are others"], "int8") == "its labels are others"
     assert wrong(["fp32 loses 2.0 points of accuracy"], "fp32")
+    changed = "/accuracy/onnx-int8/model.onnx was changed after it was written"
+    assert wrong([changed, lost], "int8") == changed
 
 
 def test_what_narrows_goes_by_an_onnx_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -22,6 +22,10 @@ class UsageError(EdgewiseError):
     exit_status = 2
 
 
+class CantWrite(EdgewiseError):
+    """A disk is full or can't be written: that says nothing of what was to be written there."""
+
+
 def unknown(what: str, name: str, known: Iterable[str]) -> UsageError:
     """An error for a name that is not in `known`, with the nearest three that are."""
     near = sorted(known, key=lambda other: _likeness(name, other), reverse=True)[:3]

@@ -15,12 +15,15 @@ from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
-from edgewise.errors import EdgewiseError, UsageError
+from edgewise.errors import CantWrite, EdgewiseError, UsageError
 
 MANIFEST = "MANIFEST.sha256"
 LINE = re.compile(r"([0-9a-f]{64})  (.+)")  # of it
 LOCK = ".lock"
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+OF_DISK = (  # what any file there would meet
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
+)
 PATIENCE = 10.0  # seconds, in which the workers of a process that was killed are gone too
 
 
@@ -31,7 +34,7 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
     Raises:
         UsageError: `path` is a folder.
-        EdgewiseError: the file can't be written (a full disk, no permission).
+        CantWrite: the file can't be written (a full disk, no permission).
     """
     if not path.name:  # "." or "/"
         raise UsageError(f"can't write {path}: it is a folder. Name a file.")
@@ -44,7 +47,7 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise EdgewiseError(
+        raise CantWrite(
             f"can't write {path}: {error.strerror or error}. "
             "Free some space or choose another folder; what was there before is unchanged."
         ) from error
@@ -61,7 +64,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     folder stays.
 
     Raises:
-        EdgewiseError: the folder can't be written (a full disk, no permission).
+        CantWrite: the folder can't be written (a full disk, no permission).
+        EdgewiseError: another error of the system, of whatever writes into it.
     """
     staging = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
@@ -77,12 +81,23 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         if not folder.is_dir():
             raise OSError(f"{staging} can't be renamed")
     except OSError as error:
-        raise EdgewiseError(
-            f"can't write {folder}: {error.strerror or error}. Free some space or choose another "
-            "folder; no half of it was left there."
-        ) from error
+        raise unwritten(folder, error) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def unwritten(folder: Path, error: OSError) -> EdgewiseError:
+    """What to say where `folder` was not made: `CantWrite`, if that is for want of a disk."""
+    kind = CantWrite if of_disk(error) else EdgewiseError
+    return kind(
+        f"can't write {folder}: {error.strerror or error}. Free some space or choose another "
+        "folder; no half of it was left there."
+    )
+
+
+def of_disk(error: Exception) -> bool:
+    """Whether nothing can be written, whatever it is: the disk is full, or may not be written."""
+    return isinstance(error, CantWrite) or (isinstance(error, OSError) and error.errno in OF_DISK)
 
 
 @contextmanager
@@ -93,7 +108,7 @@ def claimed(folder: Path) -> Iterator[None]:
 
     Raises:
         UsageError: another process has claimed it.
-        EdgewiseError: the folder can't be written.
+        CantWrite: the folder can't be written.
     """
     with _locked(folder / LOCK, folder):
         yield
@@ -107,7 +122,7 @@ def claimed_name(path: Path) -> Iterator[None]:
 
     Raises:
         UsageError: another process has claimed it.
-        EdgewiseError: the folder that it is to be in can't be written.
+        CantWrite: the folder that it is to be in can't be written.
     """
     lock = path.with_name(f".{path.name}{LOCK}")
     with _locked(lock, path):
@@ -129,7 +144,7 @@ def _locked(file: Path, claim: Path) -> Iterator[None]:
             f"another process is at work in {claim}. Wait until it is done, or stop it."
         ) from error
     except OSError as error:
-        raise EdgewiseError(
+        raise CantWrite(
             f"can't write in {file.parent}: {error.strerror or error}. Make it writable."
         ) from error
     try:

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import pytest
 
-from edgewise.errors import EdgewiseError, UsageError
+from edgewise.errors import CantWrite, EdgewiseError, UsageError
 from edgewise.files import (
     MANIFEST,
     changed_files,
@@ -36,7 +36,7 @@ def test_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
         file.write(b"ne")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with pytest.raises(EdgewiseError, match=r"precious\.txt: No space left on device"):
+    with pytest.raises(CantWrite, match=r"precious\.txt: No space left on device"):
         write_atomic(path, half)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]  # no temporary file is left
@@ -75,10 +75,16 @@ def test_a_folder_is_there_once_it_is_whole(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_fails_is_not_there(tmp_path: Path) -> None:
-    for error, raised in ((ValueError("no"), ValueError), (OSError(28, "no space"), EdgewiseError)):
-        with pytest.raises(raised, match="no"), whole_folder(tmp_path / "model") as staging:
+    for error, raised in (
+        (ValueError("no"), ValueError),
+        (OSError(28, "no space"), CantWrite),
+        (OSError("no library libfast.so"), EdgewiseError),  # which is no fault of a disk
+    ):
+        raising = pytest.raises(raised, match="no")
+        with raising as caught, whole_folder(tmp_path / "model") as staging:
             (staging / "model.xml").write_text("<half")
             raise error
+        assert caught.type is raised
         assert list(tmp_path.iterdir()) == []
 
 

@@ -15,6 +15,7 @@ from edgewise.cli.bench_text import advice, print_rows
 from edgewise.cli.words import given
 
 if TYPE_CHECKING:
+    from edgewise.errors import EdgewiseError
     from edgewise.measure.store import Row, Store
     from edgewise.timing.plan import Group
 
@@ -193,9 +194,12 @@ def command(
             mend = f": pip install 'edgewise[{extra}]'" if extra else ""
             click.echo(f"not here: {name}{mend}", err=True)
         store.add(())  # what can't be kept is not worth measuring
-        rows, signal = _measure(plan, seconds, store)
-        print_rows(rows, as_json)
-        _chart(rows, chart)
+        rows, signal, error = _measure(plan, seconds, store)
+        if rows or not error:
+            print_rows(rows, as_json)
+            _chart(rows, chart)
+        if error:
+            raise error
         if signal:
             click.echo(f"stopped; what was measured is in {store.path}", err=True)
             sys.exit(128 + signal)
@@ -203,8 +207,13 @@ def command(
             sys.exit(1)
 
 
-def _measure(plan: Sequence[Group], seconds: float, store: Store) -> tuple[list[Row], int]:
-    """The rows, each group stored as soon as it is measured, and the signal that ended it or 0."""
+def _measure(
+    plan: Sequence[Group], seconds: float, store: Store
+) -> tuple[list[Row], int, EdgewiseError | None]:
+    """The rows, each group stored as soon as it is measured; the signal that ended it or 0; the
+    error that did.
+    """
+    from edgewise.errors import EdgewiseError
     from edgewise.progress import bar
     from edgewise.timing.run import Watch, bench, steps
     from edgewise.timing.runtimes import RUNTIMES
@@ -216,10 +225,13 @@ def _measure(plan: Sequence[Group], seconds: float, store: Store) -> tuple[list[
             stopped=lambda: request.number is not None,
             on_step=lambda what, steps: progress.advance(steps, what),
         )
-        for measured in bench(plan, RUNTIMES, seconds, watch):
-            store.add(measured)
-            rows += measured
-        return rows, request.number or 0
+        try:
+            for measured in bench(plan, RUNTIMES, seconds, watch):
+                rows += measured
+                store.add(measured)
+        except EdgewiseError as error:
+            return rows, 0, error
+        return rows, request.number or 0, None
 
 
 def _choose(models: Sequence[str], store: Store, as_json: bool) -> None:

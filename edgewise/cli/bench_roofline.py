@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgewise.cli.bench_text import setting
 from edgewise.shell import command_line
 
 if TYPE_CHECKING:
@@ -26,17 +27,19 @@ def print_roofline(
     from edgewise.timing.roofline import measure_ceilings
     from edgewise.timing.subject import unchanged
 
+    wanted = dict.fromkeys(p for group in plan for p in _precisions(group, precisions).values())
     ceilings = {
-        threads: measure_ceilings(tuple(precisions), threads)
+        threads: measure_ceilings(tuple(wanted), threads)
         for threads in dict.fromkeys(group.threads for group in plan)
     }
     models = dict.fromkeys(group.model for group in plan)
     rows = [row for model in models for row in unchanged(store.latest([model]), model)]
-    networks = [
-        _network(group, profile(group.model, group.imgsz, group.batch), ceiling, rows)
-        for group in plan
-        for ceiling in ceilings[group.threads].values()
-    ]
+    networks = []
+    for group in plan:
+        counted = profile(group.model, group.imgsz or None, group.batch)
+        for precision, by in _precisions(group, precisions).items():
+            ceiling = ceilings[group.threads][by]
+            networks.append(_network(group, counted, precision, ceiling, rows))
     if as_json:
         every = [asdict(ceiling) for found in ceilings.values() for ceiling in found.values()]
         click.echo(json.dumps({"ceilings": every, "networks": networks}, indent=2))
@@ -49,8 +52,20 @@ def print_roofline(
         _print_network(network)
 
 
+def _precisions(group: Group, asked: Sequence[str]) -> dict[str, str]:
+    """Those of its least times, each with that of the ceilings.
+
+    A file has its own, whatever is asked for. In "fp16" its numbers are as wide as in "bf16", and
+    its sums no faster.
+    """
+    from edgewise.timing.onnx_file import SUFFIX
+
+    own = (group.candidates[0].precision,) if group.model.endswith(SUFFIX) else asked
+    return {precision: "bf16" if precision == "fp16" else precision for precision in own}
+
+
 def _network(
-    group: Group, profile: Profile, ceiling: Ceiling, rows: Sequence[Row]
+    group: Group, profile: Profile, precision: str, ceiling: Ceiling, rows: Sequence[Row]
 ) -> dict[str, Any]:
     """As plain values; "measured" is None if the store has no time of it."""
     from edgewise.timing.roofline import bounds
@@ -60,7 +75,7 @@ def _network(
         for bound in bounds(profile, ceiling)
     ]
     ideal_ms = sum(layer["ideal_ms"] for layer in layers)
-    best = _best(group, ceiling.precision, rows)
+    best = _best(group, precision, rows)
     measured = best and {
         "runtime": best.runtime,
         "median_ms": best.median_ms,
@@ -71,7 +86,7 @@ def _network(
         "imgsz": group.imgsz,
         "batch": group.batch,
         "threads": group.threads,
-        "precision": ceiling.precision,
+        "precision": precision,
         "ideal_ms": ideal_ms,
         "measured": measured,
         "layers": layers,
@@ -103,15 +118,28 @@ def _ceiling(ceiling: Ceiling) -> str:
     )
 
 
+def _measuring(network: dict[str, Any]) -> str:
+    """The command line that measures it."""
+    from edgewise.timing.onnx_file import SUFFIX
+
+    plain = {"imgsz": 0, "batch": 1, "threads": 1, "precision": "fp32"}
+    if network["model"].endswith(SUFFIX):  # which has its own
+        plain["precision"] = network["precision"]
+    more = [
+        word
+        for name, value in plain.items()
+        if network[name] != value
+        for word in (f"--{name}", str(network[name]))
+    ]
+    return command_line("bench", network["model"], *more)
+
+
 def _print_network(network: dict[str, Any]) -> None:
     from edgewise.reporting.columns import columns
-    from edgewise.reporting.numbers import NBSP, filesize, plural, scaled
+    from edgewise.reporting.numbers import NBSP, filesize, scaled
 
-    head = (
-        f"{network['model']}, {network['imgsz']} px, batch {network['batch']}, "
-        f"{plural(network['threads'], 'thread')}, {network['precision']}: "
-        f"at least {network['ideal_ms']:.3g} ms"
-    )
+    shape = (network[name] for name in ("model", "imgsz", "batch", "threads"))
+    head = f"{setting(*shape)}, {network['precision']}: at least {network['ideal_ms']:.3g} ms"
     measured = network["measured"]
     click.secho(head, bold=True)
     if measured:
@@ -120,7 +148,7 @@ def _print_network(network: dict[str, Any]) -> None:
             f"{measured['times_ideal']:.2f} times that"
         )
     else:
-        click.echo(f"not measured yet: {command_line('bench', network['model'])}")
+        click.echo(f"not measured yet: {_measuring(network)}")
     layers = network["layers"]
     lines = [
         (

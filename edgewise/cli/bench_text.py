@@ -26,16 +26,21 @@ def print_rows(rows: Sequence[Row], as_json: bool) -> None:
         _print_group(list(group))
 
 
+def setting(model: str, imgsz: int, batch: int, threads: int) -> str:
+    """What was timed, and how; `imgsz` is 0 for a file whose input is no square image."""
+    from edgewise.reporting.numbers import plural
+
+    size = f", {imgsz} px" if imgsz else ""
+    return f"{model}{size}, batch {batch}, {plural(threads, 'thread')}"
+
+
 def _print_group(rows: list[Row]) -> None:
     """Rows that were timed in turns, the fastest first; then what went wrong."""
     from edgewise.reporting.columns import columns
-    from edgewise.reporting.numbers import NBSP, plural
+    from edgewise.reporting.numbers import NBSP
 
     first = rows[0]
-    click.secho(
-        f"{first.model}, {first.imgsz} px, batch {first.batch}, {plural(first.threads, 'thread')}",
-        bold=True,
-    )
+    click.secho(setting(first.model, first.imgsz, first.batch, first.threads), bold=True)
     timed = sorted((r for r in rows if r.median_ms is not None), key=lambda row: row.median_ms or 0)
     if timed:
         header = (
@@ -93,11 +98,11 @@ def _warnings(first: Row, timed: Sequence[Row]) -> list[str]:
 
 def advice(choice: Choice) -> str:
     """Which to use, how many times as fast it is as each of the others, and what is not known."""
-    from edgewise.reporting.numbers import NBSP, milliseconds, plural
+    from edgewise.reporting.numbers import NBSP, milliseconds
 
     best = choice.best
     lines = [
-        f"{best.model}, {best.imgsz} px, batch {best.batch}, {plural(best.threads, 'thread')}: "
+        f"{setting(best.model, best.imgsz, best.batch, best.threads)}: "
         f"{best.runtime} {best.precision}, {milliseconds(best.median_ms or 0)} "
         f"({_interval(best.low_ms or 0, best.high_ms or 0)})"
     ]

@@ -31,7 +31,9 @@ FILE = click.Path(path_type=Path, dir_okay=False)
     """
 )
 @click.argument("model")
-@click.option("--imgsz", type=int, help="Image side in pixels; the model's own by default.")
+@click.option(
+    "--imgsz", type=click.IntRange(min=1), help="Image side in pixels; the model's own by default."
+)
 @click.option(
     "--batch", type=click.IntRange(min=1), default=1, help="Images at once; 1 by default."
 )

@@ -13,6 +13,7 @@ import click
 from edgewise.cli.train import RUNS
 from edgewise.cli.words import Duration, Names, given
 from edgewise.deploy.formats import FORMATS, PRECISIONS
+from edgewise.errors import EdgewiseError, UsageError
 from edgewise.search.budget import EXAMPLE, Budget
 from edgewise.search.ways import SEARCHED
 from edgewise.shell import command_line
@@ -149,7 +150,6 @@ def command(
 
 
 def _stored(root: Path) -> Request:
-    from edgewise.errors import UsageError
     from edgewise.search.request import Request, SearchFolder
 
     if not SearchFolder.is_search(root):
@@ -163,7 +163,7 @@ def _search(request: Request, root: Path) -> None:
     from edgewise.search.choosing import NothingFits
     from edgewise.search.ladder import run
     from edgewise.search.request import SearchFolder
-    from edgewise.search.state import Watch
+    from edgewise.search.state import Settled, Watch
     from edgewise.training.interrupt import Stopped
 
     table = LiveTable(request, SearchFolder(root))
@@ -192,6 +192,14 @@ def _search(request: Request, root: Path) -> None:
     except NothingFits:
         _report(SearchFolder(root))
         raise
+    except EdgewiseError as error:
+        again = command_line("run", "--resume", root)
+        # A wrong call says what a right one is.
+        said = isinstance(error, (Settled, UsageError)) or again in str(error)
+        if said or not SearchFolder.is_search(root):
+            raise
+        # Of a device that went away, a full disk: once that is mended.
+        raise EdgewiseError(f"{error}\ngo on with: {again}") from error
     _end(made)
 
 
@@ -206,7 +214,6 @@ def _end(made: SearchFolder) -> None:
 
 def _report(made: SearchFolder) -> None:
     """A search is worth its minutes without the page, too."""
-    from edgewise.errors import EdgewiseError
     from edgewise.reporting.search_page import write_search_report
 
     try:

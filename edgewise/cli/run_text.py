@@ -149,6 +149,9 @@ def _test(step: str, numbers: Numbers) -> str:
     spent = numbers["spent"]
     verdict = "fits the budget" if numbers["fits"] else "does NOT fit the budget"
     memory = f", {filesize(spent['memory_bytes'])} of memory" if spent["memory_bytes"] else ""
+    runtime = numbers["runtime"]
+    tested_in = str(numbers.get("tested_in") or runtime)  # with its version; not in an older log
+    here = "" if tested_in.startswith(runtime) else f", computed here in {tested_in}"
     return "\n".join(
         [
             *(
@@ -163,7 +166,7 @@ def _test(step: str, numbers: Numbers) -> str:
             f"  size:     {filesize(spent['size_bytes'])}{memory}",
             f"  budget:   {', '.join(_used(numbers))}",
             f"  accuracy: {percent(numbers['accuracy'])} ({_interval(numbers)}) of "
-            f"{plural(numbers['images'], 'image')} that no decision has seen",
+            f"{plural(numbers['images'], 'image')} that no decision has seen{here}",
         ]
     )
 

@@ -19,7 +19,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from edgewise.errors import EdgewiseError, UsageError
+from edgewise.errors import UsageError
 from edgewise.files import (
     MANIFEST,
     changed_files,
@@ -28,6 +28,7 @@ from edgewise.files import (
     read_labels,
     sha256_file,
     unlisted_files,
+    unwritten,
     write_json,
     write_labels,
     write_manifest,
@@ -207,7 +208,8 @@ def making(folder: Path) -> Iterator[Path]:
 
     Raises:
         UsageError: `folder` holds something else, or is a file; or another process makes it now.
-        EdgewiseError: the disk is full or can't be written.
+        CantWrite: the disk is full or can't be written.
+        EdgewiseError: another error of the system, of whatever writes into it.
     """
     folder = folder.resolve()
     with claimed_name(folder):
@@ -223,10 +225,7 @@ def making(folder: Path) -> Iterator[Path]:
                 folder.replace(old)
             staging.replace(folder)
         except OSError as error:
-            raise EdgewiseError(
-                f"can't write {folder}: {error.strerror or error}. Free some space or choose "
-                "another folder; no half of it was left there."
-            ) from error
+            raise unwritten(folder, error) from error
         finally:
             _remove(staging, old)
 

@@ -20,7 +20,7 @@ from edgewise.deploy.formats import MOST_CHANGED, Format, Job, format_named
 from edgewise.deploy.golden import write_golden
 from edgewise.deploy.isolated import isolated
 from edgewise.deploy.predictor import open_classifier
-from edgewise.errors import EdgewiseError, UsageError, missing_package, shortened
+from edgewise.errors import CantWrite, EdgewiseError, UsageError, missing_package, shortened
 from edgewise.files import write_bytes
 from edgewise.run_folder import Run
 
@@ -89,7 +89,8 @@ def _write_pixels(
     """Writes what `Job` calls `calibration` and, where there is any, `checked`.
 
     Raises:
-        EdgewiseError: the temporary folder is full; or as `calibration_pixels`.
+        CantWrite: the temporary folder is full.
+        EdgewiseError: as `calibration_pixels`.
     """
     model = open_classifier(source)
     calibration = calibration_pixels(source, data, model.preprocess, model.labels)
@@ -101,7 +102,7 @@ def _write_pixels(
     try:
         np.savez(path, **pixels)
     except (OSError, ValueError) as error:  # ValueError: the zip file can't be ended either
-        raise EdgewiseError(
+        raise CantWrite(
             f"can't write the images for int8 in the temporary folder {path.parent.parent} "
             f"({shortened(error)}). Free some space there, or name another folder in the "
             "environment variable TMPDIR."

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edgewise.deploy import onnx
 from edgewise.deploy.artifact import Info
 from edgewise.deploy.onnx import INPUT, METADATA, OUTPUT, read_info
-from edgewise.errors import EdgewiseError, UsageError, shortened
+from edgewise.errors import CantWrite, UsageError, shortened
 from edgewise.files import write_bytes
 from edgewise.libraries import openvino_core
 
@@ -48,7 +48,7 @@ def write(job: Job) -> tuple[str, ...]:
         try:
             openvino.save_model(model, job.path, compress_to_fp16=job.precision == "fp16")
         except RuntimeError as error:  # a full disk, in the words of C++
-            raise EdgewiseError(
+            raise CantWrite(
                 f"can't write {job.path} ({shortened(error)}). Free some space or choose another "
                 "folder; what was there before is unchanged."
             ) from error

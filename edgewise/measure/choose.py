@@ -63,8 +63,13 @@ def choose(rows: Sequence[Row], model: str, machine: str) -> list[Choice]:
             others = ((row, ratio(row.rounds_ms, best.rounds_ms)) for row in timed if row != best)
             earlier = (row for row in right if row.session < best.session)
             choices.append(Choice(best, tuple(others), tuple(earlier)))
-    if not choices:
+    if not here:
         raise UsageError(
             f"{model} was not measured on this machine. Run: {command_line('bench', model)}"
+        )
+    if not choices:
+        raise UsageError(
+            f"{model} was measured on this machine, but nothing ran it and gave the right answers. "
+            f"See why: {command_line('bench', model, '--show')}"
         )
     return choices

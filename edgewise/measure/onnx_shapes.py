@@ -28,10 +28,13 @@ def read_graph(path: Path, sides: tuple[int, int] | None, batch: int, in_chans: 
     """The graph of the file, with shapes for an input of this size as far as ONNX can tell.
 
     Raises:
-        UsageError: the file can't be read, or its input has another fixed size.
+        UsageError: the file can't be read, its input has another fixed size, or the size is too
+            small for it.
     """
     import onnx
 
+    if sides and min(sides) < 1:
+        raise UsageError(f"{path}: each side of an image needs a pixel at least, not {min(sides)}.")
     if not path.is_file():
         raise UsageError(f"no such file: {path}")
     try:
@@ -63,7 +66,27 @@ def read_graph(path: Path, sides: tuple[int, int] | None, batch: int, in_chans: 
         raise UsageError(f"{path}: no shapes for this input: {error}") from error
     del inferred.node[:]
     inferred.node.extend(nodes)
+    _check_pixels(path, inferred)
     return inferred
+
+
+def _check_pixels(path: Path, graph: Any) -> None:
+    """Whether a pixel is left in each map. ONNX takes sides of 0 and less as they come."""
+    shapes = {
+        value.name: [side.dim_value for side in value.type.tensor_type.shape.dim if _known(side)]
+        for value in (*graph.value_info, *graph.output)
+    }
+    for node in graph.node:
+        maps = "Conv" in node.op_type or "Pool" in node.op_type  # other tensors may be empty
+        if maps and any(side < 1 for side in shapes.get(node.output[0], ())):
+            raise UsageError(
+                f"{path}: nothing is left of so small an image after "
+                f"{node.name or node.op_type}. Give a larger size."
+            )
+
+
+def _known(side: Any) -> bool:
+    return bool(side.HasField("dim_value"))
 
 
 def _stand_in(node: Any) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 from edgewise.measure import ops_rules as rules
 from edgewise.measure.ops_rules import COPY, UNKNOWN, Costs, Shape
 
+NO_BIAS = 99  # an input that no operator has
+
 
 @dataclass(frozen=True)
 class Node:
@@ -65,7 +67,7 @@ def _convolution(weight: int = 1, bias: int = 2, transposed: bool = False) -> Ru
     return rule
 
 
-def _product(left: int = 0, right: int = 1, bias: int = 99) -> Rule:
+def _product(left: int = 0, right: int = 1, bias: int = NO_BIAS) -> Rule:
     """With the positions of these inputs."""
 
     def rule(node: Node) -> Costs:
@@ -169,12 +171,14 @@ def _names(text: str) -> list[str]:
 
 
 RULES: dict[str, Rule] = {
-    **dict.fromkeys(_names("Conv FusedConv ConvInteger NhwcConv"), _convolution()),
+    **dict.fromkeys(_names("Conv FusedConv NhwcConv"), _convolution()),
+    "ConvInteger": _convolution(bias=NO_BIAS),  # its inputs after the weights are zero points
     "QLinearConv": _convolution(weight=3, bias=8),
     "ConvTranspose": _convolution(transposed=True),
     **dict.fromkeys(_names("Gemm FusedGemm"), _product(bias=2)),
-    **dict.fromkeys(_names("MatMul FusedMatMul MatMulInteger DynamicQuantizeMatMul"), _product()),
-    "MatMulIntegerToFloat": _product(),
+    **dict.fromkeys(_names("MatMul FusedMatMul MatMulInteger"), _product()),
+    "DynamicQuantizeMatMul": _product(bias=4),
+    "MatMulIntegerToFloat": _product(bias=6),
     "QLinearMatMul": _product(0, 3),
     "QGemm": _product(0, 3, bias=6),
     "Einsum": _einsum,

@@ -46,7 +46,7 @@ class Row:
         load: the machine's load average over a minute, when the session began.
         model: the name or folder that was asked for.
         graph: the fingerprint of the network and its input's shape, without the weights.
-        imgsz: height and width of the input, in pixels.
+        imgsz: height and width of the input, in pixels; 0 if it isn't a square image.
         batch: images in one call.
         threads: that a call could use.
         library: whose network.
@@ -159,11 +159,12 @@ class Store:
         self.path = path or cache_folder() / FILE
         if self._is_there():
             with self._open() as database:
+                # In this order: another process may write its first rows just now.
+                empty = not _tables(database)
                 version = database.execute("PRAGMA user_version").fetchone()[0]
-            if version != VERSION:
+            if version != VERSION and not empty:  # as it is when the first rows had no place
                 raise UsageError(
-                    f"{self.path} is not a store of this version of edgewise. "
-                    "Move it away, or name another file with --store."
+                    f"{self.path} is not a store of this version of edgewise. {self._other}"
                 )
 
     def add(self, rows: Sequence[Row]) -> None:
@@ -184,6 +185,7 @@ class Store:
                 f"can't make {self.path.parent}: {error.strerror}. {MEND}"
             ) from error
         with self._open() as database, database:
+            database.execute("BEGIN IMMEDIATE")  # or a kill would leave a table of no version
             database.execute(f"CREATE TABLE IF NOT EXISTS {TABLE} ({', '.join(COLUMNS)})")
             database.execute(f"PRAGMA user_version = {VERSION}")
             database.executemany(f"INSERT INTO {TABLE} VALUES ({marks})", values)
@@ -193,6 +195,8 @@ class Store:
         if not self._is_there():
             return []
         with self._open() as database:
+            if TABLE not in _tables(database):
+                return []
             found = database.execute(f"SELECT {', '.join(COLUMNS)} FROM {TABLE} ORDER BY rowid")
             return [_row(dict(zip(COLUMNS, values, strict=True))) for values in found]
 
@@ -223,8 +227,18 @@ class Store:
             raise EdgewiseError(f"can't use {self.path}: {error}. {MEND}") from error
         except sqlite3.DatabaseError as error:
             raise UsageError(
-                f"{self.path} is not a store of measurements ({error}). Name another file."
+                f"{self.path} is not a store of measurements ({error}). {self._other}"
             ) from error
+
+    @property
+    def _other(self) -> str:
+        """What to do with a file that is none: only `edgewise bench` has an option for it."""
+        of_search = self.path.parent == cache_folder() and self.path.name != FILE
+        return f"Move it away{'' if of_search else ', or name another file with --store'}."
+
+
+def _tables(database: sqlite3.Connection) -> set[str]:
+    return {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
 
 
 def machine_fingerprint() -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from edgewise.compress.retrain import retrain
-from edgewise.errors import EdgewiseError
 from edgewise.files import read_json, sha256_file, write_json
 from edgewise.measure.latency import Latency
 from edgewise.model import Model
@@ -20,7 +19,7 @@ from edgewise.search.decisions import Numbers
 from edgewise.search.device import Device, TimedFile
 from edgewise.search.graphs import write_file
 from edgewise.search.latency_table import LatencyTable
-from edgewise.search.latency_table_times import DeviceTimes
+from edgewise.search.latency_table_times import CantTime, DeviceTimes
 from edgewise.search.netadapt import TooSlow, netadapt, steps_to
 from edgewise.search.netadapt_steps import Journal
 from edgewise.search.netadapt_tuning import RunTuning
@@ -54,7 +53,8 @@ class Clock:
         its milliseconds are kept in the folder.
 
         Raises:
-            EdgewiseError: a file can't be written, or not run on the device.
+            CantTime: a file can't be run on the device.
+            EdgewiseError: a file can't be written, or the device went away.
         """
         beside, known = TimedFile("first", folder / "first.onnx", self.runtime), folder / "ms.json"
         if not known.is_file():
@@ -78,7 +78,7 @@ class Clock:
         timed = {}
         for key, seen in self.device.measure(files).items():
             if seen.timing is None:
-                raise EdgewiseError(f"the network to narrow can't be timed: {seen.failure}")
+                raise CantTime(f"the network to narrow can't be timed: {seen.failure}")
             timed[key] = seen.timing.latency
         return timed
 
@@ -114,6 +114,7 @@ def stand_in(
 def narrow(original: Run, clock: Clock, budget: Budget, folder: Path, minutes: float) -> Numbers:
     """Narrows a run's model by NetAdapt until it fits, for so many minutes.
 
+    A device that can't time it, or a row of it, is no reason to end a search that has other files.
     Its proposals learn for as many steps as there is time for. What was begun in the folder goes
     on.
 
@@ -125,6 +126,13 @@ def narrow(original: Run, clock: Clock, budget: Budget, folder: Path, minutes: f
     Raises:
         EdgewiseError: the device went away, or a file can't be made.
     """
+    try:
+        return _narrow(original, clock, budget, folder, minutes)
+    except (CantTime, TooSlow) as error:
+        return _failed(str(error))
+
+
+def _narrow(original: Run, clock: Clock, budget: Budget, folder: Path, minutes: float) -> Numbers:
     assert budget.latency_ms
     model = load_model(original.model)
     until = time.monotonic() + 60 * minutes
@@ -142,13 +150,10 @@ def narrow(original: Run, clock: Clock, budget: Budget, folder: Path, minutes: f
     if tuning.steps < 1:
         return _failed(f"{minutes:.1f} minutes are too short for {proposals} proposals")
     steps = []
-    try:
-        for step in netadapt(model, aim, table, measure, tuning, folder):
-            steps.append(step)
-            if time.monotonic() > until:
-                break
-    except TooSlow as error:
-        return _failed(str(error))
+    for step in netadapt(model, aim, table, measure, tuning, folder):
+        steps.append(step)
+        if time.monotonic() > until:
+            break
     last = steps[-1]
     return {
         "steps": [

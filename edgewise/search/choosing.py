@@ -7,20 +7,19 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 
-from edgewise.errors import EdgewiseError
 from edgewise.search.budget import Budget
 from edgewise.search.choice import Trial, choose_trials, likely, sizes_between
 from edgewise.search.costs import Candidate, Cost, as_of_now
 from edgewise.search.decisions import Numbers
 from edgewise.search.entrants import Entrant, entrants
 from edgewise.search.pace import TIMED, Pace, seconds_before
-from edgewise.search.state import State
-from edgewise.search.survey import Survey, doubtful, open_store, survey
+from edgewise.search.state import Settled, State
+from edgewise.search.survey import Survey, doubtful, hopeless, open_store, survey
 
 TIMED_AGAIN = 4  # of the most promising networks, to see how fast the device is today
 
 
-class NothingFits(EdgewiseError):
+class NothingFits(Settled):
     """No file that could be made is within the budget; the message has the nearest."""
 
     exit_status = 3
@@ -70,7 +69,7 @@ def chosen(search: State, known: Sequence[Entrant], found: Sequence[Cost]) -> li
     pace, ideal = _pace(search, trials), likely(trials)
     between = sizes_between(trials[:TIMED_AGAIN], found, images, pace)
     if between or "sizes" in search.log.made:
-        timed = [Cost.read(cost) for cost in _between(search, work, between)["costs"]]
+        timed = [Cost.read(cost) for cost in _between(search, work, between, found)["costs"]]
         found = as_of_now(surveyed, timed, drift)
         pace = Pace.read(search.log.made, search.request.minutes)  # with less time left
     trials = choose_trials(known, found, search.budget, images, pace)
@@ -84,15 +83,20 @@ def chosen(search: State, known: Sequence[Entrant], found: Sequence[Cost]) -> li
     return trials
 
 
-def _between(search: State, work: Survey, wanted: Sequence[tuple[str, int]]) -> Numbers:
-    """What networks cost at sizes that the survey left out."""
+def _between(
+    search: State, work: Survey, wanted: Sequence[tuple[str, int]], found: Sequence[Cost]
+) -> Numbers:
+    """What networks cost at sizes that the survey left out, in the ways that it did not give up."""
 
     def measure() -> Numbers:
         costs: list[Cost] = []
         for model, imgsz in wanted:
+            own = [cost for cost in found if cost.candidate.model == model]
+            able = {cost.candidate.way for cost in own if not hopeless([cost], search.budget)}
             costs += work.costs(
                 Candidate(model, imgsz, way.precision, way.runtime, way.format)
                 for way in search.ways
+                if way in able
             )
         return {"costs": [asdict(cost) for cost in costs]}
 

@@ -1,7 +1,8 @@
 """What a search decided, step by step, with its numbers: a log from which it goes on after a kill.
 
 A line of `decisions.jsonl` is one decision: its step, when it was made, how long the work for it
-took, and the numbers that it was made by. What is in the log is never worked out again.
+took, and the numbers that it was made by. What is in the log is never worked out again. How long
+the work took that was stopped before a decision is in `stopped.json` until that is made.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from edgewise.errors import EdgewiseError, UsageError
+from edgewise.files import read_json, write_json
 from edgewise.shell import command_line
 
 Numbers = dict[str, Any]
@@ -32,7 +35,7 @@ class Decisions:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self._stopped = path, path.with_name("stopped.json")
         self.made: dict[str, Numbers] = {}
         self._bytes = self._whole = 0  # of the file, and of whole lines
         if path.is_file():
@@ -46,12 +49,25 @@ class Decisions:
                 or what `work` raises.
         """
         if step not in self.made:
-            began = time.monotonic()
-            numbers = work()
+            began = time.monotonic() - self._before(step)
+            try:
+                numbers = work()
+            except BaseException:  # a Ctrl-C most often
+                with suppress(EdgewiseError):  # the disk may be full
+                    write_json(self._stopped, {step: round(time.monotonic() - began, 2)})
+                raise
             at = datetime.now(timezone.utc).isoformat(timespec="seconds")
             took = round(time.monotonic() - began, 2)
             self._add({"step": step, "at": at, "seconds": took, **numbers})
+            with suppress(OSError):
+                self._stopped.unlink(missing_ok=True)
         return self.made[step]
+
+    def _before(self, step: str) -> float:
+        """Seconds that the step has taken already, in a process that was stopped."""
+        if not self._stopped.is_file():
+            return 0.0
+        return float(read_json(self._stopped).get(step, 0.0))
 
     def _add(self, line: Numbers) -> None:
         text = json.dumps(line, ensure_ascii=False) + "\n"

@@ -161,7 +161,7 @@ class RunnerDevice(ABC):
             again = f" {more} did not bring it back." if tries else ""
             raise EdgewiseError(
                 f"{self.name} went away while files were timed there ({ended.words}).{again} See "
-                "that it is on, in the network and not out of memory; then start again."
+                "that it is on, in the network and not out of memory."
             ) from ended
         pause = self.pauses[tries]
         said = f"{self.name} went away ({ended.words}); trying again in {pause:g} s"

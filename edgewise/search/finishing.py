@@ -19,7 +19,7 @@ from edgewise.search.costs import UNDRIFTED, Cost, as_of_now
 from edgewise.search.decisions import Numbers
 from edgewise.search.device import TimedFile
 from edgewise.search.entrants import SIZES
-from edgewise.search.pace import LEAST_TRIAL, LOWERING, NARROWING
+from edgewise.search.pace import LEAST_TRIAL, LOWERING, NARROWING, TIGHT
 from edgewise.search.shipping import SECONDS, accuracy_on, best_file, best_first, costs, ship
 from edgewise.search.state import State
 from edgewise.search.trials import outcome, tried
@@ -27,6 +27,7 @@ from edgewise.search.ways import THROUGHOUT, Way
 from edgewise.training.loop import train
 from edgewise.training.recipe import Recipe
 
+FIRST_FILES = "files"  # the step without which there is nothing to ship
 QAT_EPOCHS = 3
 MOST_LOST = 0.01  # of the accuracy, by int8, above which training with its rounding is tried
 BY_CHANCE = 4  # images: as many may be lost where int8 loses nothing (two standard errors of it)
@@ -38,15 +39,18 @@ def files_of(search: State, final: Run) -> list[Numbers]:
     """The files of a run; those with smaller images, or used to int8's rounding, where needed.
 
     A training for these that fails leaves the files that there are.
+
+    Raises:
+        EdgewiseError: not one file can be made of the run.
     """
-    run, last = final, _shipped(search, "files", final)
+    run, last = final, _shipped(search, FIRST_FILES, final)
     files = list(last)
     imgsz = Recipe.read(final.recipe).imgsz or SIZES[-1]
     smaller = reversed([size for size in SIZES if size < imgsz][-LOWERED:])
     for number, size in enumerate(smaller):
         if best_file(files) or too_large(last):
             break
-        if lowered := _lowered(search, run, size, first=number == 0):
+        if lowered := _lowered(search, run, size, number == 0 and tight(search)):
             run, last = lowered, _shipped(search, f"files: {size} px", lowered)
             files += last
     # By the last network alone: what int8 loses in one that does not fit says nothing of it.
@@ -56,13 +60,20 @@ def files_of(search: State, final: Run) -> list[Numbers]:
     return files
 
 
-def _lowered(search: State, run: Run, imgsz: int, first: bool) -> Run | None:
+def tight(search: State) -> bool:
+    """Whether time is set aside for smaller images: for one training of the network."""
+    chosen = search.log.made["train"]["trial"]
+    trials = search.log.made["choose"]["trials"]
+    return any(trial["name"] == chosen and trial["used"] > TIGHT for trial in trials)
+
+
+def _lowered(search: State, run: Run, imgsz: int, set_aside: bool) -> Run | None:
     """The run's network, used to smaller images; None where that training fails."""
     root = search.folder.shrunk / f"{imgsz}"
 
     def go_on() -> Numbers:
-        minutes = search.left * LOWERING  # set aside once
-        if not first:
+        minutes = search.left * LOWERING
+        if not set_aside:
             minutes = min(minutes, max(search.unspent, LEAST_TRIAL))
         return search.go_on(run, imgsz, minutes, root)
 
@@ -265,7 +276,12 @@ def _ship(
     keep_float: tuple[str, ...] | None = None,
 ) -> list[Numbers]:
     def work() -> Numbers:
-        return {"files": made_files(search, made, ways or search.ways, keep_float)}
+        files = made_files(search, made, ways or search.ways, keep_float)
+        if step == FIRST_FILES and not any(file["folder"] for file in files):
+            # There is nothing else that could be shipped.
+            failures = dict.fromkeys(str(file["failure"]) for file in files)
+            raise EdgewiseError(f"no file could be made of {made.root}: {'; '.join(failures)}")
+        return {"files": files}
 
     files: list[Numbers] = search.decide(step, work)["files"]
     return files

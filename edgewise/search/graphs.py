@@ -12,7 +12,7 @@ from edgewise import __version__
 from edgewise.deploy import openvino
 from edgewise.deploy.formats import FORMATS, Job
 from edgewise.deploy.onnx import INPUT, to_bytes
-from edgewise.errors import EdgewiseError, missing_package
+from edgewise.errors import CantWrite, missing_package
 from edgewise.files import write_bytes
 from edgewise.measure.store import fingerprint
 from edgewise.model import Model
@@ -36,13 +36,13 @@ def graphs_folder() -> Path:
     """Where the files to be timed are kept; it is made.
 
     Raises:
-        EdgewiseError: it can't be.
+        CantWrite: it can't be.
     """
     folder = cache_folder() / FOLDER
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise EdgewiseError(
+        raise CantWrite(
             f"can't write in {folder}: {error.strerror or error}. "
             "Name another folder in the environment variable EDGEWISE_CACHE."
         ) from error

@@ -115,7 +115,7 @@ class LatencyTable:
         """Measures all that is needed for the times of networks of these sizes, in one go.
 
         Raises:
-            EdgewiseError: a row can't be timed.
+            CantTime: a row can't be timed.
         """
         asked = {(row, self._at(row, sizes)) for sizes in every for row in self.axes}
         new = sorted(asked - self._interpolated.keys())  # all widths of a row side by side
@@ -128,7 +128,7 @@ class LatencyTable:
         """The milliseconds of each row, less what an empty call costs.
 
         Raises:
-            EdgewiseError: a row can't be timed.
+            CantTime: a row can't be timed.
         """
         self.measure([sizes])
         return {row: self._interpolated[row, self._at(row, sizes)] for row in self.axes}
@@ -137,7 +137,7 @@ class LatencyTable:
         """The milliseconds of all rows. They are not those of the network: see `additivity`.
 
         Raises:
-            EdgewiseError: a row can't be timed.
+            CantTime: a row can't be timed.
         """
         return sum(self.rows_ms(sizes).values())
 
@@ -145,7 +145,7 @@ class LatencyTable:
         """The milliseconds of a network end to end, less what an empty call costs.
 
         Raises:
-            EdgewiseError: it can't be timed.
+            CantTime: it can't be timed.
         """
         whole = Whole(spec, self.size)
         return self.times.of([whole])[whole]
@@ -156,7 +156,7 @@ class LatencyTable:
         Those that are not known yet are timed now, as it is; see `Times`.
 
         Raises:
-            EdgewiseError: they can't be timed.
+            CantTime: they can't be timed.
         """
         self.times.of([Whole(self.spec, self.size), *rows_of(self.spec, self.size).values()])
         return Additivity(self.rows_ms(self.full), self.whole_ms(self.spec))

@@ -26,6 +26,10 @@ TOGETHER = PROCESSES - 1  # parts that are timed in turns, with an empty call be
 WRITERS = {"fp32": onnx_file, "int8": int8_file}
 
 
+class CantTime(EdgewiseError):
+    """The device is there, but can't run one of the files: another try would end like this one."""
+
+
 class Times(Protocol):
     """Something that knows how long parts take."""
 
@@ -33,7 +37,7 @@ class Times(Protocol):
         """Milliseconds of a call of each, less what an empty call costs.
 
         Raises:
-            EdgewiseError: one can't be timed.
+            CantTime: one can't be timed.
         """
 
 
@@ -88,7 +92,8 @@ class DeviceTimes:
         """See `Times`: those that are not known yet are measured now, up to seven in turns.
 
         Raises:
-            EdgewiseError: the device can't run one of them, or went away; the others are kept.
+            CantTime: the device can't run one of them; the others are kept.
+            EdgewiseError: it went away.
         """
         wanted = list(dict.fromkeys(parts))
         missing = {part.graph: part for part in wanted if part.graph not in self.known}
@@ -153,4 +158,4 @@ def _measured_like(row: Row, other: Row) -> bool:
 
 def _check(measured: Measured, part: Part, device: Device) -> None:
     if not measured.timing:
-        raise EdgewiseError(f"{device.name} could not time {part.words}: {measured.failure}")
+        raise CantTime(f"{device.name} could not time {part.words}: {measured.failure}")

@@ -130,7 +130,7 @@ def narrowings(table: LatencyTable, sizes: Sizes, part: float) -> dict[Places, i
     narrowed has its narrowest.
 
     Raises:
-        EdgewiseError: a row can't be timed.
+        CantTime: a row can't be timed.
     """
     goal_ms = part * table.sum_ms(sizes)
     met: dict[Places, int] = {}

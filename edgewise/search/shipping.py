@@ -16,7 +16,8 @@ from edgewise.deploy.export import export
 from edgewise.deploy.predictor import open_predictor, ways
 from edgewise.deploy.verification import Seen
 from edgewise.deploy.verify import verify
-from edgewise.errors import EdgewiseError, UsageError, reason
+from edgewise.errors import CantWrite, EdgewiseError, reason
+from edgewise.files import of_disk
 from edgewise.run_folder import Run
 from edgewise.search.budget import Budget, Spent
 from edgewise.search.decisions import Numbers
@@ -56,21 +57,17 @@ def ship(
     Returns:
         For each way: format, precision, runtime, folder, spent (as `Spent`), low_ms, high_ms, used
         (parts of the budget), fits, and what `verify` saw on the images that the search selects by:
-        accuracy, low, high, images, agreement, float_layers. A file that can't be written, is wrong
-        or can't be run has its "failure" and no "spent".
+        accuracy, low, high, images, agreement, float_layers. A file that can't be made, is wrong or
+        can't be run has its "failure" and no "spent".
 
     Raises:
-        EdgewiseError: no file could be written, or the device or the run's images went away.
+        CantWrite: the disk is full or can't be written.
+        EdgewiseError: the device or the run's images went away.
     """
     made = {way.name: way for way in ways}
     exported = {name: _exported(run, way, keep_float) for name, way in made.items()}
     artifacts = {name: item for name, item in exported.items() if isinstance(item, Artifact)}
-    if not artifacts:
-        raise EdgewiseError("; ".join(str(failure) for failure in exported.values()))
-    verification = verify(run, list(artifacts))
-    if verification.gone:
-        raise UsageError(verification.gone)
-    seen = {item.name: item for item in verification.artifacts}
+    seen = _verified(run, list(artifacts)) if artifacts else {}
     files = [
         TimedFile.of(artifacts[way.name], str(way), way.runtime)
         for way in ways
@@ -89,11 +86,29 @@ def ship(
 
 
 def _exported(run: Run, way: Way, keep_float: tuple[str, ...] | None) -> Artifact | str:
-    """The file, or why there is none."""
+    """The file, or why there is none.
+
+    Raises:
+        CantWrite: there is no place for it.
+    """
     try:
         return export(run.root, way.format, way.precision, keep_float=keep_float)
     except Exception as error:  # every converter has its own kinds
+        if of_disk(error):
+            raise CantWrite(reason(error)) from error
         return reason(error)
+
+
+def _verified(run: Run, names: Sequence[str]) -> dict[str, Seen]:
+    """What `verify` saw of each of these files.
+
+    Raises:
+        EdgewiseError: the images went away.
+    """
+    verification = verify(run, names)
+    if verification.gone:
+        raise EdgewiseError(f"{verification.gone}. Bring them back.")
+    return {item.name: item for item in verification.artifacts}
 
 
 def _checked(artifact: Artifact, seen: Seen) -> Numbers:
@@ -112,8 +127,8 @@ def _checked(artifact: Artifact, seen: Seen) -> Numbers:
 
 def wrong(failures: Sequence[str], precision: str) -> str:
     """Why a file may not be shipped. What few bits cost in accuracy is weighed, not forbidden."""
-    lost = [text for text in failures if "accuracy" in text and precision != "fp32"]
-    return "; ".join(text for text in failures if text not in lost)
+    lost = f"{precision} loses "  # points of accuracy, as `verify` begins to say it
+    return "; ".join(text for text in failures if precision == "fp32" or not text.startswith(lost))
 
 
 def costs(measured: Measured, artifact: Artifact, budget: Budget) -> Numbers:

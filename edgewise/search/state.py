@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgewise.data.dataset import Dataset, load_dataset
-from edgewise.errors import UsageError
+from edgewise.errors import EdgewiseError, UsageError
 from edgewise.run_folder import Run
 from edgewise.search.budget import Budget
 from edgewise.search.costs import Cost
@@ -23,6 +23,10 @@ from edgewise.search.trials import Trainer, follow_move, outcome, with_test
 from edgewise.search.ways import ways_to
 from edgewise.training.device import pick_device
 from edgewise.weights.pretrained import resolve
+
+
+class Settled(EdgewiseError):
+    """A search has come to nothing: to go on with it would come to the same."""
 
 
 @dataclass(frozen=True)

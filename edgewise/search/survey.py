@@ -186,7 +186,8 @@ def survey(
     and at its largest unless that is hopeless; in between time is near enough linear in the pixels
     to tell which sizes are worth a measurement: the largest that should fit, and the next one. If
     memory is enough at the smallest size and not at the largest, so are all that time allows. A way
-    that fails at the smallest size, or is hopeless there, is not tried at others.
+    that fails at the smallest size, or is hopeless there, is not tried at others. Where all are
+    hopelessly slow, larger networks are not measured.
 
     Args:
         entrants: the cheapest first.
@@ -212,8 +213,8 @@ def survey(
         if hopeless(ends, budget):
             found += ends
             timed = any(cost.spent for cost in ends)
-            if timed and all(hopeless([cost], budget) for cost in found):
-                break  # the others are larger still
+            if timed and all(_too_slow(cost, budget) for cost in found):
+                break  # the others are slower still
             continue
         able = [cost.candidate.way for cost in ends if not hopeless([cost], budget)]
         ends += at(SIZES[-1], able)
@@ -226,6 +227,11 @@ def survey(
 def hopeless(costs: Sequence[Cost], budget: Budget) -> bool:
     """Whether nothing that is done to the cheapest of them could bring it within the budget."""
     return not any(cost.spent and budget.holds(cost.spent, HOPELESS) for cost in costs)
+
+
+def _too_slow(cost: Cost, budget: Budget) -> bool:
+    """Whether it is `hopeless` for its time: more sums may come in a smaller file."""
+    return cost.spent is None or budget.parts(cost.spent).get("latency", 0.0) > HOPELESS
 
 
 def doubtful(costs: Sequence[Cost], budget: Budget) -> list[Cost]:

@@ -13,8 +13,8 @@ import torch
 from edgewise import __version__
 from edgewise.deploy.formats import FORMATS, Format
 from edgewise.deploy.isolated import Apart
-from edgewise.errors import reason
-from edgewise.files import whole_folder
+from edgewise.errors import CantWrite, reason
+from edgewise.files import of_disk, whole_folder
 from edgewise.measure.store import fingerprint
 from edgewise.progress import track
 from edgewise.search.costs import Candidate
@@ -39,7 +39,7 @@ def timed_files(
         The files; and why there is none of those that can't be written.
 
     Raises:
-        EdgewiseError: there is no place for them.
+        CantWrite: there is no place for them.
     """
     graphs_folder()  # without it all would fail one by one
     made: dict[Candidate, Path | str] = {}
@@ -50,6 +50,8 @@ def timed_files(
             try:
                 made[kind] = timing_file(kind, round_up(classes), apart)
             except Exception as error:  # every converter has its own kinds
+                if of_disk(error):
+                    raise CantWrite(reason(error)) from error
                 made[kind] = reason(error)
     files, failures = {}, {}
     for candidate, kind in kinds.items():

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from edgewise.errors import EdgewiseError
 from edgewise.run_folder import Run
 from edgewise.search.choice import Trial, likely, promises
 from edgewise.search.decisions import Numbers
 from edgewise.search.pace import DISTILLING, SURVIVORS, TIGHT, Pace, long_share, trials_in
-from edgewise.search.state import State
+from edgewise.search.state import Settled, State
 from edgewise.search.trials import tried
 
 
@@ -53,13 +52,13 @@ def round_of(
 
 
 def trained(search: State, trials: Sequence[Trial]) -> Run:
-    """The best that fits, trained for long, and again with a better one as its teacher.
+    """The best that fits, trained for long, and again with a better, too dear one as its teacher.
 
     Where there is more time than one training can use, and no better one to learn from, half of it
     is kept for `learned_again`.
 
     Raises:
-        EdgewiseError: the long training diverged, or its time is too short for an epoch.
+        Settled: the long training diverged, or its time is too short for an epoch.
     """
     best = likely(trials)
     root, second = search.folder.final, search.folder.distilled
@@ -80,21 +79,23 @@ def trained(search: State, trials: Sequence[Trial]) -> Run:
         numbers = tried(lambda: search.outcome(_train(search, best, minutes, root)))
         if "failure" in numbers:  # there is nothing else yet that could be shipped
             mend = "other --models, or another --seed" if "out" in numbers else "more --time"
-            raise EdgewiseError(
+            raise Settled(
                 f"the long training of {best.name} failed: {numbers['failure']}. Search again "
                 f"under another --name, with {mend}; what was measured is kept."
             )
         return {"trial": best.name, "again": again, **numbers}
 
     first = search.decide("train", work)
-    teacher = max(trials, key=lambda trial: scores[trial.name])
-    if teacher is best or scores[teacher.name] <= first["score"]:
+    dear = [trial for trial in trials if trial.above and trial is not best]
+    teachers = [trial for trial in dear if scores[trial.name] > first["score"]]
+    if not teachers and "distil" not in made:  # an older version asked those that fit, too
         return Run(root)
 
     def distil() -> Numbers:
+        teacher = max(teachers, key=lambda trial: scores[trial.name])
         minutes = search.left * DISTILLING
-        better = search.folder.at(made[f"round 2: {teacher.name}"]["run"])
-        go_on = partial(search.go_on, Run(root), best.imgsz, minutes, second, teacher=str(better))
+        answers = search.folder.at(made[f"round 2: {teacher.name}"]["run"])
+        go_on = partial(search.go_on, Run(root), best.imgsz, minutes, second, teacher=str(answers))
         return {"teacher": teacher.name, **tried(go_on)}
 
     again = search.decide("distil", distil)

@@ -42,10 +42,11 @@ class FileInput:
 
     @property
     def imgsz(self) -> int:
-        """Height of an image in pixels; 0 if the input is none."""
+        """Height and width of an image in pixels; 0 if it has two, or if the input is none."""
         if len(self.shape) != 4:
             return 0
-        return self.shape[1] if self.shape[3] in (1, 3, 4) else self.shape[2]
+        height, width = self.shape[1:3] if self.shape[3] in (1, 3, 4) else self.shape[2:]
+        return height if height == width else 0
 
 
 @dataclass(frozen=True)

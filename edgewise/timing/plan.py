@@ -49,7 +49,7 @@ class Group:
 
     Attributes:
         model: a name, a folder or an ONNX file.
-        imgsz: height and width of its input, in pixels.
+        imgsz: height and width of its input, in pixels; 0 for a file of its own shape.
         batch: images in one call.
         threads: that a call may use.
         candidates: in the order of the table.

@@ -160,6 +160,8 @@ def _train(
         if out_of_memory:
             del training  # what it holds is to be tried with
             raise too_little_memory(recipe, dataset, world.size)
+    if request.number is not None:  # it came after the last batch: whoever called must know
+        raise Stopped(_how_to_go_on(run), request.number)
 
 
 class _Training:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import fake_runtime
 import pytest
 from commandline import edgewise
 
+from edgewise.errors import EdgewiseError, UsageError
 from edgewise.families import variant
 from edgewise.measure.count import count
 from edgewise.measure.store import Row, Store, machine_fingerprint
@@ -197,6 +199,38 @@ def test_roofline_holds_the_least_time_against_the_best_measured(
     assert "fp32, 1 thread: 1 GMAC/s" in text
     assert "mobilenet_v2, 224 px, batch 1, 1 thread, fp32: at least 301 ms" in text
     assert "best measured: onnxruntime, 7.5 ms" in text
+
+
+def test_roofline_says_how_to_measure_what_it_was_asked_for(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixed = roofline.Ceiling("int8", 1, 1.0, ((2**28, 1e3),))
+    monkeypatch.setattr(roofline, "measure_ceilings", lambda precisions, threads: {"int8": fixed})
+    asked = ("--imgsz", 96, "--batch", 2, "--precision", "int8")
+    called = edgewise("bench", "mobilenet_v2", "--roofline", *asked, "--store", store)
+    words = "not measured yet: edgewise bench mobilenet_v2 --imgsz 96 --batch 2 --precision int8\n"
+    assert words in called.output, called.errors
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(EdgewiseError("nobody can say"), 1), (UsageError("no such file"), 2)]
+)
+def test_an_error_does_not_hide_what_was_measured_before(
+    error: EdgewiseError, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bench(*arguments: object) -> Iterator[list[Row]]:
+        yield from measured
+        raise error
+
+    monkeypatch.setattr("edgewise.timing.run.bench", bench)
+    path = tmp_path / "bench.sqlite"
+    for measured in ([], [[timed("torch", 25.0)]]):
+        called = edgewise("bench", "mobilenet_v2", "mobilenet_v1", "--store", path)
+        assert (called.status, bool(called.output)) == (status, bool(measured))
+        assert called.errors.endswith(f"Error: {error}\n")
+        assert "nothing was measured yet" not in called.errors
+    assert "25 ms" in called.output
+    assert len(Store(path).rows()) == 1
 
 
 @pytest.mark.slow

@@ -11,11 +11,14 @@ import pytest
 from commandline import edgewise
 from photos import write_photos
 
+from edgewise.errors import CantWrite, EdgewiseError, UsageError
 from edgewise.run_folder import Run
 from edgewise.search.request import Request, SearchFolder
+from edgewise.search.state import Settled
 from edgewise.shell import command_line
 
 NAME = "my cat's run"
+RESUMED = command_line("run", "--resume", f"runs/{NAME}")
 
 
 @pytest.fixture
@@ -54,6 +57,36 @@ def test_of_what_was_stopped(photos: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(import_module("edgewise.search.ladder"), "run", stopped)
     called = edgewise("run", photos, "--budget", "size=1MB", "--name", NAME)
     assert said(called.errors) == [["run", "--resume", f"runs/{NAME}"]]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        (EdgewiseError("ssh:pi@board went away. See that it is on."), 1, True),
+        (CantWrite("can't write a: No space left on device."), 1, True),
+        (EdgewiseError(f"full; go on with: {RESUMED}"), 1, True),
+        (Settled("the long training failed. Search again under another --name"), 1, False),
+        (UsageError("3 minutes are too short. Give at least --time 9m"), 2, False),
+    ],
+)
+def test_of_a_search_that_an_error_ended(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, error: EdgewiseError, status: int, told: bool
+) -> None:
+    """Once, where it is mended by going on; and not before there is anything to go on with."""
+
+    def ended(request: Request, root: Path, watch: Any) -> None:
+        if begun:
+            root.mkdir(parents=True)
+            request.write(SearchFolder(root).request)
+        raise error
+
+    monkeypatch.setattr(import_module("edgewise.search.ladder"), "run", ended)
+    for begun in (False, True):
+        called = edgewise("run", photos, "--budget", "size=1MB", "--name", NAME)
+        assert called.status == status
+        assert called.errors.startswith(f"Error: {error}")
+        again = ["run", "--resume", f"runs/{NAME}"]
+        assert said(called.errors) == [again] * (told and (begun or "--resume" in str(error)))
 
 
 def test_of_a_run_that_is_not_ready(tmp_path: Path) -> None:

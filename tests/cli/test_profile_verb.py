@@ -154,6 +154,8 @@ def test_unknown_operators_are_printed(tmp_path: Path) -> None:
         (["none.onnx"], "no such file: none.onnx"),
         (["none.onnx", "--width", 0.5], "--width is for a model's name"),
         (["mobilenet_v2", "--batch", 0], "--batch"),
+        (["mobilenet_v2", "--imgsz", 0], "--imgsz"),
+        (["none.onnx", "--imgsz", -5], "--imgsz"),
         (["no/folder"], "is no model"),
         (["mobilenet_v2", "--html", "."], "File '.' is a directory"),
         (["mobilenet_v2", "--csv", "/"], "File '/' is a directory"),

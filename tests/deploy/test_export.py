@@ -34,7 +34,7 @@ from edgewise.deploy.isolated import Apart, isolated
 from edgewise.deploy.predictor import open_predictor
 from edgewise.deploy.verification import Seen
 from edgewise.deploy.verify import verify, verify_alone
-from edgewise.errors import EdgewiseError, UsageError
+from edgewise.errors import CantWrite, EdgewiseError, UsageError
 from edgewise.files import MANIFEST, changed_files, read_json, write_json
 from edgewise.preprocess import Preprocess
 from edgewise.run_folder import Run
@@ -191,6 +191,8 @@ def test_a_full_disk_leaves_no_half(where: str, run: Run, monkeypatch: pytest.Mo
     monkeypatch.setattr(f"edgewise.deploy.{module}.{where}", no_space)
     said = edgewise("export", run.root)
     assert said.status == 1 and "No space left on device" in said.errors
+    with pytest.raises(CantWrite):
+        export(run.root)
     assert {path: path.read_bytes() for path in run.exports.rglob("*") if path.is_file()} == before
     assert [path.name for path in run.exports.iterdir()] == [MAIN]
 
@@ -205,6 +207,8 @@ def test_a_full_temporary_folder_is_named_and_stops_no_other_file(
     words = f"onnx-int8: can't write the images for int8 in the temporary folder {tmp_path} "
     assert f"failed: {words}" in said.errors
     assert "No space left on device" in said.errors and "TMPDIR" in said.errors
+    with pytest.raises(CantWrite):  # which is no fault of the network: a search tries it again
+        export(run.root, precision="int8")
 
 
 def test_openvinos_own_words_for_a_full_disk_stop_no_other_format(

@@ -15,6 +15,7 @@ from small import small_model, write_onnx
 
 import edgewise
 from edgewise.errors import UsageError
+from edgewise.measure.ops_onnx import Node, costs
 from edgewise.measure.ops_rules import MAC_KINDS
 from edgewise.measure.profile_result import Layer, Profile
 
@@ -351,6 +352,26 @@ def test_a_quantised_export_has_the_macs_of_the_export(tmp_path: Path) -> None:
         assert not quantised.unknown
 
 
+@pytest.mark.parametrize(
+    ("op", "weight", "output", "inputs", "sums"),
+    [
+        ("ConvInteger", (6, 4, 3, 3), (1, 6, 6, 6), 4, 0),
+        ("MatMulInteger", (8, 6), (1, 4, 8, 6), 4, 0),
+        ("DynamicQuantizeMatMul", (8, 6), (1, 4, 8, 6), 4, 0),
+        ("DynamicQuantizeMatMul", (8, 6), (1, 4, 8, 6), 5, 4 * 8 * 6),
+        ("MatMulIntegerToFloat", (8, 6), (1, 4, 8, 6), 6, 0),
+        ("MatMulIntegerToFloat", (8, 6), (1, 4, 8, 6), 7, 4 * 8 * 6),
+    ],
+)
+def test_zero_points_and_scales_are_no_biases(
+    op: str, weight: tuple[int, ...], output: tuple[int, ...], inputs: int, sums: int
+) -> None:
+    """Of these operators with so many inputs, only one with a bias has sums besides."""
+    shapes = ((1, 4, 8, 8), weight, *[()] * (inputs - 2))
+    computed = (True, *[False] * (inputs - 1))
+    assert costs(Node(op, {}, shapes, (output,), computed)).elementwise == sums
+
+
 # --- Bad input
 
 
@@ -373,6 +394,29 @@ def test_a_fixed_size_is_not_changed(tmp_path: Path, arguments: dict[str, Any], 
     path = write(tmp_path / "fixed.onnx", [node("Relu", "x")])
     with pytest.raises(UsageError, match=words):
         edgewise.profile(path, **arguments)
+
+
+@pytest.mark.parametrize("op", ["Conv", "AveragePool"])
+def test_a_size_of_which_nothing_is_left_is_too_small(tmp_path: Path, op: str) -> None:
+    own = {} if op == "Conv" else {"kernel_shape": [3, 3]}
+    weights = {"w": array(6, 3, 3, 3)} if op == "Conv" else {}
+    nodes = [node(op, "x w" if weights else "x", "a", **own), node("Relu", "a")]
+    path = write(tmp_path / "free.onnx", nodes, weights, ("N", 3, "H", "W"))
+    assert edgewise.profile(path, 3).layers[0].output[2:] == (1, 1)
+    for size in (2, 1, (9, 2)):
+        with pytest.raises(UsageError, match=rf"nothing is left of so small an image after {op}"):
+            edgewise.profile(path, size)
+    for size in (0, -5, (9, 0)):
+        with pytest.raises(UsageError, match="each side of an image needs a pixel at least"):
+            edgewise.profile(path, size)
+
+
+def test_an_empty_tensor_is_no_map_without_pixels(tmp_path: Path) -> None:
+    """As what the exporter leaves of a list that has nothing in it."""
+    nothing = numpy_helper.from_array(array(1, 0, 8, 8))
+    nodes = [node("Constant", "", "e", value=nothing), node("Concat", "x e", axis=1)]
+    path = write(tmp_path / "empty.onnx", nodes)
+    assert edgewise.profile(path).layers[0].output == (1, 4, 8, 8)
 
 
 def test_files_that_are_not_onnx(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgewise.errors import EdgewiseError, UsageError
+from edgewise.measure import store
 from edgewise.measure.choose import choose
 from edgewise.measure.store import Row, Store, machine_fingerprint
 
@@ -96,6 +97,35 @@ def test_half_of_what_was_added_is_never_there(tmp_path: Path) -> None:
     with pytest.raises((sqlite3.Error, EdgewiseError)):
         store.add([FAILED, unfit])
     assert store.rows() == [ROW]
+
+
+def test_a_store_that_was_begun_only_is_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a full disk leaves it, or a kill."""
+    for name in ("full", "killed"):
+        path = tmp_path / f"{name}.sqlite"
+        if name == "full":
+            path.touch()
+        else:
+            with monkeypatch.context() as patch, pytest.raises(EdgewiseError, match="can't use"):
+                patch.setattr(store, "VERSION", "(")  # the table is made by then
+                Store(path).add([ROW])
+            assert path.is_file()
+        assert Store(path).rows() == []
+        Store(path).add([ROW])
+        assert Store(path).rows() == [ROW]
+
+
+def test_only_benchs_own_store_can_be_named_by_an_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEWISE_CACHE", str(tmp_path))
+    for name, mend in (("bench", "Move it away, or .* --store"), ("devices", r"Move it away\.$")):
+        path = tmp_path / f"{name}.sqlite"
+        path.write_text("no database " * 100)
+        with pytest.raises(UsageError, match=mend):
+            Store(path)
 
 
 def test_another_kind_of_file_is_named(tmp_path: Path) -> None:
@@ -190,7 +220,14 @@ def test_a_session_in_which_nothing_was_right_does_not_count() -> None:
     assert choice.earlier == ()
 
 
-@pytest.mark.parametrize("rows", [[], [FAILED], [replace(ROW, machine="other")]])
+@pytest.mark.parametrize("rows", [[], [replace(ROW, machine="other")]])
 def test_nothing_to_choose_from_says_what_to_run(rows: list[Row]) -> None:
     with pytest.raises(UsageError, match="Run: edgewise bench mobilenet_v2"):
+        choose(rows, "mobilenet_v2", "m")
+
+
+@pytest.mark.parametrize("rows", [[FAILED], [FAILED, replace(ROW, status="wrong")]])
+def test_nothing_that_is_right_says_where_it_is_told_why(rows: list[Row]) -> None:
+    words = r"nothing ran it and gave the right answers.* edgewise bench mobilenet_v2 --show"
+    with pytest.raises(UsageError, match=words):
         choose(rows, "mobilenet_v2", "m")

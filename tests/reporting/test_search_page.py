@@ -185,6 +185,15 @@ def test_the_format_is_named_where_it_is_not_obvious(tmp_path: Path) -> None:
     assert ": bf16 in openvino, " in told("test", made["test"])
 
 
+def test_the_runtime_that_computed_the_accuracy_is_named_if_it_is_another(tmp_path: Path) -> None:
+    made = all_decisions()
+    for name, tested_in in (("same", "onnxruntime 1.31"), ("other", "openvino 2026")):
+        made["test"]["tested_in"] = tested_in
+        page = page_of(tmp_path / name, made)
+        assert ("95 images, computed here in openvino 2026" in page.words) == (name == "other")
+        assert "computed here in onnxruntime" not in page.words
+
+
 WAY = ("format", "precision", "runtime")
 
 

@@ -15,11 +15,14 @@ from edgewise.measure.rounds import summary
 from edgewise.model import Model
 from edgewise.network import build
 from edgewise.preprocess import Preprocess
-from edgewise.search.adapted import Clock, stand_in
+from edgewise.run_folder import Run
+from edgewise.search import latency_table_times
+from edgewise.search.adapted import Clock, narrow, stand_in
 from edgewise.search.budget import Budget, Spent
 from edgewise.search.costs import Candidate, Cost
 from edgewise.search.device import Measured, TimedFile
 from edgewise.search.netadapt import steps_to
+from edgewise.weights.folder import save_model
 
 BUDGET = Budget.parse("latency=3ms@p90")
 
@@ -56,6 +59,33 @@ def test_a_file_that_fails_is_said(tmp_path: Path) -> None:
     device = FormulaDevice(broken="first.onnx")
     with pytest.raises(EdgewiseError, match=r"can't be timed: crashed \(SIGSEGV\)"):
         Clock(device, "fp32", "onnxruntime").measuring(model(2), BUDGET, tmp_path / "first")
+
+
+def test_a_row_that_can_not_be_timed_ends_the_narrowing_and_not_the_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device that goes away is no outcome: it is asked again by who goes on."""
+
+    def unwritten(module: object, shape: object, folder: Path) -> Path:
+        return folder / "row.onnx"
+
+    def away(*given: object) -> None:
+        raise EdgewiseError("ssh:pi@board went away")
+
+    monkeypatch.setenv("EDGEWISE_CACHE", str(tmp_path))
+    monkeypatch.setitem(latency_table_times.WRITERS, "fp32", unwritten)
+    original = Run(tmp_path / "run")
+    save_model(model(2), original.model)
+    device = FormulaDevice(broken="row.onnx")
+    clock = Clock(device, "fp32", "onnxruntime")
+    made = narrow(original, clock, BUDGET, tmp_path / "netadapt", 1.0)
+    assert made == {
+        "failure": "local could not time an empty call: crashed (SIGSEGV)",
+        "fits": False,
+    }
+    monkeypatch.setattr(device, "measure", away)
+    with pytest.raises(EdgewiseError, match="went away"):
+        narrow(original, clock, BUDGET, tmp_path / "netadapt", 1.0)
 
 
 def test_how_many_steps_it_takes() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -77,6 +80,40 @@ def test_work_that_fails_leaves_nothing(tmp_path: Path) -> None:
         log.decide("one", fail)
     assert not log.made
     assert not log.path.exists()
+
+
+def test_the_time_before_a_stop_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search that is gone on with has that much less left; a full disk hides no Ctrl-C."""
+    clock = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+
+    def after(seconds: float, stops: bool = False) -> Callable[[], dict[str, object]]:
+        def work() -> dict[str, object]:
+            clock[0] += seconds
+            if stops:
+                raise KeyboardInterrupt
+            return {}
+
+        return work
+
+    path = tmp_path / "decisions.jsonl"
+    Decisions(path).decide("doctor", after(1.0))
+    for seconds in (10.0, 5.0):
+        with pytest.raises(KeyboardInterrupt):
+            Decisions(path).decide("survey", after(seconds, stops=True))
+        clock[0] += 1000.0  # until somebody goes on
+    log = Decisions(path)
+    assert list(log.made) == ["doctor"]
+    assert log.decide("survey", after(2.0))["seconds"] == 17.0
+    assert log.decide("drift", after(2.0))["seconds"] == 2.0
+    assert [file.name for file in tmp_path.iterdir()] == ["decisions.jsonl"]
+    monkeypatch.setattr(os, "fsync", lambda number: no_space())
+    with pytest.raises(KeyboardInterrupt):
+        log.decide("choose", after(3.0, stops=True))
+
+
+def no_space() -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_what_another_process_decided_is_not_cut_off(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from made_search import all_decisions
 
 from edgewise.cli.run_text import told
 from edgewise.errors import EdgewiseError
@@ -24,7 +25,7 @@ from edgewise.search.entrants import Entrant
 from edgewise.search.finishing import files_of, narrowed_files, nearest, needs_qat
 from edgewise.search.pace import LEAST_TRIAL, LOWERING
 from edgewise.search.request import SearchFolder
-from edgewise.search.shipping import best_file, wrong
+from edgewise.search.shipping import NOT_MADE, best_file, wrong
 from edgewise.search.ways import Way
 from edgewise.training.divergence import Diverged
 from edgewise.training.trial import TooLittleTime
@@ -124,6 +125,17 @@ def test_a_file_that_does_not_fit_any_more_makes_way_for_the_next(
     found, asked = timed_afresh(monkeypatch, files, now | {"first": 9.0, "third": 9.0})
     assert asked == ["first", "second", "third", "dear"]
     assert (found["folder"], found["spent"]["median_ms"]) == ("dear", 7.0)
+
+
+def test_an_accuracy_that_another_runtime_computed_says_which() -> None:
+    """The device may have a runtime that this machine has not."""
+    made = all_decisions()["test"]
+    assert made["runtime"] == "onnxruntime"
+    for tested_in, words in (("onnxruntime 1.31.1", ""), ("openvino 2026.2", "openvino 2026.2")):
+        said = told("test", {**made, "tested_in": tested_in}).splitlines()[-1]
+        where = f", computed here in {words}" if words else ""
+        assert said.endswith(f"95 images that no decision has seen{where}")
+    assert told("test", made).endswith("that no decision has seen")  # an older log
 
 
 def test_an_old_time_is_not_held_against_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,7 +241,7 @@ def test_a_late_training_that_fails_leaves_the_files_that_there_are(
     monkeypatch.setattr(finishing.Recipe, "read", lambda path: SimpleNamespace(imgsz=160))
     log, ways = Decisions(tmp_path / "log"), [Way("onnx", "int8", "onnxruntime")]
     search: Any = SimpleNamespace(decide=log.decide, go_on=go_on, left=10.0, ways=ways)
-    search.unspent, search.folder = 10.0, SearchFolder(tmp_path)
+    search.unspent, search.folder, search.log = 10.0, SearchFolder(tmp_path), log_of(0.95)
     search.device = search.budget = search.outcome = None
     found = files_of(search, Run(tmp_path / "final"))
     assert asked == [("final", 128), ("final", 96), ("96", 64)]
@@ -245,11 +257,49 @@ def test_a_late_training_that_fails_leaves_the_files_that_there_are(
     ]
 
 
+def test_only_the_first_files_have_to_be_made(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Later ones that can't be leave those that there are; without the first there are none."""
+    ways = [Way("onnx", precision, "onnxruntime") for precision in ("fp32", "int8")]
+
+    def ship(made: Run, ways: list[Way], *rest: Any) -> list[dict[str, Any]]:
+        if made.root.name in broken:
+            return [{**asdict(way), **NOT_MADE, "failure": "no such operator"} for way in ways]
+        return [file(way.precision, 0.8, 1.5) | {"folder": str(made.root)} for way in ways]
+
+    monkeypatch.setattr(finishing, "ship", ship)
+    monkeypatch.setattr(finishing.Recipe, "read", lambda path: SimpleNamespace(imgsz=96))
+    for broken in (("64",), ("final",)):
+        log = Decisions(tmp_path / broken[0])
+        search: Any = SimpleNamespace(decide=log.decide, left=10.0, unspent=0.0, ways=ways)
+        search.folder, search.log = SearchFolder(tmp_path), log_of(0.95)
+        search.go_on = lambda *given: {"score": 0.8}
+        search.device = search.budget = None
+        if broken == ("64",):
+            found = files_of(search, Run(tmp_path / "final"))
+            assert [own["failure"] for own in found] == ["", "", *["no such operator"] * 2]
+            assert list(log.made) == ["files", "lower: 64 px", "files: 64 px"]
+            assert told("files: 64 px", log.made["files: 64 px"]).count("no such operator") == 2
+        else:
+            words = r"no file could be made of .*final: no such operator$"
+            with pytest.raises(EdgewiseError, match=words):
+                files_of(search, Run(tmp_path / "final"))
+            assert not log.made  # it is tried again on resume
+
+
+def log_of(used: float) -> Any:
+    """A log by which the trained network takes so much of the budget."""
+    trials = [{"name": "other-224", "used": 1.0}, {"name": "a-160", "used": used}]
+    return SimpleNamespace(made={"choose": {"trials": trials}, "train": {"trial": "a-160"}})
+
+
 def finished(
     monkeypatch: pytest.MonkeyPatch,
     root: Path,
     files: dict[str, list[dict[str, Any]]],
     unspent: float = 0.0,
+    used: float = 0.95,
 ) -> tuple[list[tuple[int, float]], list[str]]:
     """The sizes that were tried below 160 px with their minutes, and the steps of the search.
 
@@ -258,6 +308,7 @@ def finished(
         root: of the search.
         files: of each run by its folder's name; of all others "".
         unspent: minutes that are left.
+        used: of the budget, by the trained network before it was trained.
     """
     asked: list[tuple[int, float]] = []
     root.mkdir(exist_ok=True)
@@ -275,7 +326,7 @@ def finished(
     monkeypatch.setattr(finishing.Recipe, "read", lambda path: SimpleNamespace(imgsz=160))
     log, ways = Decisions(root / "log"), [Way("onnx", "int8", "onnxruntime")]
     search: Any = SimpleNamespace(decide=log.decide, go_on=go_on, left=10.0, ways=ways)
-    search.unspent, search.folder = unspent, SearchFolder(root)
+    search.unspent, search.folder, search.log = unspent, SearchFolder(root), log_of(used)
     search.device = search.budget = None
     search.outcome = lambda run: {"score": 0.8}
     files_of(search, Run(root / "final"))
@@ -308,6 +359,10 @@ def test_only_the_first_smaller_images_have_time_set_aside(
         files = {"": [file("int8", 0.9, 1.5)]}
         asked, _ = finished(monkeypatch, tmp_path / f"{unspent}", files, unspent)
         assert asked == [(128, 10.0 * LOWERING), (96, later), (64, later)]
+        # With room below the budget the long training had that time.
+        root = tmp_path / f"{unspent} roomy"
+        asked, _ = finished(monkeypatch, root, files, unspent, used=0.9)
+        assert asked == [(128, later), (96, later), (64, later)]
     assert LOWERING == 0.12
 
 
@@ -357,6 +412,8 @@ def test_what_int8_loses_is_weighed_and_not_forbidden() -> None:
     assert wrong([lost.replace("int8", "bf16")], "bf16") == ""
     assert wrong([lost, "its labels are others"], "int8") == "its labels are others"
     assert wrong(["fp32 loses 2.0 points of accuracy"], "fp32")
+    changed = "/accuracy/onnx-int8/model.onnx was changed after it was written"
+    assert wrong([changed, lost], "int8") == changed
 
 
 def test_what_narrows_goes_by_an_onnx_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

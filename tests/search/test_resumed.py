@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,9 @@ from edgewise.search import ladder
 from edgewise.search.decisions import Decisions
 from edgewise.search.ladder import run
 from edgewise.search.request import Request, SearchFolder
+from edgewise.training import loop
+from edgewise.training.history import EpochMetrics
+from edgewise.training.interrupt import Stopped
 from edgewise.training.loop import train
 from edgewise.training.recipe import Recipe
 
@@ -36,6 +41,47 @@ def test_a_killed_search_goes_on(found: Found, device: FormulaDevice, tmp_path: 
     assert called.status == 0, called.errors
     assert f"{root}/final/export/onnx-int8: int8 in onnxruntime, fits" in called.output
     assert numbers(SearchFolder(root), root) == numbers(*found[:2])
+
+
+def test_a_device_that_stays_away_ends_a_search_until_it_is_back(
+    photos: Path, device: FormulaDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*files: Any) -> None:
+        raise EdgewiseError("ssh:pi@board went away.")
+
+    monkeypatch.chdir(tmp_path)
+    asked = ("--budget", "latency=6ms", "--models", NAME, "--no-flip", "--workers", 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(device, "measure", away)
+        called = edgewise("run", photos, *asked, "--name", "away")
+    assert called.status == 1
+    last = "ssh:pi@board went away.\ngo on with: edgewise run --resume runs/away\n"
+    assert called.errors.endswith(last)
+    root = Path("runs/away")
+    assert list(Decisions(SearchFolder(root).decisions).made) == ["device", "doctor"]
+    with pytest.raises(Enough):
+        run(Request.read(SearchFolder(root).request), root, until("survey"))
+
+
+def test_a_signal_after_the_last_batch_stops_the_search(
+    found: Found, device: FormulaDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not a later rung: a finished training is gone on with by the next one."""
+    photos, root = Path(Request.read(found[0].request).data), tmp_path / "search"
+    write = loop.write_history
+
+    def write_and_stop(written: Run, history: list[EpochMetrics]) -> None:
+        write(written, history)
+        if len(history) == 2 and written.root.name == "final":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "write_history", write_and_stop)
+        with pytest.raises(Stopped, match="go on with: edgewise run --resume") as stopped:
+            run(request_for(photos, "latency=6ms"), root)
+    assert stopped.value.exit_status == 128 + signal.SIGTERM
+    assert list(Decisions(SearchFolder(root).decisions).made)[-1] == "choose"
+    assert numbers(run(request_for(photos, "latency=6ms"), root), root) == numbers(*found[:2])
 
 
 def test_a_search_goes_on_with_the_images_that_it_began_with(

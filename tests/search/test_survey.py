@@ -140,6 +140,15 @@ def test_a_budget_far_below_everything_ends_at_once(work: tuple[Survey, FormulaD
     assert len(device.asked) == 1
 
 
+def test_a_size_far_below_everything_says_nothing_of_the_others(
+    work: tuple[Survey, FormulaDevice],
+) -> None:
+    """More sums may come in a smaller file."""
+    every = entrants(("tiny", "tiny224"))
+    found = survey(every, WAYS[:1], Budget.parse("latency=60ms,size=1KB"), work[0])
+    assert [c.candidate.network for c in found] == [("tiny", 64), ("tiny224", 64)]
+
+
 def test_a_network_that_cannot_be_run_says_nothing_of_the_others(
     work: tuple[Survey, FormulaDevice], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -14,7 +16,7 @@ from search_device import FormulaDevice
 
 from edgewise.deploy.formats import FORMATS, Job
 from edgewise.deploy.isolated import Apart
-from edgewise.errors import EdgewiseError
+from edgewise.errors import CantWrite, EdgewiseError
 from edgewise.measure.store import Store
 from edgewise.model import Model
 from edgewise.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
@@ -120,6 +122,27 @@ def test_half_a_file_is_never_seen(cache: Path) -> None:
         timing_file(BF16, 2, Breaking())
     assert [path for path in (cache / "graphs").rglob("*") if path.is_file()] == []
     assert not list((cache / "graphs").rglob("openvino-*"))
+
+
+def test_a_full_disk_is_no_fault_of_a_network(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As which a search would remember it; however it is met with."""
+
+    def full(*given: Any, **more: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    class Full(Here):
+        def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            full()
+
+    plain = Candidate("tiny", 64, "fp32", "onnxruntime")
+    for name, candidate in (("Apart", BF16), ("timing_graph", plain)):
+        with monkeypatch.context() as patch:
+            patch.setattr(timing_files, name, Full if name == "Apart" else full)
+            with pytest.raises(CantWrite, match="No space left on device"):
+                timed_files([candidate], 2)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CantWrite, match=r"can't write .*fp32-64\.onnx: No space left on device"):
+        timed_files([plain], 2)
 
 
 def test_a_format_that_cannot_express_a_network_fails_and_the_others_go_on(

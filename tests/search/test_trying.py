@@ -156,6 +156,26 @@ def test_a_teacher_that_there_is_no_time_to_ask_changes_nothing(tmp_path: Path) 
     assert told("distil", log.made["distil"]) == "distil: one epoch takes too long"
 
 
+def test_one_that_fits_and_was_lucky_is_no_teacher(tmp_path: Path) -> None:
+    """It would be the best, had it promised more; an older version asked it, and stays so."""
+    made = all_decisions()
+    made["round 2: b-96"] = reached(0.9, "trials/2-b-96")
+    folder = write_search(tmp_path / "search", {s: n for s, n in made.items() if s != "train"})
+    log, entrant = Decisions(folder.decisions), entrants((NAME,))[0]
+    least = Cost(Candidate(NAME, 96, "fp32", "onnxruntime"), Spent(1.0, 1.0, 1.0, 1))
+    best, lucky = (
+        Trial(replace(entrant, model=name), 96, 70.0, 0.8, False, least) for name in ("a", "b")
+    )
+    search: Any = SimpleNamespace(left=10.0, decide=log.decide, log=log, folder=folder, go_on=None)
+    search.request = Request.read(folder.request)
+    search.trainer = SimpleNamespace(train=lambda *arguments, **settings: Run(folder.final))
+    search.outcome = lambda run: reached(0.8, "final")
+    assert trained(search, [best, lucky]) == Run(folder.final)
+    assert "distil" not in log.made
+    log.decide("distil", lambda: {"teacher": "b-96", **reached(0.9, "distilled")})
+    assert trained(search, [best, lucky]) == Run(folder.distilled)
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [

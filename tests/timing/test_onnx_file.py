@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -21,6 +22,7 @@ from edgewise.measure.store import Store, new_row
 from edgewise.model import Classifier
 from edgewise.timing import onnx_file, roofline, runtimes
 from edgewise.timing.onnx_file import (
+    FileInput,
     FileSubject,
     file_graph,
     make_file_subject,
@@ -30,7 +32,7 @@ from edgewise.timing.onnx_file import (
 )
 from edgewise.timing.plan import make_plan
 from edgewise.timing.runtimes import RUNTIMES as REAL
-from edgewise.timing.subject import open_subject
+from edgewise.timing.subject import make_subject, open_subject
 
 
 def save(path: Path, nodes: list[onnx.NodeProto], shape: list[int | str], **weights: object) -> str:
@@ -45,6 +47,26 @@ def save(path: Path, nodes: list[onnx.NodeProto], shape: list[int | str], **weig
     opset = [helper.make_opsetid("", 18)]
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=10), path)
     return str(path)
+
+
+def in_int8() -> tuple[list[onnx.NodeProto], dict[str, Any]]:
+    """Eight numbers in int8 and back, times a matrix."""
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        helper.make_node("MatMul", ["d", "w"], ["y"]),
+    ]
+    return nodes, {"s": np.float32(0.1), "z": np.uint8(0), "w": np.ones((8, 3), np.float32)}
+
+
+def in_half() -> tuple[list[onnx.NodeProto], dict[str, Any]]:
+    """Eight numbers times a matrix, in half of a float."""
+    nodes = [
+        helper.make_node("Cast", ["x"], ["h"], to=TensorProto.FLOAT16),
+        helper.make_node("MatMul", ["h", "w"], ["m"]),
+        helper.make_node("Cast", ["m"], ["y"], to=TensorProto.FLOAT),
+    ]
+    return nodes, {"w": np.ones((8, 3), np.float16)}
 
 
 @pytest.fixture
@@ -130,6 +152,73 @@ def test_free_sides_are_filled_and_another_process_sees_the_same(
     assert np.array_equal(opened.inputs, made.inputs) and np.array_equal(opened.right, made.right)
 
 
+@pytest.mark.parametrize("shape", [[1, 3, 48, 32], ["N", 3, 48, "W"]])
+def test_an_image_needs_not_be_square(
+    shape: list[int | str], linear: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a file is timed and counted at its own shape, and its rows are found again."""
+    model = onnx.load(linear)
+    del model.graph.input[:]
+    model.graph.input.append(helper.make_tensor_value_info("x", TensorProto.FLOAT, shape))
+    onnx.save(model, linear)
+    wide = (1, 3, 48, 32 if shape[3] == 32 else 224)
+    (group,) = make_plan([linear], RUNTIMES, ["right"])
+    assert group.imgsz == 0
+    subject = make_subject(linear, group.imgsz, group.batch)
+    assert subject.shape == wide
+    monkeypatch.setattr(runtimes, "RUNTIMES", RUNTIMES)
+    fixed = roofline.Ceiling("fp32", 1, 1.0, ((2**28, 1e3),))
+    monkeypatch.setattr(roofline, "measure_ceilings", lambda precisions, threads: {"fp32": fixed})
+    store = ["--store", tmp_path / "s.sqlite"]
+    roof = edgewise("bench", linear, "--roofline", *store)
+    assert roof.status == 0, roof.errors
+    assert f"{linear}, batch 1, 1 thread, fp32: at least" in roof.output
+    assert f"not measured yet: edgewise bench {linear}\n" in roof.output
+    row = new_row("2026-01-01", 0.1, linear, subject.graph, 0, 1, 1)
+    ours = {"library": "edgewise", "runtime": "right", "precision": "fp32"}
+    Store(store[1]).add([replace(row, **ours, median_ms=2.0, rounds_ms=(2.0,) * 6)])
+    said = edgewise("bench", linear, "--choose", *store)
+    assert f"{linear}, batch 1, 1 thread: right fp32, 2 ms" in said.output
+    assert "best measured: right, 2 ms" in edgewise("bench", linear, "--roofline", *store).output
+
+
+def test_only_square_images_have_one_size() -> None:
+    for shape, imgsz in (
+        ((1, 3, 48, 48), 48),
+        ((1, 48, 48, 3), 48),
+        ((1, 3, 48, 32), 0),
+        ((1, 48, 32, 3), 0),
+        ((1, 8), 0),
+    ):
+        assert FileInput("x", shape, np.dtype(np.float32), "fp32").imgsz == imgsz
+
+
+@pytest.mark.parametrize(("precision", "ceiling"), [("int8", "int8"), ("fp16", "bf16")])
+def test_the_roofline_of_a_file_is_that_of_its_own_precision(
+    precision: str, ceiling: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes, weights = in_int8() if precision == "int8" else in_half()
+    path = save(tmp_path / "file.onnx", nodes, [1, 8], **weights)
+    asked: list[tuple[str, ...]] = []
+
+    def measure(precisions: tuple[str, ...], threads: int) -> dict[str, roofline.Ceiling]:
+        asked.append(precisions)
+        return {p: roofline.Ceiling(p, threads, 1.0, ((2**28, 1e3),)) for p in precisions}
+
+    monkeypatch.setattr(runtimes, "RUNTIMES", RUNTIMES)
+    monkeypatch.setattr(roofline, "measure_ceilings", measure)
+    row = new_row("2026-01-01", 0.1, path, file_graph(Path(path), (1, 8)), 0, 1, 1)
+    ours = {"library": "edgewise", "runtime": "right", "precision": precision}
+    store = ["--store", tmp_path / "s.sqlite"]
+    roof = ("bench", path, "--roofline", *store)
+    assert f"not measured yet: edgewise bench {path}\n" in edgewise(*roof).output
+    Store(store[1]).add([replace(row, **ours, median_ms=2.0, rounds_ms=(2.0,) * 6)])
+    said = edgewise(*roof).output
+    assert asked == [(ceiling,)] * 2
+    assert f"1 thread, {precision}: at least" in said
+    assert "best measured: right, 2 ms" in said
+
+
 def test_weights_in_a_file_beside_it_are_part_of_it(linear: str, tmp_path: Path) -> None:
     apart, saved = tmp_path / "apart", tmp_path / "saved"
     data = apart / "weights" / "linear.data"
@@ -181,19 +270,11 @@ def test_constants_of_nodes_and_of_inner_graphs_are_looked_for_too(tmp_path: Pat
 
 
 def test_a_file_has_its_own_precision(tmp_path: Path) -> None:
-    scale, zero = np.float32(0.1), np.uint8(0)
-    nodes = [
-        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
-        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"]),
-    ]
-    path = save(tmp_path / "int8.onnx", nodes, [1, 8], s=scale, z=zero)
+    nodes, weights = in_int8()
+    path = save(tmp_path / "int8.onnx", nodes, [1, 8], **weights)
     assert read_input(Path(path), None, 1).precision == "int8"
-    half = [
-        helper.make_node("Cast", ["x"], ["h"], to=TensorProto.FLOAT16),
-        helper.make_node("MatMul", ["h", "w"], ["m"]),
-        helper.make_node("Cast", ["m"], ["y"], to=TensorProto.FLOAT),
-    ]
-    path = save(tmp_path / "half.onnx", half, [1, 8], w=np.ones((8, 3), np.float16))
+    nodes, weights = in_half()
+    path = save(tmp_path / "half.onnx", nodes, [1, 8], **weights)
     taken = read_input(Path(path), None, 1)
     assert (taken.precision, taken.shape, taken.imgsz) == ("fp16", (1, 8), 0)
 
@@ -258,3 +339,6 @@ def test_the_verb(linear: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert rows["right"]["imgsz"] == 32 and rows["right"]["model"] == linear
     chosen = edgewise("bench", linear, "--choose", *store)
     assert chosen.status == 0 and "right fp32" in chosen.output
+    wide = save(tmp_path / "wide.onnx", [helper.make_node("Flatten", ["x"], ["y"])], [1, 3, 48, 32])
+    said = edgewise("bench", wide, "--runtime", "right", "--seconds", 0.1, *store)
+    assert said.status == 0 and f"{wide}, batch 1, 1 thread" in said.output, said.errors

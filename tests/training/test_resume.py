@@ -21,7 +21,7 @@ from edgewise.run_folder import Run
 from edgewise.training import loop
 from edgewise.training.batches import recipe_batches
 from edgewise.training.checkpoint import load_checkpoint
-from edgewise.training.history import read_history
+from edgewise.training.history import EpochMetrics, read_history
 from edgewise.training.interrupt import Stopped
 from edgewise.training.learner import Learner
 from edgewise.training.loop import train
@@ -66,6 +66,30 @@ def test_stopped_and_resumed_equals_uninterrupted(
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert same(train(recipe, tmp_path, resume=True), reference)
     assert len(steps) == 3 * STEPS  # none was done twice
+
+
+def test_a_signal_after_the_last_batch_is_not_forgotten(
+    recipe: Recipe,
+    reference: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A search would begin its next rung, and `timeout` sends one SIGTERM only."""
+    write = loop.write_history
+
+    def write_with_signal(run: Run, history: list[EpochMetrics]) -> None:
+        write(run, history)
+        if len(history) == recipe.epochs:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "write_history", write_with_signal)
+        with pytest.raises(Stopped, match="go on with: edgewise train --resume") as stopped:
+            train(recipe, tmp_path)
+    assert stopped.value.exit_status == 128 + signal.SIGTERM
+    assert same(train(recipe, tmp_path, resume=True), reference)
+    assert "nothing left to do" in capsys.readouterr().out
 
 
 def test_stopped_at_an_epochs_end_it_goes_on_in_more_processes(

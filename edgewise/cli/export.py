@@ -101,7 +101,7 @@ def command(
                     "format that has it."
                 )
     named = "auto" if keep_float is None else keep_float
-    kept = {"auto": None, "none": ()}.get(named, tuple(named.split(",")))
+    kept = {"auto": None, "none": ()}.get(named, tuple(name.strip() for name in named.split(",")))
     made, failed = [], []
     for format, precision in pairs:
         click.echo(f"exporting {format}-{precision}", err=True)

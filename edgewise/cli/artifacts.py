@@ -48,6 +48,8 @@ def verified_table(seen: Verification) -> str:
     for item in seen.artifacts:
         if item.float_layers:
             notes.append(f"{item.name} computes in float: {', '.join(item.float_layers)}")
+        if item.not_here:
+            notes.append(f"{item.name} was not run: {item.not_here}")
     return "\n".join([columns(lines, ALIGNMENT), *notes])
 
 
@@ -71,7 +73,8 @@ def golden_table(seen: Seen) -> str:
             f"held to its {seen.golden} golden inputs alone: it is in no run, so has no images"
         ]
     elif seen.status == NOT_RUN:
-        notes = ["only its checksums were checked: nothing here runs it"]
+        why = seen.not_here or "nothing here runs it"
+        notes = [f"only its checksums were checked: {why}"]
     return "\n".join([columns([HEADER, _line(seen)], ALIGNMENT), *notes])
 
 

@@ -12,7 +12,7 @@ from tiny_onnx import write_tiny_onnx
 
 from edgewise.data.decode import decode
 from edgewise.deploy.artifact import MAIN
-from edgewise.files import read_json
+from edgewise.files import read_json, write_json
 from edgewise.preprocess import Preprocess
 from edgewise.reporting.card import markdown, yaml
 from edgewise.reporting.write import report
@@ -26,6 +26,16 @@ def test_the_card_states_facts_of_the_run(made: Made) -> None:
     assert 'license: "Apache-2.0"' in card  # of efficientnet_lite0's ImageNet weights
     assert "It finds one least reliably: 67.5% of 80 images." in card
     assert "2 files of the data could not be used." in card
+
+
+def test_no_class_is_the_least_where_all_are_found(made: Made) -> None:
+    path = made.run.evaluation / "test.json"
+    evaluation = read_json(path)
+    for row in evaluation["per_class"]:
+        row["recall"] = 1.0
+    write_json(path, evaluation)
+    report(made.run)
+    assert "least reliably" not in made.run.model_card.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from edgewise.deploy.artifact import GOLDEN
+from edgewise.deploy.golden import read_golden
 from edgewise.deploy.verification import NOT_RUN
 from edgewise.reporting.columns import columns
 from edgewise.reporting.numbers import filesize, percent
@@ -18,9 +20,20 @@ ALIGNMENT = "<<>>>>>><"
 
 
 def exported_table(made: Sequence[Artifact]) -> str:
-    """Where each is, and how large."""
-    lines = [("FOLDER", "SIZE"), *((str(item.folder), filesize(item.bytes)) for item in made)]
-    return columns(lines, "<>")
+    """Where each is, how large, and to how many golden inputs it gives the model's top class."""
+    lines, notes = [("FOLDER", "SIZE", "AGREES")], []
+    for item in made:
+        golden = read_golden(item.folder / GOLDEN)
+        count, same = len(golden.pixels), golden.agreeing
+        agrees = "-" if same is None else f"{same} of {count}"
+        lines.append((str(item.folder), filesize(item.bytes), agrees))
+        if same is not None and 2 * same < count:
+            notes.append(
+                f"warning: {item.info.name} has another top class than the model for "
+                f"{count - same} of its {count} golden inputs. Compare them on your own images "
+                "before you use it."
+            )
+    return "\n".join([columns(lines, "<>>"), *notes])
 
 
 def verified_table(seen: Verification) -> str:
@@ -35,6 +48,8 @@ def verified_table(seen: Verification) -> str:
     for item in seen.artifacts:
         if item.float_layers:
             notes.append(f"{item.name} computes in float: {', '.join(item.float_layers)}")
+        if item.not_here:
+            notes.append(f"{item.name} was not run: {item.not_here}")
     return "\n".join([columns(lines, ALIGNMENT), *notes])
 
 
@@ -58,7 +73,8 @@ def golden_table(seen: Seen) -> str:
             f"held to its {seen.golden} golden inputs alone: it is in no run, so has no images"
         ]
     elif seen.status == NOT_RUN:
-        notes = ["only its checksums were checked: nothing here runs it"]
+        why = seen.not_here or "nothing here runs it"
+        notes = [f"only its checksums were checked: {why}"]
     return "\n".join([columns([HEADER, _line(seen)], ALIGNMENT), *notes])
 
 

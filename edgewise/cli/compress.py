@@ -152,9 +152,8 @@ def command(
     if name and Path(name).name != name:
         raise click.UsageError(f"--name must be a folder's name without a path, not '{name}'.")
     if separate and not of_run:
-        _separate_model(
-            source, Path(name or f"{Path(source).name}-separated"), rank, macs, calibrate
-        )
+        folder = Path(name or f"{Path(source).resolve().name}-separated")  # "." has no name
+        _separate_model(source, folder, rank, macs, calibrate)
         return
     how = None if part is None else Pruning(part, target, criterion, multiple)
     _make_run(Run.open(Path(source)), how, qat, activation, rank, macs, epochs or 0, name)
@@ -164,7 +163,11 @@ def _separate_model(
     source: str, folder: Path, rank: int | None, macs: float | None, calibrate: Path | None
 ) -> None:
     from edgewise.compress.separate_model import separate_model
+    from edgewise.errors import UsageError
+    from edgewise.files import holds_more_than
 
+    if holds_more_than(folder, ()):
+        raise UsageError(f"{folder} is there already. Choose another --name.")
     report = separate_model(source, folder, rank, macs, calibrate)
     _tell(report)
     if not report.images:
@@ -220,12 +223,13 @@ def _summary(original: Run, made: Run) -> str:
     from edgewise.files import read_json
     from edgewise.reporting.columns import columns
     from edgewise.reporting.numbers import percent
+    from edgewise.reporting.record import learned_val
     from edgewise.training.history import kept_epoch, read_history
 
     facts = read_json(made.compression)
     lines = [("RUN", "PARAMETERS", "MACS", "VAL ACCURACY")]
     for which, run in enumerate((original, made)):
-        known = run.metrics.is_file()
+        known = run.metrics.is_file() and not learned_val(run)
         accuracy = percent(kept_epoch(read_history(run)).val_accuracy) if known else "-"
         params, macs = (f"{facts[what][which]:,}" for what in ("params", "macs"))
         lines.append((str(run.root), params, macs, accuracy))

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from edgewise.deploy.verification import Seen
 
 
 @click.command(
@@ -26,9 +31,10 @@ def command(source: Path, as_json: bool) -> None:
     Each file is run in its own runtime, on the run's validation images and on the 16 inputs that
     were stored with it. Files that were changed, lost or added and missing labels are failures. So
     is, of a float32 file, another top class or a probability that is off by more than 0.0001; of
-    any other file, a loss of more than one point of accuracy. The exit status is then 1. An
-    artefact that is not in its run, or whose run's images are gone, is held to the stored inputs
-    alone.
+    any other file, a loss of more than one point of accuracy, or one image where that is more. The
+    exit status is then 1; it is 2 if a file could not be run because its runtime is not installed
+    here. An artefact that is not in its run, or whose run's images are gone, is held to the stored
+    inputs alone.
     """
     from edgewise.cli.artifacts import golden_table, verified_table
     from edgewise.deploy.artifact import Artifact
@@ -41,7 +47,7 @@ def command(source: Path, as_json: bool) -> None:
     if Artifact.is_artifact(whole) and not of_run:
         alone = verify_alone(whole)
         click.echo(json.dumps(alone.to_json(), indent=2) if as_json else golden_table(alone))
-        _end({whole.name: alone.failures}, as_json)
+        _end([alone], as_json)
         return
     seen = verify(above, [whole.name]) if of_run else verify(Run.open(source))
     if as_json:
@@ -50,15 +56,20 @@ def command(source: Path, as_json: bool) -> None:
         click.echo(verified_table(seen))
         for skipped in seen.skipped:
             click.echo(f"not compared: {skipped.path}: {skipped.reason}")
-    _end({item.name: item.failures for item in seen.artifacts}, as_json)
+    _end(seen.artifacts, as_json)
 
 
-def _end(failures: dict[str, tuple[str, ...]], quiet: bool) -> None:
-    passed = not any(failures.values())
+def _end(artifacts: Sequence[Seen], quiet: bool) -> None:
+    failed = any(item.failures for item in artifacts)
+    unknown = any(item.not_here for item in artifacts)
     if not quiet:
-        for name, texts in failures.items():
-            for text in texts:
-                click.secho(f"failure: {name}: {text}", fg="red")
-        click.secho("PASS" if passed else "FAIL", fg="green" if passed else "red", bold=True)
-    if not passed:
-        sys.exit(1)
+        for item in artifacts:
+            for text in item.failures:
+                click.secho(f"failure: {item.name}: {text}", fg="red")
+    word, colour, status = "PASS", "green", 0
+    if failed or unknown:
+        word, colour, status = ("FAIL", "red", 1) if failed else ("NOT ALL RUN", "yellow", 2)
+    if not quiet:
+        click.secho(word, fg=colour, bold=True)
+    if status:
+        sys.exit(status)

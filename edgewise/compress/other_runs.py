@@ -9,7 +9,7 @@ import torch
 
 from edgewise.compress.activation import with_activation
 from edgewise.compress.retrain import GENTLY, check_unused, retrain
-from edgewise.compress.separate import Report, separate
+from edgewise.compress.separate import FITTED, Report, separate
 from edgewise.deploy.calibration import calibration_pixels
 from edgewise.files import sha256_file
 from edgewise.measure.count import count
@@ -40,7 +40,7 @@ def separate_run(
     """
     check_unused(root)
     model = load_model(run.trained().model)
-    pixels = calibration_pixels(run.root, None, model.preprocess, model.labels)
+    pixels = calibration_pixels(run.root, None, model.preprocess, model.labels, FITTED)
     images = model.preprocess.normalise(torch.from_numpy(pixels))
     network, report = separate(model.network, images, rank, macs)
     smaller, size = Model(network, model.preprocess, model.labels), model.preprocess.size

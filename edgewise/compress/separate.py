@@ -27,6 +27,7 @@ from edgewise.measure.profile_result import Profile
 from edgewise.network import Network
 
 PART = 0.5  # of the MACs is left, if nothing else is asked for
+FITTED = "separated kernels"  # what images are for
 LEAST_CHANNELS = 8  # a depthwise convolution of an image's few channels fills no vector register
 
 

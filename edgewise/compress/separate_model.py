@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from edgewise.compress.separate import Report, separate
+from edgewise.compress.separate import FITTED, Report, separate
 from edgewise.deploy.calibration import calibration_pixels
 from edgewise.deploy.predictor import open_model
 from edgewise.model import Model
@@ -41,7 +41,7 @@ def separate_model(
     images = torch.zeros(1, model.network.spec.in_chans, *[model.preprocess.size] * 2)
     fitted = calibrate is not None or Run.is_run(Path(source))
     if fitted:
-        pixels = calibration_pixels(source, calibrate, model.preprocess, model.labels)
+        pixels = calibration_pixels(source, calibrate, model.preprocess, model.labels, FITTED)
         images = model.preprocess.normalise(torch.from_numpy(pixels))
     network, report = separate(model.network, images, rank, macs, weights_only=not fitted)
     save_model(Model(network, model.preprocess, model.labels), output)

@@ -33,20 +33,13 @@ class DenseLayer:
 
     def macs_at(self, rank: int) -> int:
         """Of one image; rank 0 is the dense convolution."""
-        return self._at(rank, self.macs)
-
-    def params_at(self, rank: int) -> int:
-        """Of the kernels: biases apart."""
-        return self._at(rank, self.in_chans * self.out * math.prod(self.kernel))
+        # A dense kernel has out * area numbers for each input channel, a separable one area + out.
+        area = math.prod(self.kernel)
+        return self.macs * rank * (area + self.out) // (area * self.out) if rank else self.macs
 
     def error_at(self, rank: int) -> float:
         """The part of the energy that is lost."""
         return self.errors[rank - 1] if rank else 0.0
-
-    def _at(self, rank: int, dense: int) -> int:
-        # A dense kernel has out * area numbers for each input channel, a separable one area + out.
-        area = math.prod(self.kernel)
-        return dense * rank * (area + self.out) // (area * self.out) if rank else dense
 
 
 def saving_ranks(kernel: Sequence[int], out: int) -> int:

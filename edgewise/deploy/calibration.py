@@ -22,7 +22,11 @@ BATCH = 32
 
 
 def calibration_pixels(
-    source: str | Path, data: Path | None, preprocess: Preprocess, labels: Sequence[str]
+    source: str | Path,
+    data: Path | None,
+    preprocess: Preprocess,
+    labels: Sequence[str],
+    fitted: str = "int8 ranges",
 ) -> NDArray[np.uint8]:
     """uint8 (N, size, size, 3): up to 256 images, the same ones each time.
 
@@ -31,16 +35,17 @@ def calibration_pixels(
         data: a folder or file of images to take instead; needed for all else than a run.
         preprocess: of the model.
         labels: of the model.
+        fitted: what they are for, for the messages.
 
     Raises:
         UsageError: there is no data, or a run's is of other classes.
         EdgewiseError: no image of it can be read.
     """
-    paths = _paths(source, data, labels)
+    paths = _paths(source, data, labels, fitted)
     pixels = some_pixels(paths, preprocess)
     if pixels is None:
         raise EdgewiseError(
-            f"int8 needs images to measure its ranges on, and none of {len(paths):,} can be read"
+            f"{fitted} are fitted to images, and none of {len(paths):,} can be read"
         )
     return pixels
 
@@ -56,13 +61,13 @@ def some_pixels(paths: Sequence[Path], preprocess: Preprocess) -> NDArray[np.uin
     return np.stack(pixels[:IMAGES]) if pixels else None
 
 
-def _paths(source: str | Path, data: Path | None, labels: Sequence[str]) -> list[Path]:
+def _paths(source: str | Path, data: Path | None, labels: Sequence[str], fitted: str) -> list[Path]:
     run = Run(Path(source)) if Run.is_run(Path(source)) else None
     if data is None:
         if run is None:
             raise UsageError(
-                "int8 needs images to measure its ranges on: name some that are like those the "
-                "model will see, --calibrate photos/"
+                f"{fitted} are fitted to images: name some that are like those the model will see, "
+                "--calibrate photos/"
             )
         return [sample.path for sample in read_dataset(run).splits["train"]]
     if data.is_dir():
@@ -77,14 +82,14 @@ def _paths(source: str | Path, data: Path | None, labels: Sequence[str]) -> list
     strange = [name for name in found.classes if name not in labels]
     if strange and run:
         raise UsageError(
-            f"{data} has the class '{strange[0]}', which the model doesn't know: int8 ranges that "
-            "are measured on other pictures lose accuracy. Leave --calibrate out to take the "
-            "run's own training images."
+            f"{data} has the class '{strange[0]}', which the model doesn't know: {fitted} that are "
+            "fitted to other pictures lose accuracy. Leave --calibrate out to take the run's own "
+            "training images."
         )
     if strange:
         print(
             f"note: {data} has classes that the model doesn't know, such as '{strange[0]}'; the "
-            "int8 ranges will fit its pictures",
+            f"{fitted} will fit its pictures",
             file=sys.stderr,
         )
     return [image.path for image in found.images if image.split in (None, "train")]

@@ -42,6 +42,10 @@ def write(job: Job) -> None:
     package.short_description = f"{job.model.network.spec.name}, {len(job.model.labels)} classes"
     package.user_defined_metadata.update(metadata_of(job.model))
     package.save(str(job.path))
+    job.notes.append(
+        f'it takes an RGB image called "{INPUT}", and gives "{LABEL}" and "{LABEL}_probs", a '
+        "dictionary from label to probability"
+    )
 
 
 def _check_labels(labels: tuple[str, ...]) -> None:

@@ -143,12 +143,15 @@ def _export(
         exported = EnginePredictor(here.open(job.path, info)) if here else None
         images = _validation_images(source)
         held_to = TorchPredictor(as_learned(model) if precision == "int8" else model)
-        distance = write_golden(held_to, exported, images, staging / GOLDEN)
-        if precision == "fp32" and not distance <= WRONG:
+        distance = write_golden(held_to, exported, images, staging / GOLDEN).distance
+        # What fewer bits cost is for `verify` to judge, but NaN is no answer at all.
+        finite = np.isfinite(distance)
+        if not finite or (precision == "fp32" and distance > WRONG):
+            off = f"off by {distance:.2g}" if finite else "not a number"
             raise EdgewiseError(
-                f"{info.name} does not give the model's answers: a probability is off by "
-                f"{distance:.2g} on its golden inputs, so it was not kept. This is a fault of the "
-                "converter or of ours; try another format."
+                f"{info.name} does not give the model's answers: a probability is {off} on its "
+                "golden inputs, so it was not kept. This is a fault of the converter or of ours; "
+                "try another format or precision."
             )
 
 

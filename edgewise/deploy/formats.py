@@ -133,6 +133,12 @@ class Format:
         """Whether a runtime that reads it is installed."""
         return any(reader.version() for reader in self.readers)
 
+    def not_here(self) -> str:
+        """What to install to run it here; "" if it runs here, or can't at all."""
+        if not self.readers or self.runs_here():
+            return ""
+        return str(missing_package(self.readers[0].package, self.readers[0].extra))
+
     def write(self, job: Job) -> tuple[str, ...]:
         """Writes a file; returns the layers of an int8 one that were left in float.
 

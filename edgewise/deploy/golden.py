@@ -41,16 +41,26 @@ class Golden:
     probabilities: NDArray[np.float32]
     answers: NDArray[np.float32] | None
 
+    @property
+    def distance(self) -> float:
+        """The largest difference of a probability; not finite if one is not, 0 without answers."""
+        answers = self.probabilities if self.answers is None else self.answers
+        return float(np.abs(answers - self.probabilities).max())
+
+    @property
+    def agreeing(self) -> int | None:
+        """To how many inputs the file gives the model's top class; None without answers."""
+        if self.answers is None:
+            return None
+        return int((self.answers.argmax(1) == self.probabilities.argmax(1)).sum())
+
 
 def write_golden(
     model: Predictor, exported: Predictor | None, images: Sequence[Path], path: Path
-) -> float:
+) -> Golden:
     """Writes `COUNT` inputs and both answers to them: images drawn from `images`, then noise.
 
     Noise fills up where there are too few readable images. The same images give the same bytes.
-
-    Returns:
-        The largest difference of a probability between the two; 0 if nothing here can run the file.
 
     Raises:
         EdgewiseError: the file can't be written.
@@ -65,12 +75,13 @@ def write_golden(
     size = model.preprocess.size
     noise = random.integers(0, 256, (COUNT, size, size, 3), dtype=np.uint8)
     inputs = np.stack([*pixels, *noise][:COUNT])
+    answers = exported.probabilities(inputs) if exported else None
+    golden = Golden(inputs, model.probabilities(inputs), answers)
     buffer = io.BytesIO()
-    answers: dict[str, Any] = {"answers": exported.probabilities(inputs)} if exported else {}
-    probabilities = model.probabilities(inputs)
-    np.savez_compressed(buffer, pixels=inputs, probabilities=probabilities, **answers)
+    own: dict[str, Any] = {} if answers is None else {"answers": answers}
+    np.savez_compressed(buffer, pixels=inputs, probabilities=golden.probabilities, **own)
     write_bytes(path, buffer.getvalue())
-    return max((float(np.abs(own - probabilities).max()) for own in answers.values()), default=0.0)
+    return golden
 
 
 def read_golden(path: Path) -> Golden:

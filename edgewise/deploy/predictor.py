@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
@@ -73,7 +74,8 @@ def ways(source: str | Path) -> dict[str, Way]:
     """What can answer for `source` here, by the names of `edgewise bench`.
 
     An exported file, or its folder, has a way for each installed runtime that reads it. All else
-    has PyTorch, and a run has the ways of its `main_artifact`, if that was verified as it now is.
+    has PyTorch, and a run has the ways of its `main_artifact`, if that was verified as it now is
+    and can be read here.
 
     Raises:
         UsageError: `source` is an exported file that nothing which is installed can read.
@@ -85,9 +87,11 @@ def ways(source: str | Path) -> dict[str, Way]:
             raise UsageError(f"{path} is missing. Export it again.")
     if path.is_file() or (path.is_dir() and is_exported(path)):  # an .mlpackage is a folder
         return _of_file(path)
-    of_run = verified_artifact(Run(path)) if Run.is_run(path) else None
-    torch = Way(metadata.version("torch"), lambda: _in_pytorch(source))
-    return {"torch": torch, **(_of_file(of_run) if of_run else {})}
+    known = {"torch": Way(metadata.version("torch"), lambda: _in_pytorch(source))}
+    if Run.is_run(path) and (of_run := verified_artifact(Run(path))):
+        with suppress(UsageError):  # its runtime is not installed, or what is beside it is damaged
+            known |= _of_file(of_run)
+    return known
 
 
 def _of_file(path: Path) -> dict[str, Way]:

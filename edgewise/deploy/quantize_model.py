@@ -60,10 +60,14 @@ def with_int8_weights(model: Model, pixels: NDArray[np.uint8]) -> Model:
             weight = torch.from_numpy(rounded.integers * rounded.scales[:, None])
             module.weight.copy_(weight.reshape(module.weight.shape))
             bias = torch.from_numpy(rounded.shift + (values[layer.bias] if layer.bias else 0))
-            if norm := norms.get(layer.name):
+            norm = norms.get(layer.name)
+            if norm:  # it adds the convolution's own bias, too: that of a `Separated` one
                 _only_add(norm, bias)
-            elif module.bias is not None:
+                bias = torch.zeros_like(bias)
+            if module.bias is not None:
                 module.bias.copy_(bias)
+            elif layer.shiftable and not norm:  # as of attention: it was rounded for one
+                module.bias = nn.Parameter(bias)
     return replace(model, network=network)
 
 

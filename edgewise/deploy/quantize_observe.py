@@ -148,7 +148,7 @@ def run_maps(
     """The named tensors of a graph for each batch, from ONNX Runtime.
 
     Raises:
-        EdgewiseError: there are no batches, or the disk is full.
+        EdgewiseError: there are no batches.
     """
     import onnx
     import onnxruntime

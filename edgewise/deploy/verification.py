@@ -41,6 +41,7 @@ class Seen:
         median_ms: of one image, from pixels to probabilities, on all cores.
         p90_ms: likewise.
         float_layers: layers that an int8 file computes in float.
+        not_here: what to install to run it here; "" where it was run, or nothing would do.
         failures: a sentence for each thing that is wrong; empty if it passed.
     """
 
@@ -64,6 +65,7 @@ class Seen:
     median_ms: float | None = None
     p90_ms: float | None = None
     float_layers: tuple[str, ...] = ()
+    not_here: str = ""
     failures: tuple[str, ...] = ()
 
     @property

@@ -19,7 +19,7 @@ from edgewise.deploy.formats import FORMATS
 from edgewise.deploy.golden import Golden, read_golden
 from edgewise.deploy.isolated import NotStartedError, isolated
 from edgewise.deploy.predictor import Predictor, open_model, open_predictor
-from edgewise.deploy.verification import Seen, Verification, seen_before
+from edgewise.deploy.verification import NOT_RUN, Seen, Verification, seen_before
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.files import sha256_file, write_json
 from edgewise.measure.latency import benchmark
@@ -104,9 +104,9 @@ class _HeldTo:
 def verify(run: Run, names: Sequence[str] = (), exports: Path | None = None) -> Verification:
     """Holds a run's exported files to its PyTorch model, and writes `verify.json` either way.
 
-    What is written there of artefacts that are not named stays, if they and the model are the same.
-    Of artefacts in another folder than the run's own, nothing is written. Where it can't be
-    written, that is said on standard error.
+    What is written there of artefacts that are not named, or whose runtime is not installed here,
+    stays if they and the model are the same. Of artefacts in another folder than the run's own,
+    nothing is written. Where it can't be written, that is said on standard error.
 
     Checked are the manifests, labels and preprocessing, the golden inputs, and every image of the
     run's validation split, in the runtime that a file is for. Where the images are gone, all else
@@ -156,12 +156,14 @@ def verify(run: Run, names: Sequence[str] = (), exports: Path | None = None) -> 
 
 
 def _write(verification: Verification, run: Run) -> None:
-    """With what is known of other artefacts of the same model, which were not named this time."""
-    now = {item.name for item in verification.artifacts}
-    before = seen_before(run.verification, run.root, verification.model_sha256)
-    every = [*verification.artifacts, *(item for item in before if item.name not in now)]
-    every.sort(key=lambda item: item.name)
-    write_json(run.verification, replace(verification, artifacts=tuple(every)).to_json())
+    """With what is known of artefacts of the same model that were not named, or run, this time."""
+    known = seen_before(run.verification, run.root, verification.model_sha256)
+    every = {item.name: item for item in known}
+    for item in verification.artifacts:
+        if not (item.not_here and item.status == NOT_RUN and item.name in every):
+            every[item.name] = item
+    artifacts = tuple(every[name] for name in sorted(every))
+    write_json(run.verification, replace(verification, artifacts=artifacts).to_json())
 
 
 def verify_alone(folder: Path) -> Seen:
@@ -185,8 +187,8 @@ def verify_alone(folder: Path) -> Seen:
 
 
 def _golden_alone(artifact: Artifact, seen: Seen, golden: Golden) -> Seen:
-    if not FORMATS[artifact.info.format].readers:
-        return seen
+    if not (format := FORMATS[artifact.info.format]).runs_here():
+        return replace(seen, not_here=format.not_here())
     exported = open_predictor(artifact.folder)
     seen = replace(seen, runtime=exported.runtime)
     size, classes = exported.preprocess.size, len(exported.labels)
@@ -293,8 +295,8 @@ def _check_golden(path: Path, model: Predictor, seen: Seen) -> tuple[Seen, Golde
 
 def _check_answers(artifact: Artifact, seen: Seen, truth: _Truth, golden: Golden | None) -> Seen:
     """What the exported file says, in its own runtime."""
-    if not FORMATS[artifact.info.format].readers:
-        return seen
+    if not (format := FORMATS[artifact.info.format]).runs_here():
+        return replace(seen, not_here=format.not_here())
     exported = open_predictor(artifact.folder)
     seen = _check_metadata(truth, exported, replace(seen, runtime=exported.runtime))
     if exported.preprocess != truth.preprocess or len(exported.labels) != len(truth.classes):

@@ -51,10 +51,11 @@ def limits(record: Record, score: Accuracy | None) -> list[str]:
     if record.evaluation and score:
         tested = [row for row in record.evaluation["per_class"] if row["support"]]
         worst = min(tested, key=lambda row: row["recall"])
-        found.append(
-            f"It finds {markdown(worst['label'])} least reliably: {percent(worst['recall'])} "
-            f"of {plural(worst['support'], 'image')}."
-        )
+        if worst["recall"] < 1:
+            found.append(
+                f"It finds {markdown(worst['label'])} least reliably: "
+                f"{percent(worst['recall'])} of {plural(worst['support'], 'image')}."
+            )
         for pair in confused_pairs(record.evaluation, 1):
             found.append(
                 f"Most often it takes {markdown(pair.label)} for "

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 
 from edgewise.deploy.artifact import Artifact
+from edgewise.deploy.formats import format_named
 from edgewise.deploy.predictor import main_artifact, open_predictor
+from edgewise.errors import UsageError
 from edgewise.files import read_json, sha256_file, write_json
 from edgewise.reporting.record import Json
 from edgewise.run_folder import Run
@@ -17,30 +20,30 @@ def cost(run: Run) -> Json:
     """The content of cost.json, measured and written if it isn't there or is of another artefact.
 
     Latency is that of one image, batch size 1, from uint8 pixels to probabilities, in ONNX Runtime
-    if the run's `main_artifact` was exported and in PyTorch if not. Reading and resizing a file
-    aren't in it.
+    if the run's `main_artifact` was exported and that is installed, and in PyTorch if not. Reading
+    and resizing a file aren't in it.
 
     Returns:
         params; macs of one image; input_size in pixels; weights_bytes; artifact_bytes and
-        artifact_sha256 (None if not exported); runtime; latency (the fields of
+        artifact_sha256 (None if not exported, or lost since); runtime; latency (the fields of
         `edgewise.measure.latency.Latency`); machine (cpu, cores, platform).
 
     Raises:
         UsageError: the run has no trained model yet, or its model or artefact can't be read.
     """
-    main = main_artifact(run)
-    artifact = Artifact.read(main).path if Artifact.is_artifact(main) else None
+    artifact, readable = _exported(run)
     sha256 = sha256_file(artifact) if artifact else None
     if run.cost.is_file():
         known: Json = read_json(run.cost)
-        if known.get("artifact_sha256", "") == sha256:
+        without = readable and str(known.get("runtime")).startswith("torch ")
+        if known.get("artifact_sha256", "") == sha256 and not without:
             return known
 
     from edgewise.measure.count import count
     from edgewise.measure.latency import benchmark, machine
     from edgewise.spec import Spec
 
-    predictor = open_predictor(artifact or run.trained().root)
+    predictor = open_predictor(artifact if artifact and readable else run.trained().root)
     size = predictor.preprocess.size
     pixels = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), dtype=np.uint8)
     counted = count(Spec.from_json(read_json(run.model / "spec.json")), size)
@@ -57,3 +60,17 @@ def cost(run: Run) -> Json:
     }
     write_json(run.cost, value)
     return value
+
+
+def _exported(run: Run) -> tuple[Path | None, bool]:
+    """The file in `main_artifact`, and whether a runtime that reads it is installed here.
+
+    None where it was not exported, was lost or what is beside it is damaged.
+    """
+    try:
+        artifact = Artifact.read(main_artifact(run))
+    except UsageError:
+        return None, False
+    if not artifact.path.is_file():
+        return None, False
+    return artifact.path, format_named(artifact.info.format).runs_here()

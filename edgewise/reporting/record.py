@@ -23,6 +23,7 @@ from edgewise.weights.folder import learned_int8
 Json = dict[str, Any]
 Rows = tuple[dict[str, str], ...]
 
+COLUMNS = "path label split sha256"  # of split.csv
 SPLITS = ("test", "val")  # the one to report on first: no choice was ever made on the test split
 
 
@@ -139,9 +140,9 @@ def read_record(run: Run) -> Record:
         UsageError: a file is not what its writer wrote (the message names the file).
     """
     weights = sha256_file(run.weights) if run.weights.is_file() else ""
-    images = _rows(run.split, "path label split sha256")
-    learned_val = _learned_val(images)
-    evaluation, predictions = _evaluation(run, weights, SPLITS[:1] if learned_val else SPLITS)
+    images = _rows(run.split, COLUMNS)
+    val_too = _learned_val(images)
+    evaluation, predictions = _evaluation(run, weights, SPLITS[:1] if val_too else SPLITS)
     verification = _json(
         run.verification, "model_sha256 split skipped tolerance most_lost artifacts passed"
     )
@@ -159,10 +160,15 @@ def read_record(run: Run) -> Record:
         verification_outdated=verification is not None
         and (verification["model_sha256"] != weights or _changed(run, verification)),
         learned_int8=learned_int8(run.model),
-        learned_val=learned_val,
+        learned_val=val_too,
         preprocess=_json(run.model / "preprocess.json", "size crop interpolation mean std"),
         spec=_json(run.model / "spec.json", "name"),
     )
+
+
+def learned_val(run: Run) -> bool:
+    """Whether a run learned from val's images, too; see `Record`."""
+    return _learned_val(_rows(run.split, COLUMNS))
 
 
 def _learned_val(images: Rows) -> bool:

@@ -7,7 +7,7 @@ import os
 import platform
 import shlex
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -217,14 +217,19 @@ def starting_point(model: str) -> Checkpoint:
 def weights_licence(run: Run, recipe: Recipe) -> str | None:
     """The licence of the published weights that a run's are made of, as an SPDX identifier.
 
-    None where it started from fresh ones, or from a folder of which nobody said it.
+    None where it started from fresh ones, or from a folder of which nobody said it. What began
+    with another run's model has that run's.
     """
     if recipe.pretrained:
         return starting_point(recipe.model).licence
-    made_of: dict[str, str | None] = {}
     if run.compression.is_file():
-        made_of = read_json(run.compression)
-    return made_of.get("weights_licence")
+        made_of: dict[str, str | None] = read_json(run.compression)
+        return made_of.get("weights_licence")
+    before = Run(recipe.folder.parent) if recipe.folder else None
+    if before and before.model == recipe.folder and Run.is_run(before.root):
+        with suppress(UsageError):  # it was edited since
+            return weights_licence(before, Recipe.read(before.recipe))
+    return None
 
 
 def preprocess_of(recipe: Recipe) -> Preprocess:

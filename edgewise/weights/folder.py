@@ -31,6 +31,7 @@ from edgewise.files import (
     changed_files,
     read_json,
     read_labels,
+    unlisted_files,
     write_bytes,
     write_json,
     write_labels,
@@ -67,6 +68,8 @@ def save_model(model: Model, folder: Path) -> None:
     except UsageError as error:
         raise UsageError(f"{error} Nothing was written.") from error
     incoming = incoming_of(folder)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file. Name a new or an empty folder.")
     _finish_save(folder)  # of a save that was killed
     if folder.exists() and not (folder / SPEC).is_file() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not a model folder. Name a new or an empty folder.")
@@ -124,7 +127,10 @@ def load_model(folder: str | Path) -> Model:
         check_labels(labels, spec.classes)
     except UsageError as error:
         raise UsageError(f"{folder / LABELS}: {error}") from error
-    if changed := changed_files(folder):
+    changed = changed_files(folder)
+    unlisted = [name for name in unlisted_files(folder) if name in FILES]
+    changed += [f"{folder / name} is not in {MANIFEST}" for name in unlisted]
+    if changed:
         raise UsageError(f"{'; '.join(changed)}. Copy the whole model folder again.")
 
     network = build(spec)

@@ -57,10 +57,7 @@ def open_weights(path: Path) -> WeightsFile:
         with zipfile.ZipFile(path) as archive:
             if ARCHIVED in archive.namelist():
                 return WeightsFile(read_keras(path), "keras")
-    if not start.strip() or start.lstrip()[:1] == b"<" or start.startswith(b"version https://git"):
-        kind = "empty" if not start.strip() else "a text page and not weights"
-        raise UsageError(f"{path} is {kind}: the download went wrong. Download the file itself.")
-    if start[8:9] == b"{":  # after the length of the header, eight bytes
+    if start[8:9] == b"{":  # after the length of the header, eight bytes that may look like text
         try:
             tensors = safetensors.torch.load_file(path)
         except SafetensorError as error:
@@ -68,6 +65,9 @@ def open_weights(path: Path) -> WeightsFile:
                 f"{path} is not a whole safetensors file: {error}. Download it again."
             ) from error
         return _state_dict(tensors, path, safe=True)
+    if not start.strip() or start.lstrip()[:1] == b"<" or start.startswith(b"version https://git"):
+        kind = "empty" if not start.strip() else "a text page and not weights"
+        raise UsageError(f"{path} is {kind}: the download went wrong. Download the file itself.")
     return _state_dict(_unpickle(path), path, safe=False)
 
 

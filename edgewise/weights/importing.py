@@ -147,6 +147,9 @@ def _fill(
     network = build(replace(spec, classes=_classes(tensors, spec)))
     if isinstance(tensors, KerasFile):
         tensors = arrange(tensors.layers, network)
+    norm = network.head.norm.state_dict(prefix="head.norm.")
+    if norm and len(tensors) + len(norm) == len(network.state_dict()):
+        tensors = {**tensors, **norm}  # which starts as it is
     copy_by_order(tensors, network)
     for key, value in network.state_dict().items():
         if not value.isfinite().all():
@@ -167,7 +170,10 @@ def _in_chans(tensors: Mapping[str, Tensor] | KerasFile) -> int:
 
 
 def _classes(tensors: Mapping[str, Tensor] | KerasFile, spec: Spec) -> int:
-    """Outputs of the classifier: what is left beside a network without one."""
+    """Outputs of the classifier: what is left beside a network without one.
+
+    Weights that learned without labels may lack the norm before it as well.
+    """
     with torch.device("meta"):
         headless = build(spec)
     if isinstance(tensors, KerasFile):
@@ -177,7 +183,7 @@ def _classes(tensors: Mapping[str, Tensor] | KerasFile, spec: Spec) -> int:
         [value for key, value in state.items() if not key.endswith("num_batches_tracked")]
         for state in (headless.state_dict(), tensors)
     )
-    if len(theirs) == len(ours):
+    if len(ours) - len(theirs) in (0, len(headless.head.norm.state_dict())):
         return 0
     biases = [value for value in tensors.values() if value.ndim == 1]
     return len(biases[-1]) if biases else 1000

@@ -152,7 +152,7 @@ def _authors(source: str, model: str, native: int) -> Preprocess:
     elif model.startswith("efficientnet_lite"):
         colours = LITE
     elif model.startswith(("efficientnet_b", "efficientnet_v2_b")):
-        crop = round(native / (native + 32), 4)
+        crop = native / (native + 32)  # in whole, or the side that is resized to is a pixel short
     elif model.startswith("efficientnet_v2"):
         crop, colours = 1.0, EFFICIENTNET_V2
     return Preprocess(native, crop, interpolation, *colours)

@@ -14,6 +14,7 @@ from commandline import edgewise
 from photos import write_photos
 from small import small_model
 
+from edgewise.cli.compress import _summary
 from edgewise.compress import retrain
 from edgewise.compress.other_runs import round_run
 from edgewise.data.dataset import load_dataset, read_dataset, write_dataset
@@ -277,6 +278,36 @@ def test_dense_convolutions_taken_apart(
     blind = edgewise("compress", "runs/dense/model", "--separate", "--rank", 1, "--name", "blind")
     assert blind.status == 0
     assert "without --calibrate" in blind.errors
+
+
+def test_a_folder_that_is_there_is_not_replaced(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even by a model's: it may have learned for days. "." has no name of its own."""
+    save_model(small_model("resnet18", ("a", "b"), size=33), tmp_path / "dense")
+    shutil.copytree(tmp_path / "dense", tmp_path / "dense-separated")
+    before = sha256_file(tmp_path / "dense-separated" / "model.safetensors")
+    monkeypatch.setattr("edgewise.compress.separate_model.separate_model", lambda *_: 1 / 0)
+    monkeypatch.chdir(tmp_path)
+    call = edgewise("compress", "dense", "--separate", "--rank", 1)
+    assert call.status == 2, call.errors
+    assert "dense-separated is there already. Choose another --name." in call.errors
+    monkeypatch.chdir(tmp_path / "dense")
+    Path("dense-separated").write_text("mine")
+    call = edgewise("compress", ".", "--separate", "--rank", 1)
+    assert call.status == 2 and "dense-separated is there already" in call.errors, call.errors
+    assert sha256_file(tmp_path / "dense-separated" / "model.safetensors") == before
+
+
+def test_images_that_were_learned_tell_no_accuracy(small: Run, tmp_path: Path) -> None:
+    said = _summary(small, small).splitlines()
+    assert said[1].endswith("%")
+    copy = Run(shutil.copytree(small.root, tmp_path / "all"))
+    lines = copy.split.read_text(encoding="utf-8").splitlines()
+    learned = [line.replace(",val,", ",train,") for line in lines if ",val," in line]
+    copy.split.write_text("\n".join([*lines, *learned, ""]), encoding="utf-8")
+    first, second = _summary(small, copy).splitlines()[1:3]
+    assert first.endswith("%") and second.endswith(" -")
 
 
 def test_a_start_that_was_killed_is_no_hindrance(

@@ -141,6 +141,10 @@ def test_network_without_a_classifier_says_what_it_is_for(
             ("birds.pth", "--model", "mobilenetv2_050", "--out", "full"),
             "full is not a model folder",
         ),
+        (
+            ("birds.pth", "--model", "mobilenetv2_050", "--out", "two.txt"),
+            "two.txt is a file",
+        ),
     ],
 )
 def test_wrong_calls_are_named_and_write_nothing(

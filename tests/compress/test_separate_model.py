@@ -15,7 +15,7 @@ from edgewise.compress.separate_model import separate_model
 from edgewise.data.dataset import load_dataset, write_dataset
 from edgewise.deploy.export import export
 from edgewise.deploy.predictor import open_predictor
-from edgewise.errors import UsageError
+from edgewise.errors import EdgewiseError, UsageError
 from edgewise.files import sha256_file
 from edgewise.layers import Separated
 from edgewise.run_folder import Run
@@ -93,6 +93,21 @@ def test_a_folder_needs_images_of_its_own(run: Run, tmp_path: Path) -> None:
             for folder in (run.model, tmp_path / "plain", tmp_path / "fitted")
         )
     assert (near - wanted).norm() < 0.9 * (rough - wanted).norm()
+
+
+def test_messages_are_of_what_the_images_are_for(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_photos(tmp_path / "photos", {"cat": 3, "dog": 2})
+    separate_model(run.model, tmp_path / "fitted", 1, calibrate=tmp_path / "photos")
+    assert "such as 'dog'; the separated kernels will fit" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="separated kernels that are fitted to other pictures"):
+        separate_model(run.root, tmp_path / "other", 1, calibrate=tmp_path / "photos")
+    for path in (tmp_path / "photos").rglob("*.png"):
+        path.write_bytes(b"")
+    with pytest.raises(EdgewiseError, match=r"separated kernels are .* none of 5 can be read"):
+        separate_model(run.model, tmp_path / "other", 1, calibrate=tmp_path / "photos")
+    assert "int8" not in capsys.readouterr().err
 
 
 def test_a_wrong_call_writes_nothing(run: Run, tmp_path: Path) -> None:

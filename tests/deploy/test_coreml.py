@@ -152,6 +152,10 @@ def test_an_artefact_that_is_a_folder_is_checked_but_not_run(run: Run) -> None:
     assert artifact.bytes == sum(path.stat().st_size for path in inside) > 0
     manifest = (artifact.folder / "MANIFEST.sha256").read_text()
     assert all(path.relative_to(artifact.folder).as_posix() in manifest for path in inside)
+    described = coremltools.utils.load_spec(str(artifact.path)).description
+    (note,) = artifact.info.notes
+    for feature in (*described.input, *described.output):
+        assert f'"{feature.name}"' in note
     for (seen,) in (verify(run, ["coreml-fp16"]).artifacts, (verify_alone(artifact.folder),)):
         assert (seen.status, seen.golden, seen.accuracy) == (NOT_RUN, 0, None)
     for source in (artifact.folder, artifact.path):

@@ -168,6 +168,58 @@ def test_a_file_that_answers_otherwise_is_not_kept(
     assert changed_files(run.exports / MAIN) == []  # the one that was there
 
 
+@pytest.mark.parametrize(("format", "precision"), [("onnx", "int8"), ("openvino", "fp16")])
+def test_answers_that_are_no_numbers_are_not_kept_in_any_precision(
+    format: str, precision: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = EnginePredictor.probabilities
+    monkeypatch.setattr(
+        EnginePredictor, "probabilities", lambda self, pixels: right(self, pixels) * np.nan
+    )
+    options = ("--calibrate", write_photos(tmp_path / "photos", {"cat": 4}))
+    said = edgewise(
+        *("export", run.model, "--format", format, "--precision", precision),
+        *(options if precision == "int8" else ()),
+        *("--output", tmp_path / "files"),
+    )
+    assert said.status == 1, said.output
+    assert f"{format}-{precision} does not give the model's answers" in said.errors
+    assert "a probability is not a number" in said.errors
+    assert not list((tmp_path / "files").iterdir())
+
+
+def test_how_often_a_file_of_no_run_agrees_is_told(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("export", run.model, "--format", "openvino", "--precision", "fp32,fp16")
+    said = edgewise(*command, "--output", tmp_path / "right")
+    assert said.status == 0, said.errors
+    lines = said.output.splitlines()
+    assert lines[0].split() == ["FOLDER", "SIZE", "AGREES"]
+    assert lines[1].endswith("16 of 16") and "warning" not in said.output
+    right = EnginePredictor.probabilities
+    monkeypatch.setattr(
+        EnginePredictor, "probabilities", lambda self, pixels: right(self, pixels)[:, [1, 2, 0]]
+    )
+    said = edgewise(*command[:-1], "fp16", "--output", tmp_path / "wrong")
+    assert said.output.splitlines()[1].endswith("0 of 16"), said.output
+    assert "warning: openvino-fp16 has another top class than the model for 16 of" in said.output
+
+
+def test_layers_to_keep_in_float_may_have_spaces_between_them(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    def refuse(*arguments: object) -> None:
+        asked.append(arguments[-1])
+        raise EdgewiseError("enough")
+
+    monkeypatch.setattr("edgewise.deploy.export.export", refuse)
+    edgewise("export", run.root, "--precision", "int8", "--keep-float", "stem, head")
+    assert asked == [("stem", "head")]
+
+
 @pytest.mark.parametrize("option", ["--calibrate", "--keep-float"])
 def test_what_is_for_int8_is_not_passed_over_without_it(option: str, run: Run) -> None:
     for precision in ("fp32", "fp32,fp16"):

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commandline import edgewise
+from not_installed import READS_ONNX, not_installed
 from numpy.typing import NDArray
 
 from edgewise.deploy import fastest
-from edgewise.deploy.artifact import MAIN, MAIN_INT8, Info, making
+from edgewise.deploy.artifact import INFO, MAIN, MAIN_INT8, Info, making
 from edgewise.deploy.fastest import open_fastest
 from edgewise.deploy.predictor import Way, open_predictor, verified_artifact, ways
 from edgewise.deploy.verify import verify
@@ -193,6 +194,22 @@ def test_a_run_is_answered_by_its_file_only_while_that_is_verified(run: Run) -> 
     weights = bytearray(run.weights.read_bytes())
     weights[-1] ^= 1
     run.weights.write_bytes(bytes(weights))
+    assert list(ways(run.root)) == ["torch"]
+
+
+def test_a_run_is_answered_by_pytorch_where_nothing_can_read_its_verified_file(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert verify(run).passed
+    with monkeypatch.context() as patch:
+        not_installed(patch, *READS_ONNX)
+        assert list(ways(run.root)) == ["torch"]
+        assert open_predictor(run.root, "torch").runtime.startswith("torch ")
+        assert open_fastest(run.root).runtime.startswith("torch ")
+        with pytest.raises(UsageError, match="needs the package 'onnxruntime'"):
+            ways(run.exports / MAIN)  # the file was asked for itself
+    (run.exports / MAIN / INFO).write_text("{")
+    assert verified_artifact(run)
     assert list(ways(run.root)) == ["torch"]
 
 

@@ -10,11 +10,16 @@ import numpy as np
 import pytest
 import torch
 from in_format import model_of, pictures, right_answer
+from int8_graphs import answers
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from edgewise.compress.separate import separate
+from edgewise.deploy.onnx import graph_of
+from edgewise.deploy.quantize import calibrate
 from edgewise.deploy.quantize_model import with_int8_weights
-from edgewise.layers import ConvNorm
+from edgewise.deploy.quantize_observe import in_batches
+from edgewise.layers import ConvNorm, Separated
 from edgewise.model import Model
 from edgewise.network import Network
 from edgewise.training.rounding import rounded_weight
@@ -81,6 +86,68 @@ def test_a_bias_takes_up_what_the_rounding_moved_the_mean_by() -> None:
         nearest = rounded_to_nearest(model.network).stem.conv(inputs)
     moved, unmended = ((some - exact).mean((0, 2, 3)).abs().max() for some in (ours, nearest))
     assert moved < 0.01 * unmended
+
+
+def separated_resnet() -> Model:
+    model = model_of("resnet18")
+    images = model.preprocess.normalise(torch.from_numpy(pictures(model, 100, 16)))
+    network, _ = separate(model.network, images, rank=3)
+    return replace(model, network=network)
+
+
+def test_a_separated_convolution_adds_its_bias_once() -> None:
+    model = separated_resnet()
+    biases = [m.pointwise.bias for m in model.network.modules() if isinstance(m, Separated)]
+    assert min(float(bias.detach().abs().max()) for bias in biases) > 0.01
+    seen, pixels = pictures(model, 100, 16), pictures(model, 0, 16)
+    made = with_int8_weights(model, seen)
+    in_int8 = answers(calibrate(graph_of(model), in_batches(seen)).quantized(), pixels)
+    right = right_answer(model, pixels)
+    ours, graphs = (np.abs(a - right).mean() for a in (right_answer(made, pixels), in_int8))
+    assert ours < 1.2 * graphs < 0.05  # whose maps are rounded, too
+
+
+def mean_of(module: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+    """Of each channel that it gives, before an activation."""
+    given = module.norm(module.conv(inputs)) if isinstance(module, ConvNorm) else module(inputs)
+    return given.mean((0, 2, 3))
+
+
+# A module of the network, and the convolution in it that has neither bias nor norm.
+PARTS = {
+    "attention's queries": ("mobilenet_v4_hybrid_medium", "query", "query"),
+    "keys of a smaller map": ("mobilenet_v4_hybrid_medium", "key", "key.1"),
+    "values": ("mobilenet_v4_hybrid_medium", "value", "value.1"),
+    "attention's output": ("mobilenet_v4_hybrid_medium", "project", "project"),
+    "separated": ("resnet18", "", "conv.depthwise"),
+}
+
+
+@pytest.mark.parametrize(("name", "part", "last"), PARTS.values(), ids=PARTS)
+def test_a_convolution_without_bias_and_norm_gets_the_bias_that_it_was_rounded_for(
+    name: str, part: str, last: str
+) -> None:
+    model = separated_resnet() if name == "resnet18" else model_of(name)
+    seen = pictures(model, 100, 16)
+    made = with_int8_weights(model, seen)
+    block = next(
+        path.removesuffix(f".{last}")
+        for path, module in model.network.named_modules()
+        if path.endswith(f".{last}") and isinstance(module, nn.Conv2d) and module.bias is None
+    )
+    where = f"{block}.{part}".removesuffix(".")
+    exact, ours = (m.network.get_submodule(where) for m in (model, made))
+    inputs: list[torch.Tensor] = []
+    hook = exact.register_forward_pre_hook(lambda _module, given: inputs.append(given[0].clone()))
+    with torch.no_grad():
+        model.network(model.preprocess.normalise(torch.from_numpy(seen)))
+        hook.remove()
+        without = copy.deepcopy(ours)
+        rounded = without.get_submodule(last.removeprefix(part).removeprefix("."))
+        assert isinstance(rounded, nn.Conv2d) and rounded.bias is not None
+        rounded.bias.zero_()
+        wanted, found, plain = (mean_of(m, inputs[0]) for m in (exact, ours, without))
+    assert (found - wanted).abs().max() < 0.01 * (plain - wanted).abs().max()
 
 
 def test_what_was_learned_in_int8_stays() -> None:

@@ -13,6 +13,7 @@ import onnx
 import pytest
 import torch
 from commandline import edgewise
+from not_installed import READS_ONNX, not_installed
 from onnx import helper, numpy_helper
 from scipy.stats import binomtest
 from small import small_model
@@ -24,7 +25,7 @@ from edgewise.deploy.artifact import GOLDEN, INFO, MAIN
 from edgewise.deploy.formats import FORMATS
 from edgewise.deploy.isolated import NotStartedError
 from edgewise.deploy.predictor import open_predictor, ways
-from edgewise.deploy.verification import Seen, Verification
+from edgewise.deploy.verification import NOT_RUN, Seen, Verification
 from edgewise.deploy.verify import TOLERANCE, verify, verify_alone
 from edgewise.errors import EdgewiseError
 from edgewise.files import MANIFEST, sha256_file, write_manifest
@@ -236,6 +237,32 @@ def test_what_is_wrong_is_named(harm: Callable[[Run], None], words: list[str], r
     seen = json.loads(run.verification.read_text())  # what failed is on record
     assert not seen["passed"] and seen["artifacts"][0]["failures"]
     assert "NaN" not in run.verification.read_text()
+
+
+def test_a_runtime_that_is_not_installed_is_no_fault_of_the_file(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = shutil.copytree(run.exports / MAIN, tmp_path / MAIN)
+    verify(run)
+    told = json.loads(run.verification.read_text())
+    not_installed(monkeypatch, *READS_ONNX)
+    for folder in (run.root, alone):
+        said = edgewise("verify", folder)
+        assert said.status == 2, said.output
+        assert said.output.splitlines()[-1] == "NOT ALL RUN"
+        assert NOT_RUN in said.output and "failure" not in said.output
+        assert "pip install 'edgewise[onnx]'" in said.output
+        seen = json.loads(edgewise("verify", folder, "--json").output)
+        (item,) = seen.get("artifacts", [seen])
+        assert (item["status"], item["runtime"], item["failures"]) == (NOT_RUN, "", [])
+    assert json.loads(run.verification.read_text()) == told  # seen where it was installed
+    run.verification.unlink()
+    assert verify(run).passed
+    (item,) = json.loads(run.verification.read_text())["artifacts"]
+    assert item["status"] == NOT_RUN
+    flip_a_byte(run)
+    said = edgewise("verify", run.root)
+    assert said.status == 1 and "model.onnx was changed" in said.output
 
 
 def test_a_process_that_does_not_start_is_no_fault_of_the_file(

@@ -6,6 +6,7 @@ import pytest
 from made_run import Made
 
 from edgewise.deploy.artifact import MAIN, PREDICT
+from edgewise.files import read_json, write_json
 from edgewise.reporting.card import markdown, yaml
 from edgewise.reporting.write import report
 
@@ -18,6 +19,16 @@ def test_the_card_states_facts_of_the_run(made: Made) -> None:
     assert 'license: "Apache-2.0"' in card  # of efficientnet_lite0's ImageNet weights
     assert "It finds one least reliably: 67.5% of 80 images." in card
     assert "2 files of the data could not be used." in card
+
+
+def test_no_class_is_the_least_where_all_are_found(made: Made) -> None:
+    path = made.run.evaluation / "test.json"
+    evaluation = read_json(path)
+    for row in evaluation["per_class"]:
+        row["recall"] = 1.0
+    write_json(path, evaluation)
+    report(made.run)
+    assert "least reliably" not in made.run.model_card.read_text(encoding="utf-8")
 
 
 def test_the_script_of_the_exported_folder_is_told_if_it_is_there(made: Made) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from not_installed import READS_ONNX, not_installed
 from tiny_onnx import write_tiny_onnx
 
-from edgewise.deploy.artifact import MAIN, MAIN_INT8, Info, making
+from edgewise.deploy.artifact import INFO, MAIN, MAIN_INT8, Info, making
 from edgewise.families import variant
 from edgewise.measure import latency
 from edgewise.model import Model
@@ -42,8 +43,16 @@ def test_cost_is_measured_once_for_each_artefact(
     with making(run.exports / MAIN) as folder:
         info.write(folder)
         write_tiny_onnx(folder / info.file, np.ones((32 * 32 * 3, 3)), info.labels, preprocess)
+    with pytest.MonkeyPatch.context() as patch:
+        not_installed(patch, *READS_ONNX)
+        without = cost(run)
+        assert without["runtime"].startswith("torch ") and cost(run) == without
     second = cost(run)
     assert second["runtime"].startswith("onnxruntime ")
+    assert second["artifact_sha256"] == without["artifact_sha256"] is not None
+    with pytest.MonkeyPatch.context() as patch:
+        not_installed(patch, *READS_ONNX)
+        assert cost(run) == second  # as it was measured where that was installed
     assert second["artifact_bytes"] == (run.exports / MAIN / "model.onnx").stat().st_size
     assert second["params"] == first["params"]
 
@@ -52,3 +61,8 @@ def test_cost_is_measured_once_for_each_artefact(
     assert third["artifact_bytes"] is None and third["runtime"].startswith("torch ")
     shutil.copytree(run.exports / MAIN, run.exports / MAIN_INT8)
     assert cost(run)["artifact_bytes"] == second["artifact_bytes"]
+    for lost, left in (("model.onnx", "half of"), (INFO, "{")):
+        (run.exports / MAIN_INT8 / lost).unlink()
+        assert cost(run)["artifact_bytes"] is None
+        (run.exports / MAIN_INT8 / lost).write_text(left)
+    assert cost(run)["artifact_bytes"] is None

@@ -21,7 +21,7 @@ from edgewise.training.defaults import fit
 from edgewise.training.learner import Learner
 from edgewise.training.loop import train
 from edgewise.training.recipe import Recipe
-from edgewise.training.start import preprocess_of, resolve
+from edgewise.training.start import preprocess_of, resolve, weights_licence
 from edgewise.weights.folder import load_model, save_model
 
 
@@ -134,6 +134,21 @@ def test_a_fresh_network_of_ones_own_starts_from_nothing(
         network.head.classifier.bias[0] += 1e-3  # as after a step
     save_model(Model(network, rule, ("0", "1", "4")), tmp_path / "own")
     assert fit(ready, data).head_epochs == 1 and fit(ready, data).freeze_norm
+
+
+def test_the_licence_of_the_first_weights_goes_from_run_to_run(tmp_path: Path) -> None:
+    runs = [Run(tmp_path / name) for name in ("first", "second", "third")]
+    models = ("efficientnet_lite0", *(str(run.model) for run in runs))
+    for run, model in zip(runs, models, strict=False):
+        run.model.mkdir(parents=True)
+        Recipe(data="photos", model=model, pretrained=run == runs[0]).write(run.recipe)
+    for run in runs:
+        assert weights_licence(run, Recipe.read(run.recipe)) == "Apache-2.0"
+    own = Recipe(data="photos", model=str(tmp_path / "imported"), pretrained=False)
+    (tmp_path / "imported").mkdir()
+    assert weights_licence(runs[2], own) is None
+    runs[0].recipe.write_text("{")
+    assert weights_licence(runs[2], Recipe.read(runs[2].recipe)) is None
 
 
 def test_bad_folders(onward: Recipe, tmp_path: Path) -> None:

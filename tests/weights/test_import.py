@@ -278,6 +278,52 @@ def test_the_authors_convnext_lists_downsampling_first(name: str, tmp_path: Path
     assert difference(imported.model.network, network) <= 1e-6
 
 
+@pytest.mark.parametrize("with_norm", [False, True])
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_weights_that_learned_without_labels_may_lack_the_norm(
+    suffix: str, with_norm: bool, tmp_path: Path
+) -> None:
+    """As the file on the hub does, for which a message advises this very import."""
+    network = import_timm().create_model("convnextv2_atto.fcmae", num_classes=0)
+    norm = {key: value.clone() for key, value in network.head.norm.state_dict().items()}
+    randomise(network)
+    network.eval().head.norm.load_state_dict(norm)
+    tensors = {k: v for k, v in network.state_dict().items() if with_norm or k[:5] != "head."}
+    (torch.save if suffix == "pth" else save_file)(tensors, tmp_path / f"model.{suffix}")
+    imported = import_weights(tmp_path / f"model.{suffix}", "convnextv2_atto.fcmae")
+    assert imported.labels == () and imported.network.spec.classes == 0
+    images = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        ours, theirs = imported.network(images), network(images)
+    assert (ours - theirs).abs().max() <= 1e-5 * theirs.abs().max()
+
+
+EFFICIENTNETS = [
+    name for name in VARIANTS if name.startswith(("efficientnet_b", "efficientnet_v2_b"))
+]
+
+
+@pytest.mark.parametrize("name", EFFICIENTNETS)
+def test_efficientnets_authors_resize_to_32_pixels_more(name: str) -> None:
+    for source in ("keras", "lukemelas"):
+        rule = origin(source, name).preprocess
+        assert int(rule.size / rule.crop) == rule.size + 32
+
+
+def test_a_header_whose_length_looks_like_text(tmp_path: Path) -> None:
+    network, tensors = small()
+    save_file(tensors, tmp_path / "a.safetensors")
+    data = (tmp_path / "a.safetensors").read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    length = int.from_bytes(b" <\1", "little")
+    padded = length.to_bytes(8, "little") + data[8:end].ljust(length) + data[end:]
+    (tmp_path / "a.safetensors").write_bytes(padded)
+    model = import_weights(tmp_path / "a.safetensors", "mobilenetv2_050")
+    images = torch.randn(1, 1, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(model.network(images), network(images))
+
+
 def small() -> tuple[nn.Module, dict[str, Tensor]]:
     network = import_timm().create_model("mobilenetv2_050", num_classes=7, in_chans=1)
     randomise(network)

@@ -187,6 +187,14 @@ def test_save_refuses_a_folder_of_something_else(tmp_path: Path) -> None:
     assert (tmp_path / "labels.txt").read_text() == "my own file"
 
 
+def test_save_refuses_a_file(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("my own file")
+    with pytest.raises(UsageError, match=r"notes\.txt is a file"):
+        save_model(small(), tmp_path / "notes.txt")
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    assert (tmp_path / "notes.txt").read_text() == "my own file"
+
+
 @pytest.mark.parametrize("files_that_fit", range(5))
 def test_full_disk_keeps_the_old_model(
     folder: Path, files_that_fit: int, monkeypatch: pytest.MonkeyPatch
@@ -278,6 +286,17 @@ def test_changed_file_is_named(
     assert changed != data
     (folder / name).write_bytes(changed)
     with pytest.raises(UsageError, match=f"{name} was changed"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_the_manifest_does_not_list_is_named(folder: Path, name: str) -> None:
+    (folder / "notes.md").write_text("mine")
+    lines = (folder / MANIFEST).read_text().splitlines(keepends=True)
+    (folder / MANIFEST).write_text(
+        "".join(line for line in lines if not line.endswith(f"{name}\n"))
+    )
+    with pytest.raises(UsageError, match=f"{name} is not in {MANIFEST}. Copy the whole"):
         load_model(folder)
 
 

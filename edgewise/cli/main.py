@@ -83,6 +83,14 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped", err=True)
         sys.exit(130)
+    except RuntimeError as error:  # torch raises this of its processes, whatever is at work
+        from edgewise.data.loader import worker_lost
+
+        lost = worker_lost(error)
+        if lost is None:
+            raise
+        click.echo(f"Error: {lost}", err=True)
+        sys.exit(lost.exit_status)
     except BrokenPipeError:  # `edgewise models | head`
         _drop(sys.stdout)
         sys.exit(1)

@@ -19,7 +19,7 @@ from edgewise.data.dataset import read_dataset
 from edgewise.model import Classifier, Model
 from edgewise.run_folder import Run
 from edgewise.training.batches import cache_of, recipe_batches
-from edgewise.training.evaluate import classifier_function, predict_samples
+from edgewise.training.evaluate import classifier_function, images_at_once, predict_samples
 from edgewise.training.learner import Learner
 from edgewise.training.metrics import top_k_accuracy
 from edgewise.training.recipe import Recipe
@@ -113,6 +113,6 @@ class RunTuning:
         """Top-1 on the validation images."""
         samples = self.samples["val"]
         classify = classifier_function(Classifier(model), torch.device("cpu"))
-        batch, workers = self.recipe.batch, self.recipe.workers or 0
+        batch, workers = images_at_once(self.recipe), self.recipe.workers or 0
         answers = predict_samples(classify, samples, model.preprocess, batch, workers)
         return top_k_accuracy(np.array([sample.label for sample in samples]), answers, 1)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commandline import edgewise
 
 from edgewise.cli.main import main
 from edgewise.deploy.predict import Guess, Prediction
@@ -59,3 +60,18 @@ def test_an_error_of_other_code_is_not_called_one_of_the_output(
     monkeypatch.setattr("sys.argv", ["edgewise", "models"])
     with pytest.raises(OSError, match="No space left"):
         main()
+
+
+def test_a_decoding_process_that_died_is_told_by_every_verb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*given: object, **settings: object) -> None:
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+
+    monkeypatch.setattr("edgewise.data.doctor.examine", die)
+    called = edgewise("doctor", tmp_path)
+    assert called.status == 1
+    assert called.errors == (
+        "Error: DataLoader worker (pid 7) is killed by signal: Killed. If memory is short, use "
+        "fewer --workers or a smaller --batch.\n"
+    )

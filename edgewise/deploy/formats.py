@@ -35,10 +35,11 @@ class Job:
         calibration: uint8 (N, size, size, 3) of training images, for int8; else None.
         keep_float: layers, or modules of layers, that int8 leaves in float; None: those that it
             would cost too much, as far as the format can tell.
-        most_changed: with None, the share of images that int8 may give another top class.
         checked: uint8 (N, size, size, 3) that the model has not learned from, on which it is seen
             what int8 costs; None where there are none.
         notes: what a person should know of the file that was written; `write` adds to it.
+        most_changed: where keep_float is None, the share of images that int8 may give another top
+            class.
     """
 
     model: Model
@@ -46,9 +47,9 @@ class Job:
     path: Path
     calibration: NDArray[np.uint8] | None = None
     keep_float: tuple[str, ...] | None = None
-    most_changed: float = MOST_CHANGED
     checked: NDArray[np.uint8] | None = None
     notes: list[str] = field(default_factory=list)
+    most_changed: float = MOST_CHANGED
 
 
 @dataclass(frozen=True)

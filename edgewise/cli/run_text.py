@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgewise.reporting.columns import columns
 from edgewise.reporting.numbers import filesize, percent, plural
+from edgewise.reporting.search_record import WIDE
 from edgewise.search.device_worker import BROKEN
 from edgewise.search.pace import TIMED
 from edgewise.search.ways import THROUGHOUT, Way
@@ -167,7 +168,19 @@ def _test(step: str, numbers: Numbers) -> str:
             f"  budget:   {', '.join(_used(numbers))}",
             f"  accuracy: {percent(numbers['accuracy'])} ({_interval(numbers)}) of "
             f"{plural(numbers['images'], 'image')} that no decision has seen{here}",
+            *([f"  beware:   {few}"] if (few := _few(numbers)) else ()),
         ]
+    )
+
+
+def _few(numbers: Numbers) -> str:
+    """What so few test images can't tell; "" if they are enough."""
+    points = 100 * (numbers["high"] - numbers["low"])
+    if points <= 100 * WIDE:
+        return ""
+    return (
+        f"these images are few: {points:.0f} points lie between both ends of the interval, and "
+        "models that are nearer to each other can't be told apart. Four times as many halve it"
     )
 
 

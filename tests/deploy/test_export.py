@@ -212,7 +212,7 @@ def test_layers_to_keep_in_float_may_have_spaces_between_them(
     asked: list[object] = []
 
     def refuse(*arguments: object) -> None:
-        asked.append(arguments[-1])
+        asked.append(arguments[-2])
         raise EdgewiseError("enough")
 
     monkeypatch.setattr("edgewise.deploy.export.export", refuse)

@@ -132,10 +132,18 @@ def test_an_accuracy_that_another_runtime_computed_says_which() -> None:
     made = all_decisions()["test"]
     assert made["runtime"] == "onnxruntime"
     for tested_in, words in (("onnxruntime 1.31.1", ""), ("openvino 2026.2", "openvino 2026.2")):
-        said = told("test", {**made, "tested_in": tested_in}).splitlines()[-1]
+        said = told("test", {**made, "tested_in": tested_in}).splitlines()[-2]
         where = f", computed here in {words}" if words else ""
         assert said.endswith(f"95 images that no decision has seen{where}")
-    assert told("test", made).endswith("that no decision has seen")  # an older log
+    assert "that no decision has seen\n" in told("test", made)  # an older log
+
+
+def test_few_test_images_are_said_to_be_few() -> None:
+    """As two classes of ten images have."""
+    made = all_decisions()["test"]
+    said = told("test", {**made, "low": 0.3, "high": 0.9032, "images": 4})
+    assert "  beware:   these images are few: 60 points lie between both ends" in said
+    assert "beware" not in told("test", {**made, "low": 0.93, "high": 0.97, "images": 1000})
 
 
 def test_an_old_time_is_not_held_against_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:

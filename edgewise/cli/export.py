@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from edgewise.cli.words import Names, Part
-from edgewise.deploy.artifact import BUILD
-from edgewise.deploy.formats import FORMATS, MOST_CHANGED, PRECISIONS
+from edgewise.deploy.artifact import BUILD, MOST_CHANGED
+from edgewise.deploy.formats import FORMATS, PRECISIONS
 from edgewise.errors import EdgewiseError
 from edgewise.shell import command_line
 

@@ -45,6 +45,7 @@ MAIN = "onnx-fp32"  # the artefact that stands for a run where one is wanted,
 MAIN_INT8 = "onnx-int8"  # and for one whose network learned to compute in int8
 PIXELS, NORMALISED = "pixels", "normalised"
 PROBABILITIES, LOGITS = "probabilities", "logits"
+MOST_CHANGED = 0.02  # of the top classes, by int8, unless another part is asked for
 
 
 def _plain_name(value: str) -> str:
@@ -91,7 +92,7 @@ class Info:
     calibrated_on: Annotated[int, Field(ge=0)] = 0
     notes: tuple[str, ...] = ()
     keep_float: tuple[str, ...] | None = None
-    most_changed: Annotated[float, Field(ge=0, le=1)] = 0.02  # as older ones
+    most_changed: Annotated[float, Field(ge=0, le=1)] = MOST_CHANGED
     calibrate: str = ""
 
     @property

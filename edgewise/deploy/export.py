@@ -13,10 +13,10 @@ import numpy as np
 
 from edgewise import __version__
 from edgewise.deploy import on_device
-from edgewise.deploy.artifact import GOLDEN, PREDICT, Artifact, Info, making
+from edgewise.deploy.artifact import GOLDEN, MOST_CHANGED, PREDICT, Artifact, Info, making
 from edgewise.deploy.calibration import calibration_pixels, some_pixels
 from edgewise.deploy.engine import EnginePredictor
-from edgewise.deploy.formats import MOST_CHANGED, Format, Job, format_named
+from edgewise.deploy.formats import Format, Job, format_named
 from edgewise.deploy.golden import write_golden
 from edgewise.deploy.isolated import isolated
 from edgewise.deploy.predictor import open_classifier

@@ -8,7 +8,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgewise.deploy.artifact import NORMALISED, PIXELS, PROBABILITIES
+from edgewise.deploy.artifact import MOST_CHANGED, NORMALISED, PIXELS, PROBABILITIES
 from edgewise.errors import UsageError, missing_package, unknown
 from edgewise.libraries import first_missing
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from edgewise.model import Model
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
-MOST_CHANGED = 0.02  # of the top classes, by int8
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise.deploy.formats import MOST_CHANGED
+from edgewise.deploy.artifact import MOST_CHANGED
 from edgewise.deploy.quantize import Calibrated, calibrate
 from edgewise.deploy.quantize_observe import BATCH, Batches, in_batches, run_maps
 from edgewise.progress import track

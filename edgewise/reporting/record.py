@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgewise.deploy.artifact import Artifact
-from edgewise.deploy.formats import FORMATS, MOST_CHANGED
+from edgewise.deploy.artifact import MOST_CHANGED, Artifact
+from edgewise.deploy.formats import FORMATS
 from edgewise.deploy.verification import is_as_it_was
 from edgewise.errors import UsageError
 from edgewise.files import read_json, sha256_file

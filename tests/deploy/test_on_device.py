@@ -18,6 +18,7 @@ from edgewise.deploy.artifact import GOLDEN, PREDICT
 from edgewise.deploy.export import export
 from edgewise.deploy.formats import FORMATS
 from edgewise.deploy.predictor import open_predictor
+from edgewise.deploy.verify import OWN_TOLERANCE, TOLERANCE
 from edgewise.run_folder import Run
 
 # Runs a script as where nothing is installed but NumPy, Pillow and the file's runtime.
@@ -166,6 +167,10 @@ def test_what_is_missing_is_named(exported: Run, tmp_path: Path) -> None:
     wrong = alone(folder, "--runtime", "ncnn", good)
     assert wrong.stderr == "error: model.onnx is run by onnxruntime or openvino, not by ncnn\n"
     assert "name a photo, or --check" in alone(folder).stderr
+
+
+def test_it_allows_what_verify_allows() -> None:
+    assert (on_device.EXACT, on_device.ROUNDED) == (TOLERANCE, OWN_TOLERANCE)
 
 
 def test_it_is_the_script_and_python_3_8_can_read_it(exported: Run) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from small import small_model
 
 from edgewise.deploy import quantize_keep
-from edgewise.deploy.formats import MOST_CHANGED
+from edgewise.deploy.artifact import MOST_CHANGED
 from edgewise.deploy.onnx import graph_of
 from edgewise.deploy.quantize import Calibrated, Range, calibrate
 from edgewise.deploy.quantize_keep import (

@@ -57,6 +57,8 @@ class FormulaDevice:
         rule = file.path.parent / "preprocess.json"
         if rule.is_file():
             size, kind = json.loads(rule.read_text())["size"], file.path.parent.name
+        elif "-" not in file.path.stem:  # a row of a network, or the whole of it
+            size, kind = file.shape[-1], file.precision
         elif file.path.suffix == ".onnx":
             kind, _, size = f"onnx-{file.path.stem}".rpartition("-")
         else:

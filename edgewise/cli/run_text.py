@@ -144,6 +144,19 @@ def _files(step: str, numbers: Numbers) -> str:
     return why + columns(lines, "<<>>>>><")
 
 
+def _rows(step: str, numbers: Numbers) -> str:
+    if "failure" in numbers:
+        return f"{step}: {numbers['failure']}"
+    rows = numbers["rows"]
+    dearest = sorted(rows, key=lambda row: -float(row["ms"]))[:DEAREST]
+    named = ", ".join(f"{row['place']} {row['ms']:.3g} ms" for row in dearest)
+    return (
+        f"{step}: the dearest of {len(rows)} are {named}; end to end {numbers['whole_ms']:.3g} ms, "
+        f"as {numbers['precision']} in {numbers['runtime']} "
+        f"(the sum of its rows is off by {100 * numbers['additivity']:+.1f} %)"
+    )
+
+
 def _test(step: str, numbers: Numbers) -> str:
     if "spent" not in numbers:
         return f"the chosen file could not be timed again: {numbers['failure']}"
@@ -192,6 +205,7 @@ def _interval(numbers: Numbers) -> str:
     return f"{100 * numbers['low']:.1f}-{100 * numbers['high']:.1f}"
 
 
+DEAREST = 3  # rows that are named
 SPLITS = {"train": "train", "val": "select by", "test": "test"}
 TEXTS: dict[str, Callable[[str, Numbers], str]] = {
     "device": _device,
@@ -211,5 +225,6 @@ TEXTS: dict[str, Callable[[str, Numbers], str]] = {
     "narrowed": _trained,
     "again": _again,
     "files": _files,
+    "rows": _rows,
     "test": _test,
 }

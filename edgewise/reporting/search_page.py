@@ -13,7 +13,7 @@ from edgewise.deploy.artifact import PREDICT
 from edgewise.files import write_text
 from edgewise.reporting.search_chart import search_chart
 from edgewise.reporting.search_record import OVER, SearchRecord, taken, times
-from edgewise.reporting.search_rows import candidate_rows, failures, rung_times
+from edgewise.reporting.search_rows import candidate_rows, costs_by_row, failures, rung_times
 from edgewise.reporting.templates import render
 from edgewise.reporting.views import fold
 from edgewise.search.decisions import Numbers
@@ -70,6 +70,7 @@ def write_search_report(folder: SearchFolder) -> Path:
         "nearest": record.nearest() if record.state not in ("fits", "unfinished") else [],
         "chart": search_chart(record, rows),
         "rows": fold(rows, max(FEWEST_ROWS, len(record.trials))),
+        "costs_by_row": costs_by_row(record),
         "rungs": rung_times(record),
         "failures": failures(record),
         "use": _use(record, test) if test else None,

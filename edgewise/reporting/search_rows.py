@@ -31,6 +31,7 @@ RUNGS = {
     "narrow": "narrowing a better network",
     "narrowed": "training the narrowed network",
     "again": "once more, from all images but the test's",
+    "rows": "timing the rows of the chosen network",
     "test": "the test",
 }
 
@@ -84,6 +85,25 @@ class RungTime:
     share: float
 
 
+@dataclass(frozen=True)
+class RowCost:
+    """What a row of the chosen network takes of its time, and of its multiplications.
+
+    Attributes:
+        place: of it in the network, as "stages.0.1".
+        words: what it is.
+        ms: milliseconds of one image.
+        time_share: of the sum of all rows.
+        macs_share: of the network's multiplications.
+    """
+
+    place: str
+    words: str
+    ms: float
+    time_share: float
+    macs_share: float
+
+
 STILL_IN = "still in"
 
 
@@ -129,6 +149,17 @@ def rung_times(record: SearchRecord) -> list[RungTime]:
         seconds[kind] = seconds.get(kind, 0.0) + seconds_of([numbers])
     total = sum(seconds.values()) or 1.0
     return [RungTime(RUNGS[k], took, took / total) for k, took in seconds.items() if k in RUNGS]
+
+
+def costs_by_row(record: SearchRecord) -> list[RowCost]:
+    """The rows of the network that was tested, in its order; none where they were not timed."""
+    rows = record.made.get("rows", {}).get("rows", ()) if record.chosen else ()
+    ms = sum(row["ms"] for row in rows) or 1.0
+    macs = sum(row["macs"] for row in rows) or 1
+    return [
+        RowCost(row["place"], row["words"], row["ms"], row["ms"] / ms, row["macs"] / macs)
+        for row in rows
+    ]
 
 
 def failures(record: SearchRecord) -> list[str]:

@@ -226,6 +226,15 @@ def needs_qat(files: Sequence[Numbers]) -> bool:
     )
 
 
+def likeliest(files: Sequence[Numbers]) -> Numbers:
+    """The file that will be tested, unless it takes longer by then.
+
+    Raises:
+        EdgewiseError: not one can be run.
+    """
+    return best_file(files) or nearest(files)
+
+
 def nearest(files: Sequence[Numbers]) -> Numbers:
     """The file that exceeds the budget by least.
 

@@ -11,7 +11,8 @@
              where that is needed
 7. narrow    a better network that is a little too dear, narrowed by NetAdapt until it fits
 8. again     the chosen network once more, with the images that it was chosen by
-9. test      the chosen file, timed afresh, on images that no decision has seen
+9. rows      where the milliseconds of the chosen file go, if there is time left to see that
+10. test     the chosen file, timed afresh, on images that no decision has seen
 
 Each rung's numbers are a line in the log of decisions. A search that was stopped goes on with the
 first rung that is not in it, if its images are the same; one that is finished is only told again.
@@ -33,6 +34,7 @@ from edgewise.search.device import open_device
 from edgewise.search.finishing import files_of, narrowed_files, tested
 from edgewise.search.pace import FIRST_ROUND, SECOND_ROUND, SURVIVORS
 from edgewise.search.request import Request, SearchFolder
+from edgewise.search.rows import timed_rows
 from edgewise.search.state import State, Watch
 from edgewise.search.trying import round_of, trained
 from edgewise.search.ways import ways_to
@@ -130,6 +132,7 @@ def climb(search: State) -> None:
     final = trained(search, kept)
     files = [*files_of(search, final), *narrowed_files(search, kept, final)]
     files += learned_again(search, kept, files)
+    search.decide("rows", lambda: timed_rows(search, files))
     search.decide("test", lambda: tested(search, files))
 
 

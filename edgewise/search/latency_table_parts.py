@@ -136,7 +136,7 @@ def rows_of(spec: Spec, size: int) -> dict[str, RowAlone]:
     for s, stage in enumerate(spec.stages):
         blocks += [(f"stages.{s}.{b}", block) for b, block in enumerate(stage)]
     # The last layer of a row has the row's output.
-    sides = {_row_of(layer.name): layer.side for layer in count(spec, size).layers}
+    sides = {row_of(layer.name): layer.side for layer in count(spec, size).layers}
     rows, channels, side = {}, spec.in_chans, size
     for place, block in blocks:
         rows[place] = RowAlone(block, channels, side, spec.padding)
@@ -145,7 +145,7 @@ def rows_of(spec: Spec, size: int) -> dict[str, RowAlone]:
     return rows
 
 
-def _row_of(layer: str) -> str:
-    """The row's place: "stages.1.0" of "stages.1.0.expand", "stem" of "stem"."""
+def row_of(layer: str) -> str:
+    """The place of a layer's row: "stages.1.0" of "stages.1.0.expand", "stem" of "stem"."""
     parts = layer.split(".")
     return ".".join(parts[: 3 if parts[0] == "stages" else 1])

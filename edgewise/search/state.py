@@ -129,12 +129,17 @@ class State:
         return left
 
     @property
-    def unspent(self) -> float:
-        """Minutes of the whole time that are still there by the log, without those of more files.
+    def spare(self) -> float:
+        """Minutes of the whole time that are still there by the log.
 
         Below 0 where it took longer than was planned.
         """
-        return self.request.minutes - (seconds_of(self.log.made.values()) + self.files) / 60
+        return self.request.minutes - seconds_of(self.log.made.values()) / 60
+
+    @property
+    def unspent(self) -> float:
+        """`spare`, without the minutes of more files."""
+        return self.spare - self.files / 60
 
     def outcome(self, made: Run) -> Numbers:
         """What a run reached, see `edgewise.search.trials.outcome`; and where it is."""

@@ -400,7 +400,7 @@ def test_what_it_took(tmp_path: Path) -> None:
     times = dict(line[:2] for line in page.tables["Time of each rung"][1:])
     assert times["round 1: short trainings"] == "2 min 30 s"  # five decisions of 30 s
     assert times["the test"] == "30 s"
-    assert "8 min 30 s of the 30 min that were given" in page.words
+    assert "9 min 0 s of the 30 min that were given" in page.words
     for words in ("422 images to learn from, 83 to select by, 95 to test on", "onnxruntime1.31.1"):
         assert words in page.words
     assert "About 47.5 test images a class are few: the interval is 13 points wide" in page.words
@@ -466,3 +466,24 @@ def test_too_little_time_for_a_better_one_is_said(tmp_path: Path) -> None:
     assert "There was too little time for efficientnet_lite4-96" in words
     assert "give about --time 14m" in words
     assert "with --time 14m: efficientnet_lite4-96" in told("choose", made["choose"])
+
+
+def test_what_each_row_takes_beside_what_it_multiplies(tmp_path: Path) -> None:
+    made = all_decisions()
+    page = page_of(tmp_path, made)
+    assert "a file of its own with random weights (int8 in onnxruntime)" in page.words
+    assert "The whole network takes 0.5 ms so, and its rows add up to 20.0% less." in page.words
+    stem, head = page.tables["Time of each row"][1:]
+    assert stem[:3] == ["stem", "Conv of 3 channels at 96 px", "0.3\xa0ms"]
+    assert head[:3] == ["head", "Head of 96 channels at 3 px", "0.1\xa0ms"]
+    shares = [attrs["style"] for attrs in page.named("i") if "--share" in attrs.get("style", "")]
+    assert shares[:4] == ["--share:0.75", "--share:0.25", "--share:0.25", "--share:0.75"]
+    made["rows"]["runtime"] = "openvino"
+    other = page_of(tmp_path / "other", made)
+    assert "(int8 in openvino), timed in turns with the others; the file that" in other.words
+    assert "that was tested is int8 in onnxruntime." in other.words
+    for made["rows"] in ({"failure": "there was no time left to time its rows"}, {}):
+        assert (
+            "Where the milliseconds go"
+            not in page_of(tmp_path / f"{len(made['rows'])}", made).words
+        )

@@ -40,7 +40,7 @@ pytestmark = pytest.mark.usefixtures("two_epochs")
 def test_from_photos_to_a_tested_file(found: Found) -> None:
     made, device = Decisions(found[0].decisions).made, found[2]
     assert list(made) == [
-        "device", "doctor", "survey", "drift", "pace", "choose", "train", "files", "test",
+        "device", "doctor", "survey", "drift", "pace", "choose", "train", "files", "rows", "test",
     ]  # fmt: skip
     assert made["doctor"]["splits"] == {"train": 40, "val": 20, "test": 20}
     (trial,) = made["choose"]["trials"]

@@ -50,10 +50,10 @@ def test_a_device_that_slows_down_changes_no_ratio(tmp_path: Path) -> None:
     assert whole_ms == pytest.approx(2 * (tmp_path / "first" / "first.onnx").stat().st_size / 1e6)
     assert narrower_ms < 0.95 * whole_ms
     device.slower = 3.0
-    assert measure(whole) == pytest.approx(whole_ms)
     assert measure(narrower) == pytest.approx(narrower_ms)
     again = Clock(device, "fp32", "onnxruntime").measuring(whole, BUDGET, tmp_path / "first")
     assert again(narrower) == pytest.approx(narrower_ms)  # a search that goes on later
+    assert measure(whole) == pytest.approx(whole_ms)
 
 
 def test_a_file_that_fails_is_said(tmp_path: Path) -> None:

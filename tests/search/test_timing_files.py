@@ -17,10 +17,11 @@ from search_device import FormulaDevice
 from edgewise.deploy.formats import FORMATS, Job
 from edgewise.deploy.isolated import Apart
 from edgewise.errors import CantWrite, EdgewiseError
+from edgewise.files import write_bytes
 from edgewise.measure.store import Store
 from edgewise.model import Model
 from edgewise.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
-from edgewise.search import timing_files
+from edgewise.search import graphs, timing_files
 from edgewise.search.budget import Budget
 from edgewise.search.costs import Candidate
 from edgewise.search.device import open_device
@@ -101,7 +102,10 @@ def test_it_is_kept_until_a_writer_is_another(cache: Path, monkeypatch: pytest.M
     assert first.read_text() == "made"
 
 
-def test_data_of_about_as_many_classes_has_the_same_files(cache: Path) -> None:
+def test_data_of_about_as_many_classes_has_the_same_files(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graphs, "write_random", lambda *given: write_bytes(given[-1], b"made"))
     (seven,), (ten,), (eleven,) = (
         timed_files([Candidate("tiny", 64, "fp32", "onnxruntime", "onnx")], classes)[0].values()
         for classes in (7, 10, 11)
@@ -140,6 +144,8 @@ def test_a_full_disk_is_no_fault_of_a_network(cache: Path, monkeypatch: pytest.M
             patch.setattr(timing_files, name, Full if name == "Apart" else full)
             with pytest.raises(CantWrite, match="No space left on device"):
                 timed_files([candidate], 2)
+    proto = pytest.importorskip("onnx").ModelProto()
+    monkeypatch.setattr("edgewise.deploy.onnx.graph_of", lambda model: proto)  # takes seconds
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(CantWrite, match=r"can't write .*fp32-64\.onnx: No space left on device"):
         timed_files([plain], 2)

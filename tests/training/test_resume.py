@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import json
+import multiprocessing
 import os
 import shutil
 import signal
-import textwrap
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commandline import edgewise
 from tiny import python
 
 from edgewise.data.loader import Batches
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.run_folder import Run
-from edgewise.training import loop
+from edgewise.training import checkpoint, loop
 from edgewise.training.batches import recipe_batches
 from edgewise.training.checkpoint import load_checkpoint
 from edgewise.training.history import EpochMetrics, read_history
@@ -124,56 +124,74 @@ def test_second_signal_stops_at_once(
         train(recipe, tmp_path)
 
 
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_writing() -> None:
+    write, calls = checkpoint.write_atomic, []
+
+    def write_or_die(path: Path, whole: Callable[[Any], object]) -> None:
+        def half(file: Any) -> None:
+            file.write(b"half")
+            file.flush()
+            die()
+
+        calls.append(path)
+        write(path, half if len(calls) == 6 else whole)
+
+    checkpoint.write_atomic = write_or_die  # type: ignore[assignment]
+
+
+def die_renaming() -> None:
+    replace, calls = Path.replace, []
+
+    def rename(self: Path, target: Path) -> None:
+        replace(self, target)
+        if Path(target).name == "previous.safetensors":
+            calls.append(target)
+            if len(calls) == 6:
+                die()
+
+    Path.replace = rename  # type: ignore[assignment, method-assign]
+
+
+def die_after_the_model() -> None:
+    write = loop.write_history
+
+    def write_and_die(run: Run, history: list[EpochMetrics]) -> None:
+        write(run, history)
+        if len(history) == 2:
+            die()
+
+    loop.write_history = write_and_die
+
+
 # Where a kill hurts most: with half a checkpoint on the disk, between its two renames, and when the
 # model of an epoch is saved but its checkpoint is not.
 KILLS = {
-    "writing": """
-        from edgewise.training import checkpoint
-        write = checkpoint.write_atomic
-        def write_or_die(path, whole):
-            calls.append(1)
-            def half(file):
-                file.write(b"half"); file.flush(); die()
-            write(path, half if len(calls) == 6 else whole)
-        checkpoint.write_atomic = write_or_die
-    """,
-    "renaming": """
-        from pathlib import Path
-        replace = Path.replace
-        def rename(self, target):
-            replace(self, target)
-            if Path(target).name == "previous.safetensors":
-                calls.append(1)
-                if len(calls) == 6: die()
-        Path.replace = rename
-    """,
-    "after the model": """
-        write = loop.write_history
-        def write_and_die(run, history):
-            write(run, history)
-            if len(history) == 2: die()
-        loop.write_history = write_and_die
-    """,
+    "writing": die_writing,
+    "renaming": die_renaming,
+    "after the model": die_after_the_model,
 }
+
+
+def train_to_death(where: str, recipe: Recipe, root: Path) -> None:
+    KILLS[where]()
+    loop.SECONDS_BETWEEN_CHECKPOINTS = 0
+    train(recipe, root)
 
 
 @pytest.mark.parametrize("where", KILLS)
 def test_killed_and_resumed_equals_uninterrupted(
     recipe: Recipe, reference: Run, tmp_path: Path, where: str
 ) -> None:
-    script = f"""
-        import json, os, signal, sys
-        from pathlib import Path as _Path
-        from edgewise.training import loop
-        from edgewise.training.recipe import Recipe
-        calls = []
-        def die(): os.kill(os.getpid(), signal.SIGKILL)
-        {textwrap.indent(textwrap.dedent(KILLS[where]), " " * 8).strip()}
-        loop.SECONDS_BETWEEN_CHECKPOINTS = 0
-        loop.train(Recipe(**json.loads(sys.argv[1])), _Path(sys.argv[2]))
-    """
-    killed = python(script, json.dumps(asdict(recipe)), str(tmp_path / "run"))
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    """In a fork of this process: a new one takes longer to import torch than to train."""
+    fork = multiprocessing.get_context("fork")
+    killed = fork.Process(target=train_to_death, args=(where, recipe, tmp_path / "run"))
+    killed.start()
+    killed.join(120)
+    assert killed.exitcode == -signal.SIGKILL
     assert same(train(recipe, tmp_path / "run", resume=True), reference)
 
 
@@ -187,7 +205,13 @@ def test_killed_before_the_first_checkpoint_starts_again(
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_signal_to_all_processes(name: str, recipe: Recipe, reference: Run, tmp_path: Path) -> None:
+def test_signal_to_all_processes(
+    name: str,
+    recipe: Recipe,
+    reference: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """As Ctrl-C in a terminal and `timeout` send it: to the workers too, and SIGTERM twice."""
     interrupted = f"""
         import os, signal, sys
@@ -215,13 +239,10 @@ def test_signal_to_all_processes(name: str, recipe: Recipe, reference: Run, tmp_
     assert state is not None  # the batch at hand was finished and saved
     assert (state["progress"]["epoch"], state["progress"]["batch"]) == (1, 2)
 
-    resumed = python(
-        "from edgewise.cli.main import main; main()",
-        *("train", "--resume", "runs/first", "--workers", "0"),
-        folder=tmp_path,
-    )
-    assert resumed.returncode == 0, resumed.stderr
-    assert "edgewise eval runs/first" in resumed.stdout
+    monkeypatch.chdir(tmp_path)
+    resumed = edgewise("train", "--resume", "runs/first", "--workers", 0)
+    assert resumed.status == 0, resumed.errors
+    assert "edgewise eval runs/first" in resumed.output
     assert same(Run(tmp_path / "runs" / "first"), reference)
 
 

@@ -154,7 +154,7 @@ def test_the_rate_is_below_where_learning_ends_and_above_where_it_is_slow(recipe
 
 
 def test_a_run_with_all_three(recipe: Recipe, tmp_path: Path) -> None:
-    asked = replace(recipe, epochs=0, batch=0, find_batch=True, find_lr=True, minutes=0.05)
+    asked = replace(recipe, epochs=0, batch=0, find_batch=True, find_lr=True, minutes=0.1)
     run = train(asked, tmp_path / "run")
     told = Recipe.read(run.recipe)
     assert not told.find_batch and not told.find_lr and 8 <= told.batch <= 52

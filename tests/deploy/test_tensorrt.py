@@ -21,8 +21,7 @@ import onnxruntime
 import pytest
 import torch
 from commandline import edgewise
-from int8_graphs import SIZE
-from int8_graphs import LABELS as LETTERS
+from int8_graphs import LABELS, SIZE
 from numpy.typing import NDArray
 from onnx import TensorProto
 from small import pictures, small_model
@@ -40,7 +39,6 @@ from edgewise.deploy.verify import verify
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.run_folder import Run
 
-LABELS = ("café", "犬", "cat")
 FILE = FORMATS["tensorrt"].file
 # One for each kind of operator: ReLU6, h-swish and squeeze-excite, SiLU, attention, layer norm.
 KINDS = (
@@ -59,14 +57,14 @@ def answers(graph: onnx.ModelProto, pixels: NDArray[np.uint8]) -> NDArray[np.flo
 
 
 def test_the_float32_graph_is_that_of_onnx(tmp_path: Path) -> None:
-    model = small_model("mobilenet_v2", LETTERS, SIZE)
+    model = small_model("mobilenet_v2", LABELS, SIZE)
     write(Job(model, "fp32", tmp_path / FILE))
     assert (tmp_path / FILE).read_bytes() == to_bytes(graph_of(model))
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_the_float16_graph_is_as_exact_as_pytorchs_float16(name: str) -> None:
-    model = small_model(name, LETTERS, SIZE)  # as other tests do, which saves a trace
+    model = small_model(name, LABELS, SIZE)  # as other tests do, which saves a trace
     half = in_half(graph_of(model))
     pixels = pictures(model, 16)
     found = answers(half, pixels)

@@ -27,10 +27,13 @@ def first_of_each_kind(stage: tuple[AnyBlock, ...]) -> tuple[AnyBlock, ...]:
     return tuple(kinds.values())
 
 
-def small_model(name: str, labels: tuple[str, ...], size: int, width: float = 0.25) -> Model:
-    """The first block of each kind in each stage; unlike pictures have unlike answers."""
+def small_model(
+    name: str, labels: tuple[str, ...], size: int, width: float = 0.25, stages: int | None = None
+) -> Model:
+    """The first block of each kind in each of the stages; unlike pictures have unlike answers."""
     spec = variant(name).spec(width, classes=len(labels))
-    spec = replace(spec, stages=tuple(first_of_each_kind(stage) for stage in spec.stages))
+    kept = tuple(first_of_each_kind(stage) for stage in spec.stages[:stages])
+    spec = replace(spec, stages=kept)
     torch.manual_seed(0)
     network = build(spec)
     for module in network.modules():

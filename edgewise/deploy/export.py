@@ -26,7 +26,7 @@ from edgewise.run_folder import Run
 
 WRONG = 0.01  # more than rounding can do to a probability; `verify` is stricter
 # These never crashed; the others convert in a process of their own.
-TRUSTED = ("onnx", "openvino")
+TRUSTED = ("onnx", "openvino", "tensorrt")
 
 
 def export(

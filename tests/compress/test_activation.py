@@ -45,7 +45,8 @@ def trained(name: str) -> tuple[nn.Module, Model]:
     """timm's network with random weights and statistics, and ours with the same."""
     oracle = import_timm().create_model(name, num_classes=7).eval()
     randomise(oracle)
-    spec = replace(edgewise.create_model(name).spec, classes=7)
+    with torch.device("meta"):  # its weights are not wanted
+        spec = replace(edgewise.create_model(name).spec, classes=7)
     return oracle, Model(twin(oracle, spec).eval(), RULE, tuple("abcdefg"))
 
 

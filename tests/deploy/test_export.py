@@ -304,14 +304,13 @@ def test_a_link_stays_one_and_what_it_leads_to_is_made_anew(tmp_path: Path) -> N
     assert (link / INFO).read_bytes() == b"third"
 
 
-def test_somebody_elses_folder_is_not_touched(tmp_path: Path) -> None:
-    save_model(small_model("mobilenet_v2", ("a", "b"), size=33), tmp_path / "model")
+def test_somebody_elses_folder_is_not_touched(run: Run, tmp_path: Path) -> None:
     (tmp_path / MAIN).mkdir()
     (tmp_path / MAIN / "letter.txt").write_text("dear")
-    said = edgewise("export", tmp_path / "model", "--output", tmp_path)
+    said = edgewise("export", run.model, "--output", tmp_path)
     assert said.status == 2 and "onnx-fp32 holds something else" in said.errors
     assert (tmp_path / MAIN / "letter.txt").read_text() == "dear"
-    said = edgewise("export", tmp_path / "model", "--output", tmp_path / "new")
+    said = edgewise("export", run.model, "--output", tmp_path / "new")
     assert said.status == 0 and str(tmp_path / "new" / MAIN) in said.output
 
 

@@ -64,6 +64,7 @@ class Made:
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> Made:
     made = Made()
+    monkeypatch.setattr(fastest, "SECONDS", 0.1)  # they differ by more than a machine's noise
     monkeypatch.setattr(fastest, "ways", lambda source: made.ways)
     return made
 
@@ -115,10 +116,10 @@ def test_it_is_measured_again_when_something_changed(
     store = Store(tmp_path / "bench.sqlite")
     open_fastest(file, store)
     if change == "version":
-        made.ways["quick"] = made.way(Sleeper("quick 2", 0.03), "2")
+        made.ways["quick"] = made.way(Sleeper("quick 2", 0.06), "2")
     elif change == "file":
         file.write_bytes(b"another graph")
-        made.ways["quick"] = made.way(Sleeper("quick 2", 0.03))
+        made.ways["quick"] = made.way(Sleeper("quick 2", 0.06))
     else:
         made.ways["quickest"] = made.way(Sleeper("quickest 1", 0.0))
     expected = "quickest 1" if change == "runtime" else "sure 1"

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-import torch
 from int8_graphs import LABELS, SIZE, answers, batches, pixels_of, session
 from numpy.typing import NDArray
+from onnx import numpy_helper
 from small import small_model
 
 from edgewise.deploy.onnx import graph_of
@@ -18,17 +18,14 @@ from edgewise.deploy.quantize_layers import layers_of
 
 def test_equalising_keeps_the_answers_and_evens_the_channels() -> None:
     model = small_model("mobilenet_v2", LABELS, SIZE)
-    with torch.no_grad():  # a bottleneck whose channels differ, undone behind it
-        project, expand = (
-            model.network.stages[1][0].project.conv,  # type: ignore[index, union-attr]
-            model.network.stages[2][0].expand.conv,  # type: ignore[index, union-attr]
-        )
-        norm = model.network.stages[1][0].project.norm  # type: ignore[index, union-attr]
-        factors = torch.logspace(-2, 2, project.out_channels)
-        norm.weight.mul_(factors)
-        norm.bias.mul_(factors)
-        expand.weight.div_(factors[None, :, None, None])
     proto, pixels = graph_of(model), pixels_of(model, 8)
+    # A bottleneck whose channels differ, undone behind it.
+    layers = {layer.name: layer for layer in layers_of(proto)}
+    project, expand = layers["stages.1.0.project.conv"], layers["stages.2.0.expand.conv"]
+    factors = np.logspace(-2, 2, len(project.rows), dtype=np.float32)
+    _multiply(proto, project.weight, factors[:, None, None, None])
+    _multiply(proto, project.bias, factors)
+    _multiply(proto, expand.weight, 1 / factors[None, :, None, None])
     assert len(streams(proto)) >= 4
     before, exact = _spread(proto, pixels), answers(proto, pixels)
     equalise(proto, batches(pixels))
@@ -42,6 +39,13 @@ def test_nothing_is_equalised_across_a_bound_or_a_norm() -> None:
         makers = {out: node.op_type for node in proto.graph.node for out in node.output}
         for stream in streams(proto):
             assert {makers[name] for name in stream.maps} <= {"Conv", "Add"}
+
+
+def _multiply(proto: Any, name: str, factors: NDArray[np.float32]) -> None:
+    """Of an initialiser."""
+    tensor = next(item for item in proto.graph.initializer if item.name == name)
+    values = numpy_helper.to_array(tensor) * factors
+    tensor.CopyFrom(numpy_helper.from_array(values, name))
 
 
 def _spread(proto: Any, pixels: NDArray[np.uint8]) -> float:

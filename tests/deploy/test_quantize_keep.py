@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from int8_graphs import LABELS, SIZE, answers, batches, pixels_of, session
+from int8_graphs import answers, batches, pixels_of, session
 from numpy.typing import NDArray
-from small import small_model
 
 from edgewise.deploy import quantize_keep
 from edgewise.deploy.artifact import MOST_CHANGED
-from edgewise.deploy.onnx import graph_of
 from edgewise.deploy.quantize import Calibrated, Range, calibrate
 from edgewise.deploy.quantize_keep import (
     int8_graph,
@@ -52,10 +50,11 @@ def test_a_layer_between_bytes_stays_in_float_in_the_runtime_too(
     assert (kinds.count("QLinearConv"), kinds.count("Conv")) == (convolutions - 1, 1)
 
 
-def test_the_block_that_int8_spoils_is_the_dearest_and_stays_in_float() -> None:
-    model = small_model("efficientnet_lite0", LABELS, SIZE)
-    proto, pixels = graph_of(model), pixels_of(model, 24)
-    calibrated = calibrate(proto, batches(pixels))
+def test_the_block_that_int8_spoils_is_the_dearest_and_stays_in_float(
+    lite: tuple[Model, Any, Calibrated],
+) -> None:
+    model, proto, calibrated = lite
+    pixels = pixels_of(model, 24)  # that it was calibrated on
     coarse = Range(np.float32(3.0), np.uint8(0))  # two steps from 0 to 6
     spoiled = replace(
         calibrated,

@@ -9,8 +9,9 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from in_format import model_of, pictures, right_answer
-from int8_graphs import answers
+from in_format import pictures, right_answer
+from int8_graphs import LABELS, SIZE, answers
+from small import small_model
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -27,9 +28,14 @@ from edgewise.training.rounding import rounded_weight
 NETWORKS = ("mobilenet_v3_small", "efficientnet_lite0")
 
 
+def model_of(name: str) -> Model:
+    """One that other tests trace, too."""
+    return small_model(name, LABELS, SIZE)
+
+
 @cache
 def model_and_made(name: str) -> tuple[Model, Model]:
-    model = model_of(name)
+    model = separated_resnet() if name == "resnet18" else model_of(name)
     return model, with_int8_weights(model, pictures(model, 100, 16))
 
 
@@ -96,11 +102,10 @@ def separated_resnet() -> Model:
 
 
 def test_a_separated_convolution_adds_its_bias_once() -> None:
-    model = separated_resnet()
+    model, made = model_and_made("resnet18")
     biases = [m.pointwise.bias for m in model.network.modules() if isinstance(m, Separated)]
     assert min(float(bias.detach().abs().max()) for bias in biases) > 0.01
     seen, pixels = pictures(model, 100, 16), pictures(model, 0, 16)
-    made = with_int8_weights(model, seen)
     in_int8 = answers(calibrate(graph_of(model), in_batches(seen)).quantized(), pixels)
     right = right_answer(model, pixels)
     ours, graphs = (np.abs(a - right).mean() for a in (right_answer(made, pixels), in_int8))
@@ -127,9 +132,7 @@ PARTS = {
 def test_a_convolution_without_bias_and_norm_gets_the_bias_that_it_was_rounded_for(
     name: str, part: str, last: str
 ) -> None:
-    model = separated_resnet() if name == "resnet18" else model_of(name)
-    seen = pictures(model, 100, 16)
-    made = with_int8_weights(model, seen)
+    model, made = model_and_made(name)
     block = next(
         path.removesuffix(f".{last}")
         for path, module in model.network.named_modules()
@@ -140,7 +143,7 @@ def test_a_convolution_without_bias_and_norm_gets_the_bias_that_it_was_rounded_f
     inputs: list[torch.Tensor] = []
     hook = exact.register_forward_pre_hook(lambda _module, given: inputs.append(given[0].clone()))
     with torch.no_grad():
-        model.network(model.preprocess.normalise(torch.from_numpy(seen)))
+        model.network(model.preprocess.normalise(torch.from_numpy(pictures(model, 100, 16))))
         hook.remove()
         without = copy.deepcopy(ours)
         rounded = without.get_submodule(last.removeprefix(part).removeprefix("."))

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from in_format import NETWORKS, job_of, model_of, pictures, right_answer, written
+from in_format import NETWORKS, SIZE, job_of, model_of, pictures, right_answer, written
+from small import small_model
 
-from edgewise.deploy.formats import FORMATS
+from edgewise.deploy.formats import FORMATS, Job
 from edgewise.errors import EdgewiseError
 
 FORMAT = "torch-export"
@@ -53,8 +54,19 @@ def test_bfloat16_is_what_pytorch_computes_in_it_in_half_the_bytes(tmp_path: Pat
     assert all(item.dtype != torch.bfloat16 for item in job.model.network.parameters())
 
 
-def test_the_file_needs_pytorch_alone(tmp_path: Path) -> None:
-    job, _ = written("mobilenet_v2", FORMAT, "fp32", tmp_path)
+@pytest.fixture(scope="module")
+def twice(tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, Job]:
+    """The same model written to two folders; not to be changed."""
+    root = tmp_path_factory.mktemp("twice")
+    model = small_model("mobilenet_v2", tuple("abcdef"), SIZE, stages=2)
+    first, second = (job_of(model, FORMAT, "fp32", root / name) for name in "ab")
+    for job in (first, second):
+        FORMATS[FORMAT].write(job)
+    return first, second
+
+
+def test_the_file_needs_pytorch_alone(twice: tuple[Job, Job], tmp_path: Path) -> None:
+    job, _ = twice
     pixels = pictures(job.model, 0, 3)
     np.save(tmp_path / "pixels.npy", pixels)
     paths = [str(job.path), str(tmp_path / "pixels.npy"), str(tmp_path / "answer.npy")]
@@ -63,14 +75,11 @@ def test_the_file_needs_pytorch_alone(tmp_path: Path) -> None:
     assert np.abs(answer - right_answer(job.model, pixels)).max() < 1e-4
 
 
-def test_the_file_is_the_same_each_time_and_names_no_path(tmp_path: Path) -> None:
-    model, chosen = model_of("mobilenet_v2"), FORMATS[FORMAT]
-    jobs = [job_of(model, FORMAT, "fp32", tmp_path / folder) for folder in "ab"]
-    for job in jobs:
-        chosen.write(job)
-    assert jobs[0].path.read_bytes() == jobs[1].path.read_bytes()
+def test_the_file_is_the_same_each_time_and_names_no_path(twice: tuple[Job, Job]) -> None:
+    first, second = twice
+    assert first.path.read_bytes() == second.path.read_bytes()
     root = str(Path(__file__).resolve().parents[2]).encode()
-    with zipfile.ZipFile(jobs[0].path) as archive:
+    with zipfile.ZipFile(first.path) as archive:
         parts = [archive.read(name) for name in archive.namelist()]
     assert any(b"Classifier" in part for part in parts)
     assert not any(root in part or b".py" in part for part in parts)

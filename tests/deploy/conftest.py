@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from int8_graphs import LABELS, SIZE, batches, pixels_of
-from onnx import load_from_string
 from photos import write_photos
 from small import small_model
 
 from edgewise.data.dataset import load_dataset, write_dataset
-from edgewise.deploy import onnx, verify
 from edgewise.deploy.export import export
 from edgewise.deploy.onnx import graph_of
 from edgewise.deploy.quantize import Calibrated, calibrate
-from edgewise.files import write_bytes
 from edgewise.model import Model
 from edgewise.run_folder import Run
 from edgewise.training.recipe import Recipe
@@ -29,43 +24,6 @@ from edgewise.weights.folder import save_model
 
 FAMILIES = ("efficientnet_lite0", "mobilenet_v2", "mobilenet_v3_small", "convnext_atto")
 COUNTS = {"café": 16, "犬": 20, "cat": 18}
-
-
-@pytest.fixture(scope="session")
-def tracing() -> Callable[[Model], Any]:
-    """Makes the graph of a model each time; see `traced_once`."""
-    return onnx._trace
-
-
-@pytest.fixture(scope="session", autouse=True)
-def traced_once(
-    tracing: Callable[[Model], Any], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[None]:
-    """A model is traced once for all tests of all workers: it takes seconds, and many share one.
-
-    By the digest of all that its graph is made by; from nothing in each run of pytest.
-    """
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent  # of all workers
-    folder = folder / "traced"
-    folder.mkdir(exist_ok=True)
-
-    def graph_of_model(model: Model) -> Any:
-        path = folder / onnx._digest(model)
-        if not path.exists():
-            write_bytes(path, onnx.to_bytes(tracing(model)))
-        return load_from_string(path.read_bytes())
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(onnx, "_trace", graph_of_model)
-        yield
-
-
-@pytest.fixture(autouse=True)
-def timed_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test here asks how long an answer takes, but `verify` tells it each time."""
-    monkeypatch.setattr(verify, "SECONDS", 0.01)
 
 
 @pytest.fixture(scope="session")

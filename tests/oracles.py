@@ -50,12 +50,16 @@ def empty(make: Callable[[], Module]) -> Module:
 
 
 def with_random_weights(make: Callable[[], nn.Module]) -> nn.Module:
-    """An oracle whose matrices and kernels keep the size of what they are applied to."""
+    """An oracle whose kernels and matrices keep the size of what they are applied to.
+
+    ConvNeXt's begin smaller, as in the authors' code: else rounding grows from block to block.
+    """
     torch.manual_seed(0)
     oracle = empty(make)
+    convnext = any(isinstance(module, nn.LayerNorm) for module in oracle.modules())
     for parameter in oracle.parameters():
         if parameter.ndim in (2, 4):
-            nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
+            nn.init.normal_(parameter, std=0.02 if convnext else parameter[0].numel() ** -0.5)
     randomise(oracle)
     return oracle
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from edgewise.libraries import import_library
 from edgewise.network import Network, build
@@ -39,13 +40,30 @@ class Differences:
         return max(vars(self).values())
 
 
+class _DrawsNothing(TorchFunctionMode):
+    """Leaves out what fills a tensor: PyTorch does that in Python on the meta device."""
+
+    FILLS = (
+        *("normal_", "uniform_", "trunc_normal_", "kaiming_normal_", "kaiming_uniform_"),
+        *("constant_", "fill_", "ones_", "zero_", "zeros_", "erfinv_", "mul_", "add_", "clamp_"),
+    )
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") in self.FILLS:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
 def empty(make: Callable[[], Module]) -> Module:
-    """A module whose tensors are 0: drawing numbers that are replaced at once takes longest."""
-    with torch.device("meta"):
+    """A module whose parameters hold anything: to draw what is replaced at once takes longest."""
+    with torch.device("meta"), _DrawsNothing():
         module = make()
     module.to_empty(device="cpu")
-    for tensor in module.state_dict().values():
-        tensor.zero_()
+    for buffer in module.buffers():
+        buffer.zero_()
     return module
 
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import ModuleType
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from edgewise.libraries import import_library
 from edgewise.network import Network, build
 from edgewise.spec import Spec
 from edgewise.weights.convert import copy_by_order
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def import_torchvision() -> ModuleType:
@@ -34,6 +38,48 @@ class Differences:
 
     def largest(self) -> float:
         return max(vars(self).values())
+
+
+class _DrawsNothing(TorchFunctionMode):
+    """Leaves out what fills a tensor: PyTorch does that in Python on the meta device."""
+
+    FILLS = (
+        *("normal_", "uniform_", "trunc_normal_", "kaiming_normal_", "kaiming_uniform_"),
+        *("constant_", "fill_", "ones_", "zero_", "zeros_", "erfinv_", "mul_", "add_", "clamp_"),
+    )
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") in self.FILLS:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
+def empty(make: Callable[[], Module]) -> Module:
+    """A module whose parameters hold anything: to draw what is replaced at once takes longest."""
+    with torch.device("meta"), _DrawsNothing():
+        module = make()
+    module.to_empty(device="cpu")
+    for buffer in module.buffers():
+        buffer.zero_()
+    return module
+
+
+def with_random_weights(make: Callable[[], nn.Module]) -> nn.Module:
+    """An oracle whose kernels and matrices keep the size of what they are applied to.
+
+    ConvNeXt's begin smaller, as in the authors' code: else rounding grows from block to block.
+    """
+    torch.manual_seed(0)
+    oracle = empty(make)
+    convnext = any(isinstance(module, nn.LayerNorm) for module in oracle.modules())
+    for parameter in oracle.parameters():
+        if parameter.ndim in (2, 4):
+            nn.init.normal_(parameter, std=0.02 if convnext else parameter[0].numel() ** -0.5)
+    randomise(oracle)
+    return oracle
 
 
 def randomise(oracle: nn.Module) -> None:
@@ -59,7 +105,7 @@ def twin(oracle: nn.Module, spec: Spec) -> Network:
     """Our network with the oracle's weights and epsilon, and nothing random in it."""
     epsilon = next((m.eps for m in oracle.modules() if hasattr(m, "eps")), 1e-3)
     head = replace(spec.head, dropout=0.0)
-    ours = build(replace(spec, norm_eps=epsilon, drop_path=0.0, head=head))
+    ours = empty(lambda: build(replace(spec, norm_eps=epsilon, drop_path=0.0, head=head)))
     copy_by_order(oracle.state_dict(), ours)
     return ours
 
@@ -72,8 +118,7 @@ def compare(
     gradients: bool = True,
 ) -> Differences:
     """Runs both on the same images: evaluation, training, gradients of all parameters."""
-    oracle = make()
-    randomise(oracle)
+    oracle = with_random_weights(make)
     ours = twin(oracle, spec).to(dtype)
     oracle.to(dtype)
     images = torch.randn(3, spec.in_chans, size, size, dtype=dtype)
@@ -96,13 +141,16 @@ def compare(
 def _difference(ours: list[Tensor], theirs: list[Tensor]) -> float:
     """Over all tensors together: some gradients are zero but for rounding, and have no scale."""
     with torch.no_grad():
-        scale = max((float(t.abs().max()) for t in theirs), default=1.0)
+        scale = max((float(end.abs()) for t in theirs for end in t.aminmax()), default=1.0)
         assert 0 < scale < 1e30, "nothing, or more than a float holds, compares with nothing"
-        pairs = zip(ours, theirs, strict=True)
         return (
-            max((float((a - b.reshape(a.shape)).abs().max()) for a, b in pairs), default=0.0)
-            / scale
+            max((_distance(a, b) for a, b in zip(ours, theirs, strict=True)), default=0.0) / scale
         )
+
+
+def _distance(ours: Tensor, theirs: Tensor) -> float:
+    theirs = theirs.reshape(ours.shape)
+    return 0.0 if torch.equal(ours, theirs) else float((ours - theirs).abs().max())
 
 
 def _gradients(module: nn.Module) -> list[Tensor]:

@@ -7,7 +7,15 @@ from dataclasses import replace
 
 import pytest
 import torch
-from oracles import Differences, compare, import_timm, import_torchvision, randomise, twin
+from oracles import (
+    Differences,
+    compare,
+    import_timm,
+    import_torchvision,
+    randomise,
+    twin,
+    with_random_weights,
+)
 
 from edgewise.errors import UsageError
 from edgewise.families import VARIANTS, list_models, variant
@@ -150,8 +158,7 @@ def test_odd_sizes_of_other_kinds_equal_timm(name: str) -> None:
     "name", ["mobilenetv1_100", "mobilenetv2_100", "efficientnet_b0", "tf_efficientnetv2_b0"]
 )
 def test_features_equal_timm(name: str) -> None:
-    oracle = import_timm().create_model(name, features_only=True)
-    randomise(oracle)
+    oracle = with_random_weights(lambda: import_timm().create_model(name, features_only=True))
     spec = variant(TIMM[name][0]).spec()
     spec = replace(spec, padding="same" if name.startswith("tf_") else "symmetric")
     # timm leaves the head out of these, so ours is cut down to the body before copying.
@@ -166,7 +173,7 @@ def test_features_equal_timm(name: str) -> None:
 def test_features_are_known_without_a_tensor(name: str) -> None:
     spec = variant(name).spec(width=0.5)
     with torch.device("meta"):
-        maps = build(spec).features(torch.empty(1, 3, 64, 64))
+        maps = build(spec).eval().features(torch.empty(1, 3, 64, 64))
     assert [(f.channels, 64 // f.stride) for f in spec.features()] == [
         (m.shape[1], m.shape[2]) for m in maps
     ]
@@ -180,7 +187,7 @@ def test_any_width_classes_and_channels(
     name: str, width: float, classes: int, in_chans: int
 ) -> None:
     with torch.device("meta"):
-        network = build(variant(name).spec(width, classes, in_chans))
+        network = build(variant(name).spec(width, classes, in_chans)).eval()
         output = network(torch.empty(2, in_chans, 64, 64))
     head = network.spec.head
     last = head.hidden[-1] if head.hidden else head.conv or network.spec.features()[-1].channels
@@ -300,8 +307,7 @@ def test_dilation_keeps_the_features_of_the_strides(name: str, padding: str) -> 
 )
 def test_dilated_networks_equal_timm(name: str) -> None:
     """timm dilates these as we do (its code says of its V4 block that it doesn't)."""
-    oracle = import_timm().create_model(name, output_stride=16)
-    randomise(oracle)
+    oracle = with_random_weights(lambda: import_timm().create_model(name, output_stride=16))
     ours = twin(oracle, dilate(variant(TIMM[name][0]).spec(), 16))
     images = torch.randn(2, 3, 97, 97)
     with torch.inference_mode():
@@ -346,7 +352,7 @@ def test_small_stem_keeps_the_weights_and_drops_two_halvings(name: str) -> None:
     assert [f.channels for f in small.features()] == [f.channels for f in spec.features()]
     with torch.device("meta"):
         ours, wanted = build(small), build(spec)
-        assert ours.features(torch.empty(1, 3, 28, 28))[-1].shape[2] >= 28 // 8
+        assert ours.eval().features(torch.empty(1, 3, 28, 28))[-1].shape[2] >= 28 // 8
     shapes = [{k: v.shape for k, v in n.state_dict().items()} for n in (ours, wanted)]
     assert shapes[0] == shapes[1]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from edgewise.errors import UsageError
 from edgewise.measure.ops_onnx import Node, costs
 from edgewise.measure.ops_rules import MAC_KINDS
 from edgewise.measure.profile_result import Layer, Profile
+from edgewise.network import Network
 
 FLOAT, UINT8, INT8, INT64 = (
     TensorProto.FLOAT,
@@ -251,12 +253,25 @@ def test_quantised_operators(tmp_path: Path) -> None:
 # --- Exports
 
 
-def exported(tmp_path: Path, name: str, size: int = 64) -> tuple[Profile, Profile]:
-    """The profile of a module and of its file."""
-    model = small_model(name, ("a", "b", "c"), size)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of the exports, each of which takes seconds and serves several tests."""
+    return tmp_path_factory.mktemp("exports")
+
+
+@cache
+def export(folder: Path, name: str) -> Network:
+    """The module of `FOLDER/NAME.onnx`."""
+    model = small_model(name, ("a", "b", "c"), 64)
     randomise(model.network)  # equal tensors would be stored once
-    write_onnx(model, tmp_path / f"{name}.onnx")
-    return edgewise.profile(model.network, size), edgewise.profile(tmp_path / f"{name}.onnx")
+    write_onnx(model, folder / f"{name}.onnx")
+    return model.network
+
+
+def exported(folder: Path, name: str) -> tuple[Profile, Profile]:
+    """The profile of a module and of its file."""
+    network = export(folder, name)
+    return edgewise.profile(network, 64), edgewise.profile(folder / f"{name}.onnx")
 
 
 EXPORTS = [
@@ -273,8 +288,8 @@ EXPORTS = [
 
 
 @pytest.mark.parametrize("name", EXPORTS)
-def test_a_module_and_its_export_have_the_same_macs(tmp_path: Path, name: str) -> None:
-    module, file = exported(tmp_path, name)
+def test_a_module_and_its_export_have_the_same_macs(folder: Path, name: str) -> None:
+    module, file = exported(folder, name)
     ours, theirs = ([x for x in p.layers if x.macs] for p in (module, file))
     assert [(x.kind, x.macs, x.activations) for x in ours] == [
         (x.kind, x.macs, x.activations) for x in theirs
@@ -289,9 +304,9 @@ def test_a_module_and_its_export_have_the_same_macs(tmp_path: Path, name: str) -
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "resnet18"])
-def test_a_module_and_its_export_need_the_same_memory(tmp_path: Path, name: str) -> None:
+def test_a_module_and_its_export_need_the_same_memory(folder: Path, name: str) -> None:
     """With batch norms folded or not: they write over their input."""
-    module, file = exported(tmp_path, name)
+    module, file = exported(folder, name)
     assert module.peak_memory == file.peak_memory
 
 
@@ -311,36 +326,37 @@ def test_attention_in_an_export(tmp_path: Path) -> None:
     assert module.macs == file.macs
 
 
-def test_the_batch_of_an_export_is_free(tmp_path: Path) -> None:
-    write_onnx(small_model("mobilenet_v2", ("a", "b"), 32), tmp_path / "m.onnx")
-    one, four = (edgewise.profile(tmp_path / "m.onnx", batch=n) for n in (1, 4))
-    assert four.inputs == ((4, 32, 32, 3),)
+def test_the_batch_of_an_export_is_free(folder: Path) -> None:
+    export(folder, "mobilenet_v2")
+    one, four = (edgewise.profile(folder / "mobilenet_v2.onnx", batch=n) for n in (1, 4))
+    assert four.inputs == ((4, 64, 64, 3),)
     assert (four.macs, four.params) == (4 * one.macs, one.params)
     assert four.peak_memory == 4 * one.peak_memory
 
 
-def test_stages_of_an_export_are_the_networks(tmp_path: Path) -> None:
-    write_onnx(small_model("mobilenet_v2", ("a", "b"), 32), tmp_path / "m.onnx")
-    names = [stage.name for stage in edgewise.profile(tmp_path / "m.onnx").stages]
+def test_stages_of_an_export_are_the_networks(folder: Path) -> None:
+    export(folder, "mobilenet_v2")
+    names = [stage.name for stage in edgewise.profile(folder / "mobilenet_v2.onnx").stages]
     stages = [f"network.stages.{i}" for i in range(5)]
     assert names == ["input", "network.stem", *stages, "network.head"]
 
 
-def test_a_quantised_export_has_the_macs_of_the_export(tmp_path: Path) -> None:
+def test_a_quantised_export_has_the_macs_of_the_export(folder: Path, tmp_path: Path) -> None:
     """As ONNX Runtime quantises it: each weight is behind its own DequantizeLinear."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
-            self.left = iter([{"pixels": np.zeros((1, 32, 32, 3), np.uint8)}])
+            self.left = iter([{"pixels": np.zeros((1, 64, 64, 3), np.uint8)}])
 
         def get_next(self) -> dict[str, Any] | None:
             return next(self.left, None)
 
-    write_onnx(small_model("mobilenet_v3_large", ("a", "b"), 32), tmp_path / "m.onnx")
-    whole = edgewise.profile(tmp_path / "m.onnx")
+    export(folder, "mobilenet_v3_large")
+    path = folder / "mobilenet_v3_large.onnx"
+    whole = edgewise.profile(path)
     for form in (QuantFormat.QDQ, QuantFormat.QOperator):
-        quantize_static(tmp_path / "m.onnx", tmp_path / "q.onnx", Reader(), form, per_channel=True)
+        quantize_static(path, tmp_path / "q.onnx", Reader(), form, per_channel=True)
         quantised = edgewise.profile(tmp_path / "q.onnx")
         assert quantised.macs == whole.macs
         assert quantised.params == whole.params

@@ -153,14 +153,20 @@ def test_random_weights_hide_nothing(name: str) -> None:
     for module in subject.network.modules():
         if isinstance(module, nn.BatchNorm2d):
             assert float(module.running_var.std()) > 0
-    for block in subject.network.stages.modules():
-        if isinstance(block, nn.Conv2d):
-            kept = block.weight.data.clone()
-            block.weight.data.zero_()
-            with torch.no_grad():
-                changed = subject.network(torch.from_numpy(subject.inputs[0])).numpy()
-            block.weight.data.copy_(kept)
-            assert np.abs(changed - subject.right[0]).max() > 0.05
+    with torch.no_grad():
+        x = subject.network.stem(torch.from_numpy(subject.inputs[0]))
+        stages = list(subject.network.stages)
+        for number, stage in enumerate(stages):
+            rest = nn.Sequential(*stages[number:], subject.network.head)  # what a change reaches
+            for block in stage.modules():
+                if isinstance(block, nn.Conv2d):
+                    kept = block.weight.clone()
+                    block.weight.zero_()
+                    changed = rest(x).numpy()
+                    block.weight.copy_(kept)
+                    assert np.abs(changed - subject.right[0]).max() > 0.05
+            np.testing.assert_allclose(rest(x).numpy(), subject.right[:1], atol=1e-4)
+            x = stage(x)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 from commandline import edgewise
 from fake_hub import FakeHub
-from oracles import import_timm, randomise
+from oracles import import_timm, randomise, with_random_weights
 from torch import nn
 
 from edgewise.deploy.predictor import open_model
@@ -36,9 +36,7 @@ NAME = "mobilenetv2_050.lamb_in1k"
 
 @cache
 def oracle(name: str) -> nn.Module:
-    network: nn.Module = import_timm().create_model(name)
-    randomise(network)
-    return network.eval()
+    return with_random_weights(lambda: import_timm().create_model(name)).eval()
 
 
 def content(name: str) -> bytes:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from oracles import import_timm, import_torchvision, randomise
+from oracles import import_timm, import_torchvision, randomise, with_random_weights
 from photos import picture
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -42,15 +42,11 @@ TORCHVISION = [
 
 
 def timm_network(name: str) -> nn.Module:
-    network: nn.Module = import_timm().create_model(name)
-    randomise(network)
-    return network.eval()
+    return with_random_weights(lambda: import_timm().create_model(name)).eval()
 
 
 def torchvision_network(name: str) -> nn.Module:
-    network: nn.Module = getattr(import_torchvision().models, name)()
-    randomise(network)
-    return network.eval()
+    return with_random_weights(getattr(import_torchvision().models, name)).eval()
 
 
 def difference(ours: nn.Module, theirs: nn.Module, size: int = 64) -> float:

@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from html_page import Page
+
+from edgewise.reporting.search_page import write_search_report
 from edgewise.search.budget import Budget, Spent
 from edgewise.search.request import Request, SearchFolder
 from edgewise.training.metrics import wilson
@@ -192,3 +195,14 @@ def write_search(root: Path, made: Numbers, **asked: Any) -> SearchFolder:
     lines = [json.dumps({"step": step, **stamp, **numbers}) for step, numbers in made.items()]
     folder.decisions.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return folder
+
+
+def page_of(root: Path, made: dict[str, Any], **asked: Any) -> Page:
+    folder = write_search(root / "search", made, **asked)
+    return Page(write_search_report(folder).read_text(encoding="utf-8"))
+
+
+def rows(page: Page) -> dict[str, list[str]]:
+    """The cells after each candidate's name."""
+    lines = page.tables["Candidates"]
+    return {line[0].removesuffix("from scratch"): line[1:] for line in lines if len(line) > 1}

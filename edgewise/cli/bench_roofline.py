@@ -68,12 +68,15 @@ def _network(
     group: Group, profile: Profile, precision: str, ceiling: Ceiling, rows: Sequence[Row]
 ) -> dict[str, Any]:
     """As plain values; "measured" is None if the store has no time of it."""
+    from edgewise.errors import UsageError
     from edgewise.timing.roofline import bounds
 
     layers = [
         {**asdict(bound), "ideal_ms": bound.ideal_ms, "by": bound.by}
         for bound in bounds(profile, ceiling)
     ]
+    if not layers:
+        raise UsageError(f"{group.model} multiplies nothing, so no roofline holds it.")
     ideal_ms = sum(layer["ideal_ms"] for layer in layers)
     best = _best(group, precision, rows)
     measured = best and {

@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import shutil
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,26 +11,20 @@ import numpy as np
 import pytest
 from commandline import edgewise
 from photos import write_photos
-from small import small_model
 
-from edgewise.data.dataset import read_dataset
-from edgewise.data.decode import decode
 from edgewise.deploy import artifact as artifact_module
-from edgewise.deploy import formats, onnx
-from edgewise.deploy.artifact import GOLDEN, INFO, MAIN, Artifact, Info, making
-from edgewise.deploy.calibration import IMAGES, calibration_pixels
+from edgewise.deploy import formats
+from edgewise.deploy.artifact import INFO, MAIN, Artifact, Info, making
 from edgewise.deploy.engine import EnginePredictor, normalised, softmax
 from edgewise.deploy.export import export
-from edgewise.deploy.formats import FORMATS, Job, format_named, format_of
-from edgewise.deploy.isolated import Apart, isolated
+from edgewise.deploy.formats import FORMATS, format_named, format_of
 from edgewise.deploy.predictor import open_predictor
 from edgewise.deploy.verification import Seen
 from edgewise.deploy.verify import verify, verify_alone
-from edgewise.errors import CantWrite, EdgewiseError, UsageError
-from edgewise.files import MANIFEST, changed_files, read_json, write_json
+from edgewise.errors import EdgewiseError, UsageError
+from edgewise.files import changed_files, read_json, write_json
 from edgewise.preprocess import Preprocess
 from edgewise.run_folder import Run
-from edgewise.weights.folder import load_model, save_model
 
 pytest.importorskip("openvino")
 
@@ -230,263 +216,6 @@ def test_what_is_for_int8_is_not_passed_over_without_it(option: str, run: Run) -
 def test_what_int8_may_change_is_a_part(run: Run) -> None:
     said = edgewise("export", run.root, "--precision", "int8", "--keep-float", "auto:most")
     assert said.status == 2 and "'most' is not a part such as 30% or 0.3" in said.errors
-
-
-def no_space(*args: object) -> None:
-    raise OSError(errno.ENOSPC, "No space left on device")
-
-
-@pytest.mark.parametrize("where", ["write_golden", "write_manifest"])
-def test_a_full_disk_leaves_no_half(where: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = {path: path.read_bytes() for path in run.exports.rglob("*") if path.is_file()}
-    module = "export" if where == "write_golden" else "artifact"
-    monkeypatch.setattr(f"edgewise.deploy.{module}.{where}", no_space)
-    said = edgewise("export", run.root)
-    assert said.status == 1 and "No space left on device" in said.errors
-    with pytest.raises(CantWrite):
-        export(run.root)
-    assert {path: path.read_bytes() for path in run.exports.rglob("*") if path.is_file()} == before
-    assert [path.name for path in run.exports.iterdir()] == [MAIN]
-
-
-def test_a_full_temporary_folder_is_named_and_stops_no_other_file(
-    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr("numpy.savez", lambda *_, **__: no_space())
-    said = edgewise("export", run.root, "--precision", "int8,fp32")
-    assert said.status == 1 and "passed" in said.output
-    words = f"onnx-int8: can't write the images for int8 in the temporary folder {tmp_path} "
-    assert f"failed: {words}" in said.errors
-    assert "No space left on device" in said.errors and "TMPDIR" in said.errors
-    with pytest.raises(CantWrite):  # which is no fault of the network: a search tries it again
-        export(run.root, precision="int8")
-
-
-def test_openvinos_own_words_for_a_full_disk_stop_no_other_format(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise RuntimeError("basic_ios::clear: iostream error")
-
-    monkeypatch.setattr("openvino.save_model", full)
-    said = edgewise("export", run.root, "--format", "openvino,onnx")
-    assert said.status == 1 and "passed" in said.output
-    assert "can't write" in said.errors and "Free some space" in said.errors, said.errors
-    assert [path.name for path in run.exports.iterdir()] == [MAIN]
-
-
-def test_what_a_kill_left_is_taken_away(run: Run) -> None:
-    for end in ("partial", "old"):
-        left = run.exports / f".{MAIN}.{end}"
-        left.mkdir()
-        (left / "model.onnx").write_bytes(b"half")
-    assert [seen.name for seen in verify(run).artifacts] == [MAIN]
-    export(run.root)
-    assert [path.name for path in run.exports.iterdir()] == [MAIN]
-
-
-def test_a_link_stays_one_and_what_it_leads_to_is_made_anew(tmp_path: Path) -> None:
-    disk, link = tmp_path / "disk" / MAIN, tmp_path / "export" / MAIN
-    link.parent.mkdir()
-    link.symlink_to(disk)
-    for content in (b"first", b"second"):
-        with making(link) as staging:
-            (staging / INFO).write_bytes(content)
-        assert link.is_symlink() and (disk / INFO).read_bytes() == content
-    for folder in (link.parent, disk.parent):
-        assert [path.name for path in folder.iterdir()] == [MAIN]
-    # As one was left when a link was taken for the old folder.
-    (disk.parent / f".{MAIN}.old").symlink_to(tmp_path / "export")
-    with making(disk) as staging:
-        (staging / INFO).write_bytes(b"third")
-    assert [path.name for path in disk.parent.iterdir()] == [MAIN]
-    assert (link / INFO).read_bytes() == b"third"
-
-
-def test_somebody_elses_folder_is_not_touched(run: Run, tmp_path: Path) -> None:
-    (tmp_path / MAIN).mkdir()
-    (tmp_path / MAIN / "letter.txt").write_text("dear")
-    said = edgewise("export", run.model, "--output", tmp_path)
-    assert said.status == 2 and "onnx-fp32 holds something else" in said.errors
-    assert (tmp_path / MAIN / "letter.txt").read_text() == "dear"
-    said = edgewise("export", run.model, "--output", tmp_path / "new")
-    assert said.status == 0 and str(tmp_path / "new" / MAIN) in said.output
-
-
-def test_what_lost_a_file_is_made_anew(tmp_path: Path) -> None:
-    for lost in (INFO, GOLDEN, MANIFEST):
-        for content in (b"old", b"new"):
-            with making(tmp_path / lost) as folder:
-                for name in (INFO, GOLDEN):
-                    (folder / name).write_bytes(content)
-            if content == b"old":
-                (tmp_path / lost / lost).unlink()
-        assert (tmp_path / lost / INFO).read_bytes() == b"new"
-    model = small_model("mobilenet_v2", ("a", "b"), size=33)
-    save_model(model, tmp_path / "model")  # it has a manifest of its own
-    (tmp_path / MAIN).write_text("dear")
-    for name, words in (("model", "model holds something else"), (MAIN, f"{MAIN} is a file")):
-        with pytest.raises(UsageError, match=words), making(tmp_path / name):
-            pass
-    assert load_model(tmp_path / "model").labels == model.labels
-    assert (tmp_path / MAIN).read_text() == "dear"
-
-
-def test_the_second_of_two_exports_into_one_folder_waits(tmp_path: Path) -> None:
-    begun = threading.Event()
-
-    def second() -> None:
-        begun.set()
-        with making(tmp_path / MAIN) as staging:
-            (staging / INFO).write_bytes(b"second")
-
-    with ThreadPoolExecutor(1) as pool:
-        with making(tmp_path / MAIN) as staging:
-            done = pool.submit(second)
-            begun.wait()
-            time.sleep(0.2)  # in which it took away what is being made here
-            (staging / INFO).write_bytes(b"first")
-        done.result()
-    assert (tmp_path / MAIN / INFO).read_bytes() == b"second"
-    assert [path.name for path in tmp_path.iterdir()] == [MAIN]
-
-
-def crash() -> None:
-    os.abort()
-
-
-def test_a_crash_is_an_error_and_no_more() -> None:
-    assert isolated(len, "abc") == 3
-    with pytest.raises(EdgewiseError, match="its process crashed"):
-        isolated(crash)
-    with pytest.raises(UsageError, match="unknown format"):
-        isolated(format_named, "nothing")
-
-
-def test_a_process_of_its_own_has_our_environment_as_it_is_now(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    isolated(len, "abc")
-    monkeypatch.setenv("EDGEWISE_TRIED", "now")
-    monkeypatch.chdir(tmp_path)
-    assert isolated(os.getenv, "EDGEWISE_TRIED") == "now"
-    assert isolated(os.getcwd) == str(tmp_path)
-    monkeypatch.delenv("EDGEWISE_TRIED")
-    assert isolated(os.getenv, "EDGEWISE_TRIED") is None
-
-
-def test_after_a_crash_the_next_call_has_a_fresh_process() -> None:
-    with Apart() as apart:
-        first, second = apart.call(os.getpid), apart.call(os.getpid)
-        assert first == second != os.getpid()
-        with pytest.raises(EdgewiseError, match="its process crashed"):
-            apart.call(crash)
-        assert apart.call(os.getpid) != first
-
-
-UNGUARDED = """
-from edgewise.deploy import isolated
-def work(): return "its own work"
-isolated.PRELOADED.clear()  # to be quick
-print("once")
-print(isolated.isolated(WORK))
-"""
-
-
-@pytest.mark.parametrize("how", [("script.py",), ("-m", "script")])
-def test_a_script_needs_no_guard_around_its_calls(how: tuple[str, ...], tmp_path: Path) -> None:
-    (tmp_path / "script.py").write_text(UNGUARDED.replace("(WORK)", "(len, 'abc')"))
-    done = subprocess.run([sys.executable, *how], cwd=tmp_path, capture_output=True, text=True)
-    assert (done.stdout, done.stderr) == ("once\n3\n", "")
-
-
-def test_work_of_a_scripts_own_needs_the_script(tmp_path: Path) -> None:
-    script = UNGUARDED.replace("WORK", "work").replace("print", "if __name__ == '__main__': print")
-    (tmp_path / "script.py").write_text(script)
-    done = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True)
-    assert (done.stdout, done.stderr) == ("once\nits own work\n", "")
-    (tmp_path / "script.py").write_text(UNGUARDED.replace("WORK", "work"))
-    done = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True)
-    assert "NotStartedError: can't start a process" in done.stderr
-
-
-def test_calibration_sees_the_runs_training_images_as_the_model_does(run: Run) -> None:
-    rule = open_predictor(run.model).preprocess
-    labels = ("café", "cat", "犬")
-    pixels = calibration_pixels(run.root, None, rule, labels)
-    train = pictures(run, "train")
-    assert 0 < len(train) <= IMAGES and pixels.shape == (len(pixels), 33, 33, 3)
-    assert {image.tobytes() for image in pixels} == train
-    assert (pixels == calibration_pixels(run.root, None, rule, labels)).all()
-
-
-def test_calibration_takes_pictures_that_are_in_no_class_folder(run: Run, tmp_path: Path) -> None:
-    rule = open_predictor(run.model).preprocess
-    flat = write_photos(tmp_path / "photos", {"all": 3}) / "all"
-    shown = {rule.pixels(decode(path)).tobytes() for path in flat.iterdir()}
-    for source in (run.root, run.model):
-        pixels = calibration_pixels(source, flat, rule, ("café", "cat", "犬"))
-        assert {image.tobytes() for image in pixels} == shown
-
-
-def pictures(run: Run, split: str) -> set[bytes]:
-    rule = open_predictor(run.model).preprocess
-    return {rule.pixels(decode(s.path)).tobytes() for s in read_dataset(run).splits[split]}
-
-
-def test_what_int8_costs_is_seen_on_images_that_the_run_has_not_learned(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    jobs: list[Job] = []
-    write, held_out = onnx.write, pictures(run, "val")
-    monkeypatch.setattr(onnx, "write", lambda job: jobs.append(job) or write(job))
-    export(run.root, precision="int8")
-    export(run.root, precision="int8", keep_float=())  # nothing is to be chosen
-    assert Artifact.read(run.exports / "onnx-int8").info.keep_float == ()
-    said = edgewise("export", run.root, "--precision", "int8", "--keep-float", "auto:0.5%")
-    assert said.status == 0, said.errors
-    shutil.rmtree(next(iter(read_dataset(run).splits["val"])).path.parents[1])
-    for model in (run.root, run.model):  # its photos are gone; there never were any
-        calibrate = write_photos(run.root / "others", {"cat": 5, "犬": 5})
-        export(model, precision="int8", output=run.root / "files", calibrate=calibrate)
-    with_photos, all_in_int8, stricter, without, of_a_model = jobs
-    info = Artifact.read(run.root / "files" / "onnx-int8").info
-    assert (info.keep_float, info.calibrate) == (None, str(calibrate))
-    asked = Artifact.read(run.exports / "onnx-int8").info
-    assert (asked.keep_float, asked.most_changed) == (None, 0.005)
-    assert (with_photos.most_changed, stricter.most_changed) == (0.02, 0.005)
-    for job in (with_photos, stricter):
-        assert job.checked is not None
-        assert {image.tobytes() for image in job.checked} == held_out
-    assert all_in_int8.checked is without.checked is of_a_model.checked is None
-
-
-def drop_train(run: Run, tmp_path: Path) -> Path | None:
-    for sample in read_dataset(run).splits["train"]:
-        sample.path.unlink()
-    return None
-
-
-def of_other_classes(run: Run, tmp_path: Path) -> Path | None:
-    return write_photos(tmp_path / "others", {"cat": 3, "dog": 3})
-
-
-@pytest.mark.parametrize(
-    ("harm", "says"),
-    [
-        (drop_train, r"none of \d+ can be read"),
-        (of_other_classes, "has the class 'dog', which the model doesn't know"),
-    ],
-)
-def test_calibration_that_makes_no_sense(
-    harm: Callable[[Run, Path], Path | None], says: str, run: Run, tmp_path: Path
-) -> None:
-    rule = open_predictor(run.model).preprocess
-    with pytest.raises(EdgewiseError, match=says):
-        calibration_pixels(run.root, harm(run, tmp_path), rule, ("café", "cat", "犬"))
-    with pytest.raises(UsageError, match="--calibrate photos/"):
-        calibration_pixels("mobilenet_v2", None, rule, ("a",))
 
 
 def test_info_goes_through_its_files(tmp_path: Path) -> None:

@@ -219,6 +219,18 @@ def test_the_roofline_of_a_file_is_that_of_its_own_precision(
     assert "best measured: right, 2 ms" in said
 
 
+def test_a_file_that_multiplies_nothing_has_no_roofline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(tmp_path / "relu.onnx", [helper.make_node("Relu", ["x"], ["y"])], [1, 8])
+    monkeypatch.setattr(runtimes, "RUNTIMES", RUNTIMES)
+    fixed = roofline.Ceiling("fp32", 1, 1.0, ((2**28, 1e3),))
+    monkeypatch.setattr(roofline, "measure_ceilings", lambda precisions, threads: {"fp32": fixed})
+    said = edgewise("bench", path, "--roofline", "--store", tmp_path / "s.sqlite")
+    assert said.status == 2
+    assert f"{path} multiplies nothing, so no roofline holds it." in said.errors
+
+
 def test_weights_in_a_file_beside_it_are_part_of_it(linear: str, tmp_path: Path) -> None:
     apart, saved = tmp_path / "apart", tmp_path / "saved"
     data = apart / "weights" / "linear.data"

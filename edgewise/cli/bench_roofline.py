@@ -68,21 +68,19 @@ def _network(
     group: Group, profile: Profile, precision: str, ceiling: Ceiling, rows: Sequence[Row]
 ) -> dict[str, Any]:
     """As plain values; "measured" is None if the store has no time of it."""
-    from edgewise.errors import UsageError
     from edgewise.timing.roofline import bounds
 
     layers = [
         {**asdict(bound), "ideal_ms": bound.ideal_ms, "by": bound.by}
         for bound in bounds(profile, ceiling)
     ]
-    if not layers:
-        raise UsageError(f"{group.model} multiplies nothing, so no roofline holds it.")
     ideal_ms = sum(layer["ideal_ms"] for layer in layers)
     best = _best(group, precision, rows)
     measured = best and {
         "runtime": best.runtime,
         "median_ms": best.median_ms,
-        "times_ideal": (best.median_ms or 0) / ideal_ms,
+        # A file that multiplies nothing has no least time.
+        "times_ideal": (best.median_ms or 0) / ideal_ms if ideal_ms else None,
     }
     return {
         "model": group.model,
@@ -146,10 +144,8 @@ def _print_network(network: dict[str, Any]) -> None:
     measured = network["measured"]
     click.secho(head, bold=True)
     if measured:
-        click.echo(
-            f"best measured: {measured['runtime']}, {measured['median_ms']:.3g} ms, "
-            f"{measured['times_ideal']:.2f} times that"
-        )
+        more = f", {measured['times_ideal']:.2f} times that" if measured["times_ideal"] else ""
+        click.echo(f"best measured: {measured['runtime']}, {measured['median_ms']:.3g} ms{more}")
     else:
         click.echo(f"not measured yet: {_measuring(network)}")
     layers = network["layers"]

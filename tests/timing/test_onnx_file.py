@@ -219,16 +219,23 @@ def test_the_roofline_of_a_file_is_that_of_its_own_precision(
     assert "best measured: right, 2 ms" in said
 
 
-def test_a_file_that_multiplies_nothing_has_no_roofline(
+def test_a_file_that_multiplies_nothing_is_no_number_of_times_its_least_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = save(tmp_path / "relu.onnx", [helper.make_node("Relu", ["x"], ["y"])], [1, 8])
     monkeypatch.setattr(runtimes, "RUNTIMES", RUNTIMES)
     fixed = roofline.Ceiling("fp32", 1, 1.0, ((2**28, 1e3),))
     monkeypatch.setattr(roofline, "measure_ceilings", lambda precisions, threads: {"fp32": fixed})
-    said = edgewise("bench", path, "--roofline", "--store", tmp_path / "s.sqlite")
-    assert said.status == 2
-    assert f"{path} multiplies nothing, so no roofline holds it." in said.errors
+    row = new_row("2026-01-01", 0.1, path, file_graph(Path(path), (1, 8)), 0, 1, 1)
+    ours = {"library": "edgewise", "runtime": "right", "precision": "fp32"}
+    store = ["--store", tmp_path / "s.sqlite"]
+    Store(store[1]).add([replace(row, **ours, median_ms=2.0, rounds_ms=(2.0,) * 6)])
+    said = edgewise("bench", path, "--roofline", *store)
+    assert "at least 0 ms" in said.output and "best measured: right, 2 ms\n" in said.output
+    (network,) = json.loads(edgewise("bench", path, "--roofline", "--json", *store).output)[
+        "networks"
+    ]
+    assert network["measured"] == {"runtime": "right", "median_ms": 2.0, "times_ideal": None}
 
 
 def test_weights_in_a_file_beside_it_are_part_of_it(linear: str, tmp_path: Path) -> None:

@@ -205,7 +205,7 @@ def test_the_best_file_is_made_again_of_all_images_but_the_tests(
         run(asked, root, Watch(tell=kill))
     folder = run(asked, root)
     made = numbers(folder, root)
-    assert [*made][-5:] == ["train", "files", "again", "files: again", "test"]
+    assert [*made][-6:] == ["train", "files", "again", "files: again", "rows", "test"]
     assert made["again"]["images"] == 40 + 20
     assert made["test"]["folder"] == "again/calibrated/export/onnx-int8"
     first, learned, shipped = (

@@ -172,6 +172,7 @@ def all_decisions(text: str = "latency=2ms", classes: tuple[str, ...] = ("cat", 
         ],
         "whole_ms": 0.5,
         "additivity": -0.2,
+        "run": "final",
         "runtime": "onnxruntime",
         "precision": "int8",
     }

@@ -164,7 +164,7 @@ def _search(request: Request, root: Path) -> None:
     from edgewise.search.ladder import run
     from edgewise.search.request import SearchFolder
     from edgewise.search.state import Settled, Watch
-    from edgewise.training.interrupt import Stopped
+    from edgewise.training.interrupt import Stopped, ended_by_sigterm
 
     table = LiveTable(request, SearchFolder(root))
 
@@ -180,15 +180,15 @@ def _search(request: Request, root: Path) -> None:
 
     click.echo(f"searching in {root}")
     try:
-        with table:
+        with ended_by_sigterm(), table:
             made = run(request, root, Watch(tell, decided, table.measured))
     except Stopped as stop:
         click.echo(str(stop), err=True)
         sys.exit(stop.exit_status)
-    except KeyboardInterrupt:  # between trainings, which save themselves
+    except (KeyboardInterrupt, SystemExit) as stop:  # between trainings, which save themselves
         if SearchFolder.is_search(root):
             click.echo(f"stopped; go on with: {command_line('run', '--resume', root)}", err=True)
-        sys.exit(130)
+        sys.exit(130 if isinstance(stop, KeyboardInterrupt) else stop.code)
     except NothingFits:
         _report(SearchFolder(root))
         raise

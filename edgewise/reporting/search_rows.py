@@ -152,8 +152,14 @@ def rung_times(record: SearchRecord) -> list[RungTime]:
 
 
 def costs_by_row(record: SearchRecord) -> list[RowCost]:
-    """The rows of the network that was tested, in its order; none where they were not timed."""
-    rows = record.made.get("rows", {}).get("rows", ()) if record.chosen else ()
+    """The rows of the network that was tested, in its order; none where they were not timed.
+
+    What was likely to be tested when they were may have taken longer by then, and another have
+    been tested.
+    """
+    seen = record.made.get("rows", {})
+    tested = record.chosen is not None and seen.get("run") == record.folder.place(record.run)
+    rows = seen.get("rows", ()) if tested else ()
     ms = sum(row["ms"] for row in rows) or 1.0
     macs = sum(row["macs"] for row in rows) or 1
     return [

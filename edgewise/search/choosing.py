@@ -15,6 +15,7 @@ from edgewise.search.entrants import Entrant, entrants
 from edgewise.search.pace import TIMED, Pace, seconds_before
 from edgewise.search.state import Settled, State
 from edgewise.search.survey import Survey, doubtful, hopeless, open_store, survey
+from edgewise.training.start import TooLittleMemory
 
 TIMED_AGAIN = 4  # of the most promising networks, to see how fast the device is today
 
@@ -106,11 +107,12 @@ def _between(
 
 
 def _pace(search: State, trials: Sequence[Trial]) -> Pace:
-    """How fast networks learn here, by the most promising one; and what time is left for it."""
-    entrant = trials[0].entrant
+    """How fast networks learn here, by the most promising one that the GPU has room for; and what
+    time is left for it.
+    """
 
     def work() -> Numbers:
-        sizes = [search.trainer.time_epoch(entrant.model, s, entrant.pretrained) for s in TIMED]
+        entrant, sizes = _epochs(search, trials)
         return {
             "model": entrant.model,
             "epoch_seconds": [seconds for seconds, _ in sizes],
@@ -121,6 +123,18 @@ def _pace(search: State, trials: Sequence[Trial]) -> Pace:
     search.decide("pace", work)
     search.started = seconds_before(search.log.made)
     return Pace.read(search.log.made, search.request.minutes)
+
+
+def _epochs(search: State, trials: Sequence[Trial]) -> tuple[Entrant, list[tuple[float, float]]]:
+    """The first network that there is room for in training, and its epochs; see `time_epoch`."""
+    entrant, *others = trials[0].entrant, *trials[1:]
+    time_epoch = search.trainer.time_epoch
+    try:
+        return entrant, [time_epoch(entrant.model, size, entrant.pretrained) for size in TIMED]
+    except TooLittleMemory:
+        if not others:
+            raise
+        return _epochs(search, others)
 
 
 def nothing_fits(found: Sequence[Cost], budget: Budget) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from edgewise.families import VARIANTS, variant
 from edgewise.measure.count import count
 from edgewise.weights.hub import HubFile, hub_answers
-from edgewise.weights.pretrained import PRETRAINED, Checkpoint, preferred, resolve
+from edgewise.weights.pretrained import PRETRAINED, Checkpoint, choose, preferred, resolve
 
 SIZES = (64, 96, 128, 160, 192, 224)  # pixels: multiples of the networks' whole stride
 BASELINES = ("resnet", "vgg")
@@ -97,7 +97,9 @@ def _entrant(name: str) -> Entrant:
     alias = resolve(name)
     known = variant(alias.name)
     macs = count(known.spec(alias.width), SIZES[-1]).macs
-    checkpoint = preferred(alias.name, alias.width)
+    # The one that training will start from: timm's names say a tag.
+    tagged = choose(alias.name, alias.tag, alias.width) if alias.tag else None
+    checkpoint = tagged or preferred(alias.name, alias.width)
     if checkpoint is None or not checkpoint.classifier or checkpoint.top1 is None:
         return Entrant(name, known.top1, known.input_size, macs, pretrained=False)
     return Entrant(name, checkpoint.top1, checkpoint.preprocess.size, macs, _ready(checkpoint))

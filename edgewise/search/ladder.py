@@ -71,7 +71,6 @@ def run(request: Request, root: Path, watch: Watch | None = None) -> SearchFolde
         return folder
     device = open_device(request.device, request.threads)
     search = State(request, folder, device, watch)
-    root.mkdir(parents=True, exist_ok=True)
     try:
         with claimed(root):
             _check(folder, request)  # another process may have begun in it by now

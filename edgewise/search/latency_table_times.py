@@ -10,7 +10,8 @@ from typing import Protocol
 
 import torch
 
-from edgewise.errors import EdgewiseError, UsageError, unknown
+from edgewise.errors import CantWrite, EdgewiseError, UsageError, reason, unknown
+from edgewise.files import of_disk
 from edgewise.measure.store import OURS, Row, Store, now
 from edgewise.progress import bar
 from edgewise.search.device import Device, Measured, TimedFile
@@ -27,7 +28,7 @@ WRITERS = {"fp32": onnx_file, "int8": int8_file}
 
 
 class CantTime(EdgewiseError):
-    """The device is there, but can't run one of the files: another try would end like this one."""
+    """A file can't be written, or not be run by a device that is there: nor in another try."""
 
 
 class Times(Protocol):
@@ -92,8 +93,8 @@ class DeviceTimes:
         """See `Times`: those that are not known yet are measured now, up to seven in turns.
 
         Raises:
-            CantTime: the device can't run one of them; the others are kept.
-            EdgewiseError: it went away.
+            CantTime: one can't be written, or not be run; the others are kept.
+            EdgewiseError: the device went away, or the disk is full.
         """
         wanted = list(dict.fromkeys(parts))
         missing = {part.graph: part for part in wanted if part.graph not in self.known}
@@ -109,7 +110,7 @@ class DeviceTimes:
         """Times them and an empty call in turns."""
         every: list[Part] = [EmptyCall(), *parts]
         with TemporaryDirectory() as folder:
-            files = [self._file(part, Path(folder)) for part in every]
+            files = [self._written(part, Path(folder)) for part in every]
             measured = self.device.measure(files, SECONDS)
         session, rows = now(), []
         for part in every:
@@ -121,6 +122,14 @@ class DeviceTimes:
             self._learn(rows)
         for part in every:
             _check(measured[part.graph], part, self.device)
+
+    def _written(self, part: Part, folder: Path) -> TimedFile:
+        try:
+            return self._file(part, folder)
+        except Exception as error:  # every converter has its own kinds
+            if of_disk(error):
+                raise CantWrite(reason(error)) from error
+            raise CantTime(f"can't write {part.words}: {reason(error)}") from error
 
     def _file(self, part: Part, folder: Path) -> TimedFile:
         """The part as the runtime reads it. torch's own random state is left as it was."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edgewise.errors import UsageError
 from edgewise.measure.count import count
 from edgewise.run_folder import Run
 from edgewise.search.decisions import Numbers
@@ -28,7 +29,7 @@ def timed_rows(search: State, files: Sequence[Numbers]) -> Numbers:
     Returns:
         "rows": of each its place, what it is ("words"), "ms" and "macs"; "whole_ms" of the network
         end to end; "additivity", by which part the sum is above that; "runtime" and "precision" of
-        all of them. Or "failure": why there are none.
+        all of them; the "run" whose network it is. Or "failure": why there are none.
 
     Raises:
         EdgewiseError: the device went away.
@@ -39,16 +40,17 @@ def timed_rows(search: State, files: Sequence[Numbers]) -> Numbers:
         return {"failure": f"rows are timed as ONNX files, and {search.device.name} reads none"}
     runtime = way.runtime if way.runtime in readers else readers[0]
     precision = way.precision if way.precision in WRITERS else "fp32"
-    model = load_model(Run(search.folder.at(file["folder"]).parents[1]).model)
+    run = Run(search.folder.at(file["folder"]).parents[1])
+    model = load_model(run.model)
     spec, size = model.network.spec, model.preprocess.size
     rows, whole = rows_of(spec, size), Whole(spec, size)
-    times = DeviceTimes(search.device, runtime, precision)
-    new = {part.graph for part in (whole, *rows.values())} - times.known.keys()
-    if SECONDS * len(new) > 60 * search.spare:
-        return {"failure": "there was no time left to time its rows"}
     try:
+        times = DeviceTimes(search.device, runtime, precision)
+        new = {part.graph for part in (whole, *rows.values())} - times.known.keys()
+        if SECONDS * len(new) > 60 * search.spare:
+            return {"failure": "there was no time left to time its rows"}
         ms = times.of([whole, *rows.values()])
-    except CantTime as error:
+    except (CantTime, UsageError) as error:  # the store of rows may be damaged
         return {"failure": str(error)}
     macs = dict.fromkeys(rows, 0)
     for layer in count(spec, size).layers:
@@ -61,6 +63,7 @@ def timed_rows(search: State, files: Sequence[Numbers]) -> Numbers:
         ],
         "whole_ms": seen.whole_ms,
         "additivity": seen.error,
+        "run": search.folder.place(run.root),
         "runtime": runtime,
         "precision": precision,
     }

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
+import torch
+
 from edgewise.data.dataset import Dataset, Sample, read_dataset
 from edgewise.errors import UsageError
 from edgewise.run_folder import Run
@@ -20,7 +22,7 @@ from edgewise.training.history import kept_epoch, read_history
 from edgewise.training.loop import train
 from edgewise.training.metrics import wilson
 from edgewise.training.recipe import Recipe
-from edgewise.training.start import preprocess_of, resolve
+from edgewise.training.start import TooLittleMemory, preprocess_of, resolve, too_little_memory
 from edgewise.training.trial import TooLittleTime, training_seconds
 
 FEWEST = 10  # images of a class in a trial on a part of the data
@@ -78,10 +80,14 @@ class Trainer:
         """Seconds that an epoch with its validation would take, and the steps in it: `steps_in`.
 
         Raises:
+            TooLittleMemory: the GPU has no room for a step.
             EdgewiseError: pretrained weights can't be downloaded.
         """
         recipe = fit(resolve(self._recipe(model, imgsz, pretrained=pretrained)), self.dataset)
-        _, seconds = training_seconds(recipe, preprocess_of(recipe), self.dataset)
+        try:
+            _, seconds = training_seconds(recipe, preprocess_of(recipe), self.dataset)
+        except torch.OutOfMemoryError as error:
+            raise too_little_memory(recipe, self.dataset, processes=1) from error
         return fmean(seconds), steps_in(len(self.dataset.splits["train"]), recipe.batch)
 
     def _recipe(self, model: str, imgsz: int, **settings: object) -> Recipe:
@@ -123,6 +129,8 @@ def tried(work: Callable[[], Numbers]) -> Numbers:
         return {"score": 0.0, "failure": error.what}
     except Diverged as error:
         return {"score": 0.0, "failure": f"training diverged: {error.what}", "out": True}
+    except TooLittleMemory as error:
+        return {"score": 0.0, "failure": error.what, "out": True}
 
 
 def follow_move(folder: SearchFolder) -> None:

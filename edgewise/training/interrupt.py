@@ -29,6 +29,27 @@ class StopRequest:
 
 
 @contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """A SIGTERM ends the work as a Ctrl-C does, by an exception: `SystemExit`, with status 143.
+
+    Without it Python ends at once, and what is done on the way out is not. Outside of the main
+    thread it does nothing.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
     """Notes the first SIGINT or SIGTERM; a SIGINT after it raises KeyboardInterrupt at once.
 

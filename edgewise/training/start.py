@@ -291,7 +291,15 @@ def _tried(
     raise too_little_memory(chosen, dataset, processes)
 
 
-def too_little_memory(recipe: Recipe, dataset: Dataset, processes: int) -> EdgewiseError:
+class TooLittleMemory(EdgewiseError):
+    """A GPU had no room for a step; `what` says of which batch, and the message what would fit."""
+
+    def __init__(self, what: str, advice: str) -> None:
+        super().__init__(f"{what}. {advice}")
+        self.what = what
+
+
+def too_little_memory(recipe: Recipe, dataset: Dataset, processes: int) -> TooLittleMemory:
     """What to say where a GPU had no room for a step of a resolved recipe: it tries what would fit.
 
     What the step needed has to be free by now.
@@ -308,10 +316,11 @@ def too_little_memory(recipe: Recipe, dataset: Dataset, processes: int) -> Edgew
         if batch
         else "Not even 2 fit: use a smaller --imgsz or --model, or precision=bf16."
     )
-    return EdgewiseError(
+    what = (
         f"the GPU has too little memory for a batch of {recipe.batch} at {recipe.train_imgsz} "
-        f"pixels. {advice}"
+        "pixels"
     )
+    return TooLittleMemory(what, advice)
 
 
 def teacher_of(recipe: Recipe, dataset: Dataset) -> Teacher | None:

@@ -97,8 +97,14 @@ class HubFile:
 
     @property
     def ready(self) -> bool:
-        """Whether it can be had without a network."""
-        return _is_file(self.folder / MANIFEST) or _is_file(self.placed)
+        """Whether it can be had without a network: it is in our cache, or in the hub's own."""
+        if _is_file(self.folder / MANIFEST) or _is_file(self.placed):
+            return True
+        try:
+            from huggingface_hub import try_to_load_from_cache
+        except ImportError:
+            return False
+        return isinstance(try_to_load_from_cache(self.repo, self.file), str)
 
     @property
     def how(self) -> str:

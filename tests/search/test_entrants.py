@@ -58,3 +58,16 @@ def test_the_cheapest_comes_first() -> None:
 def test_an_unknown_name_has_its_nearest() -> None:
     with pytest.raises(UsageError, match="mobilenet_v2"):
         entrants(("mobilnet_v2",))
+
+
+def test_a_name_with_a_tag_is_judged_by_the_weights_that_training_starts_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """timm's names say one; published accuracies are those of timm's own table."""
+    monkeypatch.setattr("edgewise.search.entrants._ready", lambda checkpoint: checkpoint.tag)
+    names = ("mobilenet_v2", "mobilenetv2_100", "convnextv2_atto.fcmae_ft_in1k")
+    found = {entrant.model: entrant for entrant in entrants(names)}
+    assert found["mobilenet_v2"].pretrained == "tv_in1k"
+    assert found["mobilenetv2_100"].pretrained == "ra_in1k"
+    assert found["mobilenetv2_100"].top1 == pytest.approx(72.97, abs=0.05)
+    assert found["convnextv2_atto.fcmae_ft_in1k"].pretrained == "fcmae_ft_in1k"

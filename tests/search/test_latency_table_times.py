@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +15,13 @@ from in_process import InProcess, timing
 from row_formula import small_spec
 from torch import nn
 
-from edgewise.errors import EdgewiseError, UsageError
+from edgewise.errors import CantWrite, EdgewiseError, UsageError
 from edgewise.measure.store import Store
 from edgewise.search import latency_table_parts, latency_table_times
 from edgewise.search.device import DeviceFacts, Measured, TimedFile
 from edgewise.search.latency_table import LatencyTable
 from edgewise.search.latency_table_parts import EmptyCall, Part, Whole, rows_of
-from edgewise.search.latency_table_times import TOGETHER, DeviceTimes
+from edgewise.search.latency_table_times import TOGETHER, CantTime, DeviceTimes
 from edgewise.search.local import LocalDevice
 from edgewise.spec import Conv, Spec
 from edgewise.timing.runtimes import RUNTIMES, random_images
@@ -260,3 +261,22 @@ def test_the_additivity_of_a_real_network(store: Store) -> None:
     assert found.whole_ms > 0
     assert found.sum_ms == pytest.approx(sum(found.rows_ms.values()))
     assert -0.9 < found.error < 4  # rows alone are converted to and from the runtime's layout
+
+
+def test_a_row_that_can_not_be_written_is_told_from_a_full_disk(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As without onnxscript: it ends in the same each time, a full disk does not."""
+
+    def fails(error: Exception) -> None:
+        def write(module: nn.Module, shape: object, folder: Path) -> Path:
+            raise error
+
+        monkeypatch.setitem(latency_table_times.WRITERS, "fp32", write)
+
+    fails(ImportError("No module named 'onnxscript'"))
+    with pytest.raises(CantTime, match=r"can't write an empty call: .*onnxscript"):
+        DeviceTimes(Told(), store=store).of(parts(1))
+    fails(OSError(errno.ENOSPC, "No space left on device"))
+    with pytest.raises(CantWrite, match="No space left"):
+        DeviceTimes(Told(), store=store).of(parts(1))

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,36 @@ def test_a_device_that_stays_away_ends_a_search_until_it_is_back(
     assert list(Decisions(SearchFolder(root).decisions).made) == ["device", "doctor"]
     with pytest.raises(Enough):
         run(Request.read(SearchFolder(root).request), root, until("survey"))
+
+
+def test_a_sigterm_while_files_are_timed_is_answered_as_a_ctrl_c(
+    photos: Path, device: FormulaDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time before it counts, and it says how to go on."""
+
+    def ended(*files: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)  # Python answers a signal between two of its own steps
+
+    monkeypatch.chdir(tmp_path)
+    before = signal.getsignal(signal.SIGTERM)
+    asked = ("--budget", "latency=6ms", "--models", NAME, "--no-flip", "--workers", 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(device, "measure", ended)
+        called = edgewise("run", photos, *asked, "--name", "ended")
+    assert called.status == 128 + signal.SIGTERM
+    assert called.errors.endswith("stopped; go on with: edgewise run --resume runs/ended\n")
+    assert list(json.loads(Path("runs/ended/stopped.json").read_text())) == ["survey"]
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_folder_that_can_not_be_made_is_no_traceback(
+    photos: Path, device: FormulaDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("runs").write_text("a file")
+    called = edgewise("run", photos, "--budget", "latency=6ms", "--models", NAME, "--name", "x")
+    assert called.status == 1 and "can't write in runs/x" in called.errors
 
 
 def test_a_signal_after_the_last_batch_stops_the_search(

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from edgewise.cli.run_text import told
 from edgewise.errors import EdgewiseError
 from edgewise.run_folder import Run
+from edgewise.search import latency_table_times as times_module
 from edgewise.search.decisions import Decisions, Numbers
 from edgewise.search.request import SearchFolder
 from edgewise.search.rows import timed_rows
@@ -83,10 +84,15 @@ def test_without_time_or_a_runtime_for_them_the_test_is_next(found: Found, photo
 def test_what_can_not_be_timed_is_said_and_a_device_that_is_gone_is_asked_again(
     found: Found, photos: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("edgewise.search.latency_table_times.FILE", str(tmp_path / "rows.sqlite"))
+    monkeypatch.setattr(times_module, "FILE", str(tmp_path / "rows.sqlite"))
     search = searching(FormulaDevice(broken=".qdq.onnx"), found, photos)
     failed = timed_rows(search, files_of(found))
     assert failed["failure"].endswith("crashed (SIGSEGV)")
+
+    (tmp_path / "damaged.sqlite").write_bytes(b"no database at all" * 100)
+    with monkeypatch.context() as patch:
+        patch.setattr(times_module, "FILE", str(tmp_path / "damaged.sqlite"))
+        assert "damaged.sqlite" in timed_rows(search, files_of(found))["failure"]
 
     def away(*given: object) -> None:
         raise EdgewiseError("ssh:pi@board went away")

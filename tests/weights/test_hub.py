@@ -234,8 +234,10 @@ def test_what_timm_has_fetched_is_used_without_the_hub(hub: FakeHub) -> None:
     from huggingface_hub import hf_hub_download
 
     hub.put(f"timm/{NAME}", content(NAME))
+    assert not choose(*SMALL).source.ready
     hf_hub_download(f"timm/{NAME}", "model.safetensors")
     hub.close()
+    assert choose(*SMALL).source.ready  # so a search counts on it
     load_pretrained(*SMALL)
 
 

@@ -189,7 +189,7 @@ def test_an_older_log_names_its_folders_from_elsewhere(
     shutil.copytree(found[1], root)
     log = SearchFolder(root).decisions
     lines = log.read_text().replace('": "final', '": "runs/photos-search-1/final').splitlines()
-    assert sum("runs/photos-search-1/final" in line for line in lines) == 3
+    assert sum("runs/photos-search-1/final" in line for line in lines) == 4
     log.write_text("".join(f"{line}\n" for line in lines[:-1]))
     made = Decisions(run(Request.read(found[0].request), root).decisions).made
     assert made["test"]["fits"]

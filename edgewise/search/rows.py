@@ -17,7 +17,7 @@ from edgewise.search.ways import Way
 from edgewise.timing.runtimes import RUNTIMES
 from edgewise.weights.folder import load_model
 
-SECONDS = 3.0  # that a row takes at most: to be written, sent, loaded and timed
+SECONDS = 4.0  # that a row takes at most: to be written, sent, loaded and timed
 
 
 def timed_rows(search: State, files: Sequence[Numbers]) -> Numbers:

@@ -21,7 +21,9 @@ from edgewise.shell import command_line
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--model", required=True, help="Our name of the network, or timm's.")
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="The folder to write.  [default: FILE-edgewise]"
+    "--out",
+    type=click.Path(path_type=Path),
+    help="The folder to write; a model in it is replaced.  [default: FILE-edgewise, a new one]",
 )
 @click.option(
     "--source",
@@ -43,10 +45,16 @@ def command(
     set as those weights need them. No code in FILE is ever run.
     """
     from edgewise.errors import UsageError
-    from edgewise.files import read_typed_labels
+    from edgewise.files import holds_more_than, read_typed_labels
     from edgewise.weights.folder import check_labels, save_model
     from edgewise.weights.importing import read_weights
 
+    folder = out or Path(f"{file.stem.removesuffix('.weights')}-edgewise")
+    if out is None and holds_more_than(folder, ()):  # most files on the hub have the same name
+        raise UsageError(
+            f"{folder} is there already, maybe of another file of this name. Choose a folder with "
+            f"--out; --out {folder} replaces the model in it."
+        )
     names = None if labels is None else read_typed_labels(labels)
     imported = read_weights(file, model, source, width, names)
     if names is not None:
@@ -54,7 +62,6 @@ def command(
             check_labels(names, imported.model.network.spec.classes)
         except UsageError as error:
             raise UsageError(f"{labels}: {error}") from error
-    folder = out or Path(f"{file.stem.removesuffix('.weights')}-edgewise")
     save_model(imported.model, folder)
 
     spec, used, origin = imported.model.network.spec, imported.model.preprocess, imported.origin

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from edgewise.files import claimed, holds_more_than, read_json, remove_halves, w
 from edgewise.model import Model
 from edgewise.run_folder import Run
 from edgewise.training.defaults import fit
+from edgewise.training.device import pick_device
 from edgewise.training.loop import train
 from edgewise.training.recipe import Recipe
 from edgewise.training.start import environment, resolve, weights_licence
@@ -31,8 +33,9 @@ def retrain(
 ) -> Run:
     """Makes the run `root` and trains `model` in it, with the original's model as its teacher.
 
-    Data, split and settings are the original run's. Everything learns from the first epoch on, at
-    one size of image. What was stopped goes on with `edgewise train --resume`, as any run.
+    Data, split and settings are the original run's, but for a device that is not here. Everything
+    learns from the first epoch on, at one size of image. What was stopped goes on with `edgewise
+    train --resume`, as any run.
 
     Args:
         model: to begin with; kept as `Run.start`.
@@ -81,10 +84,25 @@ def _retraining(
         find_batch=False,
         find_lr=False,
     )
+    recipe = _as_can_be_had(recipe)
     if not qat:
         return recipe
     # Batch norm stays as it is: then images must be as large as those it was measured on.
     return replace(recipe, qat=True, precision="fp32", freeze_norm=True, train_imgsz=old.imgsz)
+
+
+def _as_can_be_had(recipe: Recipe) -> Recipe:
+    """For this machine: the original run may have been trained on another, which had a GPU."""
+    try:
+        device = pick_device(recipe.device)
+    except UsageError:
+        device = pick_device("auto")
+        print(f"there is no device '{recipe.device}' here: trained on '{device}'", file=sys.stderr)
+        recipe = replace(recipe, device=str(device))
+    if device.type == "cuda":
+        return recipe
+    precision = "fp32" if recipe.precision == "fp16" else recipe.precision
+    return replace(recipe, precision=precision, sync_batch_norm=False)
 
 
 def _rate_of(run: Run) -> float:

@@ -9,6 +9,7 @@ import torch
 from edgewise.compress.separate import FITTED, Report, separate
 from edgewise.deploy.calibration import calibration_pixels
 from edgewise.deploy.predictor import open_model
+from edgewise.errors import UsageError
 from edgewise.model import Model
 from edgewise.run_folder import Run
 from edgewise.weights.folder import save_model
@@ -38,9 +39,16 @@ def separate_model(
         EdgewiseError: a number of the network is not finite; the folder can't be written.
     """
     model = open_model(source)
-    images = torch.zeros(1, model.network.spec.in_chans, *[model.preprocess.size] * 2)
+    channels = model.network.spec.in_chans
+    images = torch.zeros(1, channels, *[model.preprocess.size] * 2)
     fitted = calibrate is not None or Run.is_run(Path(source))
     if fitted:
+        if channels != 3:
+            raise UsageError(
+                f"{source} takes images of {channels} channels, and those in {calibrate} become 3. "
+                "Leave --calibrate out, or make one that takes 3: "
+                f"edgewise.create_model('{source}', in_chans=3)"
+            )
         pixels = calibration_pixels(source, calibrate, model.preprocess, model.labels, FITTED)
         images = model.preprocess.normalise(torch.from_numpy(pixels))
     network, report = separate(model.network, images, rank, macs, weights_only=not fitted)

@@ -182,6 +182,8 @@ class ExecuTorchEngine:
                 from executorch.runtime import Runtime
 
                 self.method: Any = Runtime.get().load_program(path).load_method("forward")
+        except ImportError:  # which is not the file's fault
+            raise
         except Exception as error:
             raise unreadable(path, "ExecuTorch", error) from error
         self.runtime = f"executorch {metadata.version('executorch')}"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgewise.deploy.artifact import MOST_CHANGED, NORMALISED, PIXELS, PROBABILITIES
-from edgewise.errors import UsageError, missing_package, unknown
+from edgewise.errors import EdgewiseError, UsageError, missing_package, shortened, unknown
 from edgewise.libraries import first_missing
 
 if TYPE_CHECKING:
@@ -79,12 +80,14 @@ class Reader:
 
         Raises:
             UsageError: the runtime is not installed, or can't read the file.
+            EdgewiseError: what is installed can't be loaded.
         """
         if self.version() is None:
             raise missing_package(self.package, self.extra)
         open_engine: Callable[[Path, Info | None], Engine]
-        open_engine = import_module(f"edgewise.deploy.{self.module}").open_engine
-        return open_engine(path, info)
+        with _loading(self.package):
+            open_engine = import_module(f"edgewise.deploy.{self.module}").open_engine
+            return open_engine(path, info)
 
 
 @dataclass(frozen=True)
@@ -145,14 +148,15 @@ class Format:
         Raises:
             UsageError: a package is missing, or the format has no such precision.
             EdgewiseError: the network can't be expressed in it (the message names layer and
-                operator), or the disk is full.
+                operator), the disk is full, or what is installed can't be loaded.
         """
         if missing := self.missing():
             raise missing_package(missing, self.extra)
         self.check(job.precision, job.keep_float or ())
         write: Callable[[Job], tuple[str, ...] | None]
-        write = import_module(f"edgewise.deploy.{self.module}").write
-        return write(job) or ()
+        with _loading(*self.packages):
+            write = import_module(f"edgewise.deploy.{self.module}").write
+            return write(job) or ()
 
     def check(self, precision: str, keep_float: Sequence[str] = ()) -> None:
         """Whether the format has a precision, and can leave layers of int8 in float.
@@ -171,6 +175,21 @@ class Format:
             raise UsageError(
                 f"{self.name} can't leave layers in float ({', '.join(keep_float)}); {able} can"
             )
+
+
+@contextmanager
+def _loading(*packages: str) -> Iterator[None]:
+    """Raises EdgewiseError where one of the packages is there and fails to load: half an install, a
+    library of the system that is gone.
+    """
+    try:
+        yield
+    except ImportError as error:
+        which = ", ".join(packages or ("torch",))
+        raise EdgewiseError(
+            f"{'one of ' if len(packages) > 1 else ''}{which} is installed but can't be loaded "
+            f"({shortened(error)}). Install it again."
+        ) from error
 
 
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")

@@ -229,6 +229,8 @@ def check(classifier: Classifier) -> bool:
 
 def main() -> None:
     """Prints a line for each photo; exit status 1 if one can't be read, or the check fails."""
+    if hasattr(sys.stdout, "reconfigure"):  # a label may have letters that a device's output lacks
+        sys.stdout.reconfigure(errors="backslashreplace")
     parser = argparse.ArgumentParser(description="Says what is in photos.")
     parser.add_argument("photos", nargs="*", metavar="PHOTO")
     parser.add_argument("--top", type=int, default=3, help="classes to print of each (3)")

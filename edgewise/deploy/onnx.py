@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 OPSET = 18
 INPUT, OUTPUT = "pixels", "probabilities"
+LARGEST = (1 << 31) - (1 << 24)  # bytes of weights: a protobuf has 2 GiB, operators included
 LONGEST_REASON = 160  # characters of ONNX Runtime's own words in our error
 _LAST: dict[str, bytes] = {}  # the graph that was made last, by its model's digest
 METADATA = "edgewise"  # the metadata_props entry that makes a file ours
@@ -44,8 +45,9 @@ def write(job: Job) -> tuple[str, ...]:
 
     Raises:
         UsageError: a layer to keep in float that the network has not.
-        EdgewiseError: the file can't be written; what was there before is unchanged. For int8:
-            there are no images to calibrate on, or the network gives no finite numbers on them.
+        EdgewiseError: the weights are more than an ONNX file holds; the file can't be written, and
+            what was there before is unchanged. For int8: there are no images to calibrate on, or
+            the network gives no finite numbers on them.
     """
     proto, kept = job_graph(job)
     write_bytes(job.path, to_bytes(proto))
@@ -110,6 +112,13 @@ def _trace(model: Model) -> Any:
 
     from edgewise.model import Classifier
 
+    weights = sum(value.nbytes for value in model.network.state_dict().values())
+    if weights > LARGEST:
+        raise EdgewiseError(
+            f"{model.network.spec.name} has {weights / 1e9:.1f} GB of weights, and an ONNX file, "
+            "of which the formats onnx, openvino and tensorrt are made, holds 2 GB. Export it with "
+            "--format torch-export, or take a smaller network."
+        )
     size = model.preprocess.size
     example = torch.zeros(2, size, size, 3, dtype=torch.uint8)  # 1 would fix N at 1
     proto = to_onnx(Classifier(model).eval(), (example,), INPUT, OUTPUT, any_batch=True)

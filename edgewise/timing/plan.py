@@ -90,13 +90,16 @@ def make_plan(
 
     Raises:
         UsageError: a name is unknown, a runtime or library is not installed, no runtime has the
-            precision, the image is too small for a network, or the machine has fewer cores.
+            precision, the image is too small for a network, the machine has fewer cores, or nothing
+            would be timed against a library.
     """
     for library in against:
         if library not in PEERS:
             raise unknown("library", library, PEERS)
     _check_threads(threads)
     chosen = _runtimes(runtimes, known)
+    if against:
+        _check_against(against, models, chosen)
     candidates = [
         Candidate(OURS, runtime, precision)
         for runtime in chosen
@@ -117,6 +120,20 @@ def make_plan(
         for model in dict.fromkeys(models)
     ]
     return tuple(replace(group, threads=number) for group in plain for number in threads)
+
+
+def _check_against(against: Sequence[str], models: Sequence[str], runtimes: Sequence[str]) -> None:
+    named = " and ".join(against)
+    if not set(runtimes) & set(PEER_RUNTIMES):
+        raise UsageError(
+            f"{named} can't be timed in {', '.join(runtimes)}, only in {', '.join(PEER_RUNTIMES)}. "
+            "Name one of these with --runtime too, or leave --against out."
+        )
+    if files := [model for model in models if model.endswith(SUFFIX)]:
+        raise UsageError(
+            f"{files[0]} is a file, whose network no library has by name: {named} can't be timed "
+            "against it. Leave --against out for it, or give the network's name instead."
+        )
 
 
 def _file_group(

@@ -16,6 +16,7 @@ from edgewise.files import sha256_file
 from edgewise.libraries import import_library
 from edgewise.preprocess import Preprocess
 from edgewise.run_folder import Run
+from edgewise.training.rounding import as_learned
 from edgewise.weights.folder import TENSORS, load_model
 
 TIMM = "timm:"
@@ -92,7 +93,7 @@ def load_teacher(source: str, classes: Sequence[str], device: torch.device) -> T
                 f"the teacher {source} doesn't know the class '{unknown[0]}' of the data; it knows "
                 f"{', '.join(model.labels[:5])}{' ...' if len(model.labels) > 5 else ''}"
             )
-        network, preprocess = model.network, model.preprocess
+        network, preprocess = as_learned(model).network, model.preprocess
         columns = torch.tensor([model.labels.index(label) for label in classes])
         digest = sha256_file(folder / TENSORS)
     network = network.eval().requires_grad_(False)

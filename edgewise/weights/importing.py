@@ -16,6 +16,7 @@ from edgewise.network import Network, build
 from edgewise.preprocess import Preprocess
 from edgewise.spec import Spec
 from edgewise.weights.convert import arrange, copy_by_order, count_classes
+from edgewise.weights.create import adapt
 from edgewise.weights.foreign import open_weights
 from edgewise.weights.keras import KerasFile
 from edgewise.weights.origins import SOURCES, Origin, origin
@@ -55,7 +56,8 @@ def import_weights(
             the names of the tensors if None. timm's copies of TensorFlow's weights have no such
             sign: `source="timm-tf"`, a model name or a file name that begins with "tf_" says so.
         width: multiplier of the network's channels.
-        labels: a name for each class; ImageNet's for 1000 classes, else numbers, if None.
+        labels: a name for each class; ImageNet's for 1000 classes, else numbers, if None. A network
+            of one output, for a sigmoid, becomes one of two classes: the second is what it finds.
 
     Raises:
         UsageError: the file can't be read or is not of this network; nothing of it was run.
@@ -105,10 +107,15 @@ def read_weights(
             f"{f'that of {rules.checkpoint}' if rules.checkpoint else 'the usual one'}; yours may "
             "have another size or other colours: compare preprocess.json with timm's page on it."
         )
-    classes = network.spec.classes
-    if labels is None:
-        labels = made_up_labels(classes)
     copied = sum("num_batches_tracked" not in key for key in network.state_dict())
+    if network.spec.classes == 1:
+        network = _with_two_classes(network)
+        notes.append(
+            "Its one output was made two, whose probabilities are 1 - sigmoid and sigmoid: the "
+            "second label is what a high output stands for."
+        )
+    if labels is None:
+        labels = made_up_labels(network.spec.classes)
     return Imported(
         Model(network.eval(), preprocess, tuple(labels)),
         replace(rules, preprocess=preprocess),
@@ -187,6 +194,15 @@ def _classes(tensors: Mapping[str, Tensor] | KerasFile, spec: Spec) -> int:
         return 0
     biases = [value for value in tensors.values() if value.ndim == 1]
     return len(biases[-1]) if biases else 1000
+
+
+def _with_two_classes(network: Network) -> Network:
+    """Of one logit z the logits (0, z): the softmax of these is (1 - sigmoid(z), sigmoid(z))."""
+    two = adapt(network, replace(network.spec, classes=2))
+    classifier = two.head.classifier.state_dict()
+    for name, row in network.head.classifier.state_dict().items():
+        classifier[name].copy_(torch.cat([torch.zeros_like(row), row]))
+    return two
 
 
 def _preprocess(

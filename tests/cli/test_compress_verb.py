@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -189,6 +190,22 @@ def test_a_run_without_a_model(made: Path, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     call = edgewise("compress", "runs/first", "--prune", "30%")
     assert call.status == 2 and "no trained model yet" in call.errors
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_run_of_a_gpu_is_compressed_on_a_machine_without_one(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(made / "runs" / "first", tmp_path / "runs" / "first")
+    run = Run(tmp_path / "runs" / "first")
+    there = replace(Recipe.read(run.recipe), device="cuda", precision="fp16", sync_batch_norm=True)
+    there.write(run.recipe)
+    monkeypatch.chdir(tmp_path)
+    call = edgewise("compress", "runs/first", "--activation", "relu", "--epochs", 1)
+    assert call.status == 0, call.errors
+    assert "there is no device 'cuda' here: trained on 'cpu'" in call.errors
+    here = Recipe.read(tmp_path / "runs" / "first-relu-1" / run.recipe.name)
+    assert (here.device, here.precision, here.sync_batch_norm) == ("cpu", "fp32", False)
 
 
 @pytest.mark.slow

@@ -57,6 +57,21 @@ def test_says_what_it_did_and_what_is_next(tensors: dict[str, Tensor], here: Pat
     }
 
 
+def test_only_a_named_folder_is_replaced(tensors: dict[str, Tensor], here: Path) -> None:
+    """Files on the hub are mostly called the same."""
+    save_file(tensors, "model.safetensors")
+    arguments = ("import", "model.safetensors", "--model", "mobilenetv2_050")
+    assert edgewise(*arguments).status == 0
+    before = (here / "model-edgewise" / "model.safetensors").read_bytes()
+    save_file(tensors | {"classifier.bias": tensors["classifier.bias"] + 1}, "model.safetensors")
+    refused = edgewise(*arguments)
+    assert refused.status == 2
+    assert "model-edgewise is there already" in refused.errors and "--out" in refused.errors
+    assert (here / "model-edgewise" / "model.safetensors").read_bytes() == before
+    assert edgewise(*arguments, "--out", "model-edgewise").status == 0
+    assert (here / "model-edgewise" / "model.safetensors").read_bytes() != before
+
+
 @pytest.mark.parametrize(
     "written",
     ["\ufeffrobin\nwren\nowl\n", "robin\r\nwren\r\nowl", "\ufeffrobin\r\nwren\r\nowl\r\n"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from edgewise.files import sha256_file
 from edgewise.layers import Separated
 from edgewise.run_folder import Run
 from edgewise.training.recipe import Recipe
-from edgewise.weights.create import create_model
+from edgewise.weights.create import adapt_stem, create_model
 from edgewise.weights.folder import load_model, save_model
 
 COUNTS = {"café": 12, "cat": 14}
@@ -120,6 +121,11 @@ def test_a_wrong_call_writes_nothing(run: Run, tmp_path: Path) -> None:
     save_model(small_model("mobilenet_v2", ("a", "b"), size=33), tmp_path / "v2")
     with pytest.raises(UsageError, match="nothing to take apart"):
         separate_model(tmp_path / "v2", output, 1, None)
+    grey = small_model("resnet18", ("a", "b"), size=33)
+    grey = replace(grey, network=adapt_stem(grey.network, 1))
+    save_model(grey, tmp_path / "grey")
+    with pytest.raises(UsageError, match=r"grey takes images of 1 channels.*in_chans=3\)"):
+        separate_model(tmp_path / "grey", output, calibrate=run.root.parent / "photos")
     assert not output.exists()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "diary.txt").write_text("mine")

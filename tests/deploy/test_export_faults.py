@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -65,6 +66,14 @@ def test_openvinos_own_words_for_a_full_disk_stop_no_other_format(
     assert said.status == 1 and "passed" in said.output
     assert "can't write" in said.errors and "Free some space" in said.errors, said.errors
     assert [path.name for path in run.exports.iterdir()] == [MAIN]
+
+
+def test_a_broken_install_stops_no_other_format(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    said = edgewise("export", run.root, "--format", "openvino,onnx")
+    assert said.status == 1 and "passed" in said.output
+    assert "failed: openvino-fp32: one of openvino, onnx, onnxscript, onnxruntime is" in said.errors
+    assert "can't be loaded (ModuleNotFoundError: import of openvino" in said.errors
 
 
 def test_what_a_kill_left_is_taken_away(run: Run) -> None:

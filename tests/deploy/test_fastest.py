@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -170,6 +171,21 @@ def test_a_runtime_that_can_not_read_it_is_passed_over(
     store = Store(tmp_path / "bench.sqlite")
     assert open_fastest(file, store).runtime == "quick 1"
     assert {row.runtime: row.reason for row in store.rows()}["broken"] == "an operator is missing"
+
+
+def test_a_runtime_that_is_installed_but_broken_is_passed_over(
+    exported: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its library is gone, or a DLL of another build is in its way."""
+    folder, store = exported.exports / MAIN, Store(tmp_path / "bench.sqlite")
+    if "openvino" not in ways(folder):
+        pytest.skip("needs: pip install 'edgewise[openvino]'")
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    assert open_fastest(folder, store).runtime.startswith("onnxruntime ")
+    words = "openvino is installed but can't be loaded (ModuleNotFoundError: "
+    assert {row.runtime: row.reason for row in store.rows()}["openvino"].startswith(words)
+    said = edgewise("predict", folder, "--runtime", "openvino", exported.root.parents[1])
+    assert said.status == 1 and words in said.errors and "Install it again." in said.errors
 
 
 def test_every_runtime_gives_the_models_answer(exported: Run) -> None:

@@ -90,6 +90,20 @@ def test_every_kind_of_photo_is_read_as_in_training(exported: Run, tmp_path: Pat
     assert done.stdout.splitlines() == [said(photo, folder) for photo in photos]
 
 
+def test_a_label_that_the_output_lacks_letters_for(
+    exported: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of a serial console, or of a Windows that writes to a file."""
+    folder = exported.exports / "onnx-fp32"
+    photo = photo_of(tmp_path / "rgb.png", "RGB", 3)
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    done = alone(folder, photo)
+    assert done.returncode == 0, done.stderr
+    expected = said(photo, folder).encode("ascii", "backslashreplace").decode()
+    assert done.stdout == expected + "\n"
+    assert "caf\\xe9" in done.stdout and "\\u72ac" in done.stdout
+
+
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 def test_either_runtime_of_an_onnx_file(exported: Run, tmp_path: Path, runtime: str) -> None:
     folder = exported.exports / "onnx-fp32"

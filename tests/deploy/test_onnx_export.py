@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,6 +31,7 @@ from edgewise.deploy.verify import TOLERANCE
 from edgewise.errors import EdgewiseError
 from edgewise.model import Classifier, Model
 from edgewise.run_folder import Run
+from edgewise.weights.folder import save_model
 
 PER_IMAGE = {"Shape", "Range", "Gather", "If", "Loop", "Scan", "Where", "Pad"}
 
@@ -119,6 +121,22 @@ def test_an_onnxscript_that_is_too_old_for_torch_is_named(monkeypatch: pytest.Mo
     monkeypatch.setattr(torch.onnx, "export", without)
     with pytest.raises(EdgewiseError, match=r"torch_2_11.*pip install --upgrade onnxscript"):
         to_onnx(torch.nn.Identity(), (torch.zeros(1),), "pixels", "values")
+
+
+def test_what_is_too_large_for_onnx_is_exported_in_other_formats(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A protobuf of 2 GB can't be written; convnext_v2_huge has 2.6."""
+    model = small_model("mobilenet_v3_small", ("a", "b"), size=33, stages=1)
+    save_model(model, tmp_path / "model")
+    monkeypatch.setattr(onnx_module, "LARGEST", 1000)
+    options = ("--format", "onnx,openvino,tensorrt,torch-export", "--output", tmp_path / "out")
+    said = edgewise("export", tmp_path / "model", *options)
+    assert said.status == 1
+    for format in ("onnx", "openvino", "tensorrt"):
+        assert re.search(rf"failed: {format}-fp32: \S+ has 0\.0 GB of weights", said.errors)
+    assert "Export it with --format torch-export" in said.errors
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["torch-export-fp32"]
 
 
 def test_what_other_tools_see(exported: Run) -> None:

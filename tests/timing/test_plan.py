@@ -83,6 +83,11 @@ def test_timms_names_are_understood() -> None:
         ({"threads": [0]}, "0 threads: this machine has"),
         ({"threads": [100_000]}, "100000 threads: this machine has"),
         ({"against": ["tim"]}, "unknown library 'tim'"),
+        ({"against": ["timm"]}, "timm can't be timed in .*, only in torch, .* with --runtime"),
+        (
+            {"known": REAL, "models": ["mobilenet_v2", "my.onnx"], "against": ["timm"]},
+            "my.onnx is a file, .*: timm can't be timed against it. Leave --against out",
+        ),
     ],
 )
 def test_a_wrong_call_is_refused(arguments: dict[str, list[str]], message: str) -> None:

@@ -21,6 +21,7 @@ from edgewise.training.history import read_history
 from edgewise.training.learner import Learner
 from edgewise.training.loop import train
 from edgewise.training.recipe import Recipe
+from edgewise.training.rounding import as_learned
 from edgewise.training.start import reopen_run, resolve
 from edgewise.training.teacher import Teacher, load_teacher
 from edgewise.weights.create import create_model
@@ -144,6 +145,18 @@ def test_classes_in_another_order_and_another_rule(tmp_path: Path) -> None:
     assert logits.shape == (12, 3) and torch.allclose(logits, near, atol=0.5)
     with pytest.raises(UsageError, match=r"doesn't know the class 'e'.*it knows d, a, c, b"):
         load_teacher(str(tmp_path / "model"), ("a", "e"), CPU)
+
+
+def test_a_teacher_that_learned_int8_gives_its_int8_answers(tmp_path: Path) -> None:
+    """As the run gives them everywhere else."""
+    network = create_model("tiny", 3).eval()
+    model = Model(network, RULE, ("a", "b", "c"), {"head.classifier": (-1.0, 1.0)})
+    save_model(model, tmp_path / "model")
+    inputs = RULE.normalise(batch(2)[0])
+    answers = load_teacher(str(tmp_path / "model"), model.labels, CPU).logits(inputs, RULE)
+    with torch.no_grad():
+        assert torch.allclose(answers, as_learned(model).network.eval()(inputs), atol=1e-5)
+        assert not torch.allclose(answers, network(inputs), atol=1e-4)
 
 
 def test_timms_network_answers_as_it_does_in_timm(tmp_path: Path) -> None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from oracles import import_timm, randomise
+from oracles import import_timm, import_torchvision, randomise, with_random_weights
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from edgewise.errors import UsageError
+from edgewise.model import Classifier
 from edgewise.weights.importing import import_weights, read_weights
 
 
@@ -63,6 +65,34 @@ def test_wrappers_classes_and_channels_are_understood(how: str, tmp_path: Path) 
     images = torch.randn(1, 1, 64, 64)
     with torch.inference_mode():
         torch.testing.assert_close(imported.model.network(images), network(images))
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+def test_a_sigmoids_one_output_becomes_two_classes(
+    library: str, suffix: str, tmp_path: Path
+) -> None:
+    """A softmax of one logit is 100 % for every image."""
+    makers = {
+        "timm": partial(import_timm().create_model, "mobilenetv2_100"),
+        "torchvision": import_torchvision().models.mobilenet_v2,
+    }
+    network = with_random_weights(partial(makers[library], num_classes=1))
+    for norm in (module for module in network.modules() if isinstance(module, nn.BatchNorm2d)):
+        norm.momentum = 1.0
+    network(torch.randn(8, 3, 64, 64))  # so that its answers are not all alike
+    network.eval()
+    (torch.save if suffix == "pth" else save_file)(network.state_dict(), tmp_path / f"a.{suffix}")
+    imported = read_weights(tmp_path / f"a.{suffix}", "mobilenet_v2", labels=("cat", "dog"))
+    model = imported.model
+    assert model.network.spec.classes == len(model.labels) == 2
+    assert "the second label is what a high output stands for" in imported.notes[0]
+    pixels = torch.randint(0, 256, (4, 224, 224, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        answers = Classifier(model)(pixels)
+        expected = torch.sigmoid(network(model.preprocess.normalise(pixels)))
+    assert float(expected.max() - expected.min()) > 1e-3
+    torch.testing.assert_close(answers, torch.cat([1 - expected, expected], 1))
 
 
 BESIDE: dict[str, tuple[Callable[[dict[str, Tensor]], Any], str]] = {

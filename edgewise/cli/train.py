@@ -175,8 +175,9 @@ def command(
         raise click.UsageError("with torchrun, give the run a --name: all processes share it.")
     else:
         resolved = Recipe(**given)
-        model = resolved.folder.resolve().name if resolved.folder else resolved.model
-        place = new_root(name, model, RUNS)
+        model = resolved.folder.resolve() if resolved.folder else Path(resolved.model)
+        # The last part alone: a path that was mistyped is for `resolve` to refuse.
+        place = new_root(name, model.name, RUNS)
     with place as root:
         try:
             run = train(resolved, root, resume=resumed is not None)

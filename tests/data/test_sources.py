@@ -282,6 +282,14 @@ def test_other_containers_that_are_cut_off(tmp_path: Path) -> None:
         ({"x": np.zeros((2, 8, 8), np.uint8), "y": [0, 1, 2]}, "one whole number or name for each"),
         ({"x": np.zeros((2, 8, 8), np.uint8), "y": [0.5, 1]}, "one whole number or name for each"),
         ({"x": np.zeros((2, 8, 8), np.uint8), "y": np.array([{}, 1])}, "can't read the array 'y'"),
+        (
+            {"x": np.zeros((2, 8, 8), np.uint8), "y": np.array([b"caf\xe9", b"tea"])},
+            r"'y' has a name that is not UTF-8: b'caf",
+        ),
+        (
+            {"x": np.zeros((2, 8, 8), np.uint8), "y": [0, 1], "classes": [b"caf\xe9", b"tea"]},
+            r"'classes' has a name that is not UTF-8: b'caf",
+        ),
         ({"a": np.zeros(2)}, "has the arrays a: call them images and labels"),
     ],
 )

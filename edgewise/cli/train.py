@@ -150,10 +150,6 @@ def command(
     asked = parse_settings(settings)
     asked |= {setting: value for setting, value in options.items() if value is not None}
     given = laid_over(read_settings(recipe) if recipe else {}, asked)
-    for setting, word, found in (("batch", "auto", "find_batch"), ("lr", "find", "find_lr")):
-        if given.get(setting) == word:
-            given[found] = True
-            del given[setting]
     if data is not None:
         given["data"] = data
     if no_pretrained:

@@ -38,6 +38,12 @@ def _likeness(typed: str, known: str) -> tuple[float, float]:
     return sum(block.size for block in matcher.get_matching_blocks()), matcher.ratio()
 
 
+def gpu_is_full(error: RuntimeError) -> bool:
+    """Whether it is torch's, of a GPU without room: for a tensor, or for the program at all."""
+    kind, said = type(error).__name__, str(error)  # torch need not be loaded to ask
+    return kind == "OutOfMemoryError" or said.startswith("CUDA error: out of memory")
+
+
 def some(items: Iterable[object]) -> str:
     """The first few, and how many more there are."""
     names = [str(item) for item in items]

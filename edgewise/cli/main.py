@@ -11,7 +11,7 @@ from typing import TextIO
 import click
 
 from edgewise import __version__
-from edgewise.errors import EdgewiseError, unknown
+from edgewise.errors import EdgewiseError, gpu_is_full, unknown
 
 VERBS = {
     "models": "List the networks: parameters, MACs, published accuracy.",
@@ -84,6 +84,14 @@ def main() -> None:
         click.echo("stopped", err=True)
         sys.exit(130)
     except RuntimeError as error:  # torch raises this of its processes, whatever is at work
+        if gpu_is_full(error):
+            click.echo(
+                "Error: the GPU has too little memory: end what else is at work on it, or "
+                "--device cpu",
+                err=True,
+            )
+            sys.exit(1)
+
         from edgewise.data.loader import worker_lost
 
         lost = worker_lost(error)

@@ -150,10 +150,6 @@ def command(
     asked = parse_settings(settings)
     asked |= {setting: value for setting, value in options.items() if value is not None}
     given = laid_over(read_settings(recipe) if recipe else {}, asked)
-    for setting, word, found in (("batch", "auto", "find_batch"), ("lr", "find", "find_lr")):
-        if given.get(setting) == word:
-            given[found] = True
-            del given[setting]
     if data is not None:
         given["data"] = data
     if no_pretrained:
@@ -175,8 +171,9 @@ def command(
         raise click.UsageError("with torchrun, give the run a --name: all processes share it.")
     else:
         resolved = Recipe(**given)
-        model = resolved.folder.resolve().name if resolved.folder else resolved.model
-        place = new_root(name, model, RUNS)
+        model = resolved.folder.resolve() if resolved.folder else Path(resolved.model)
+        # The last part alone: a path that was mistyped is for `resolve` to refuse.
+        place = new_root(name, model.name, RUNS)
     with place as root:
         try:
             run = train(resolved, root, resume=resumed is not None)

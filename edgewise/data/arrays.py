@@ -48,15 +48,19 @@ class Arrays:
         self.images = {images: self._images(images) for _, images, _ in self.pairs}
 
     def names(self) -> list[str] | None:
-        """The class names that the archive gives, if any."""
+        """The class names that the archive gives, if any.
+
+        Raises:
+            UsageError: one is of bytes that are not UTF-8.
+        """
         key = next((key for key in NAME_KEYS if key in self.members), None)
-        return None if key is None else [str(name) for name in _plain(self._array(key))]
+        return None if key is None else [str(name) for name in self._plain(key, self._array(key))]
 
     def labels(self, images: str, labels: str) -> list[int | str]:
         """The label of each image: numbers or names.
 
         Raises:
-            UsageError: they are neither, or not one for each image.
+            UsageError: they are neither, not one for each image, or of bytes that are not UTF-8.
         """
         values = self._array(labels)
         if values.ndim == 2 and values.shape[1] == 1:  # MedMNIST's
@@ -67,7 +71,7 @@ class Arrays:
                 f"{self.path}: '{labels}' is {values.dtype} of shape {values.shape}; it must hold "
                 f"one whole number or name for each of the {count:,} images of '{images}'"
             )
-        return _plain(values)
+        return self._plain(labels, values)
 
     def read(self, inside: str, most: int) -> bytes:
         """A row as the bytes of a BMP file, which holds the same pixels; see `Container.read`."""
@@ -156,7 +160,13 @@ class Arrays:
         except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise UsageError(f"{self.path}: can't read the array '{key}': {error}") from None
 
-
-def _plain(values: NDArray[Any]) -> list[int | str]:
-    """Whole numbers and names; those of an array of bytes are UTF-8."""
-    return [value.decode() if isinstance(value, bytes) else value for value in values.tolist()]
+    def _plain(self, key: str, values: NDArray[Any]) -> list[int | str]:
+        """Whole numbers and names; those of an array of bytes are UTF-8."""
+        found = values.tolist()
+        try:
+            return [value.decode() if isinstance(value, bytes) else value for value in found]
+        except UnicodeDecodeError as error:
+            raise UsageError(
+                f"{self.path}: '{key}' has a name that is not UTF-8: {error.object!r}. "
+                "Save the names as text, not as bytes."
+            ) from None

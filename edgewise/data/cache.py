@@ -92,7 +92,7 @@ def open_cache(
 
     Raises:
         EdgewiseError: there is too little room; the message says how much it takes. Or an image
-            can't be read any more.
+            can't be read any more, or holds other bytes.
     """
     parts = [VERSION, str(side), interpolation, *(sample.sha256 for sample in samples)]
     path = folder and folder / f"{hashlib.sha256(' '.join(parts).encode()).hexdigest()[:32]}.u8"
@@ -218,7 +218,7 @@ def _shape(sample: Sample, side: int) -> tuple[int, int]:
 
 def _small(sample: Sample, side: int, interpolation: str) -> Image.Image:
     try:
-        image = decode_bytes(read_limited(sample.path))
+        image = decode_bytes(sample.read())
     except ImageError as error:
         raise _gone(sample, error) from None
     size = _smaller(image.size, side)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgewise.data.check import check_images
+from edgewise.data.decode import ImageError, read_limited
 from edgewise.data.labelled import relative
 from edgewise.data.scan import scan
 from edgewise.data.split import (
@@ -29,11 +30,25 @@ from edgewise.run_folder import Run
 
 @dataclass(frozen=True)
 class Sample:
-    """A usable image: its absolute path, the index of its class, the SHA-256 of its bytes."""
+    """A usable image: its absolute path, the index of its class, the SHA-256 of its bytes.
+
+    That is "" where nobody asks whether they are still the same.
+    """
 
     path: Path
     label: int
     sha256: str
+
+    def read(self) -> bytes:
+        """Its bytes: those that were checked and labelled.
+
+        Raises:
+            ImageError: it can't be read any more, or holds other bytes.
+        """
+        data = read_limited(self.path)
+        if self.sha256 and hashlib.sha256(data).hexdigest() != self.sha256:
+            raise ImageError("it holds other bytes than when the run began")
+        return data
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from edgewise.data.augment import Augment, Changes
 from edgewise.data.cache import ImageCache
 from edgewise.data.containers import open_all
 from edgewise.data.dataset import Sample
-from edgewise.data.decode import Encoded, ImageError, decode_bytes, quiet_pillow, read_limited
+from edgewise.data.decode import Encoded, ImageError, decode_bytes, quiet_pillow
 from edgewise.data.device_augment import change
 from edgewise.errors import EdgewiseError
 from edgewise.preprocess import Preprocess
@@ -40,7 +40,8 @@ class Batches:
     """Batches of (pixels uint8 (N, H, W, 3), labels int64 (N,)); `len` is their number.
 
     Raises, while it is iterated:
-        ImageError: a file that could be read before can't be any more; the message names it.
+        ImageError: a file that could be read before can't be any more, or holds other bytes; the
+            message names it.
     """
 
     def __init__(self, loader: DataLoader[Any], finish: Finish | None) -> None:
@@ -198,11 +199,9 @@ class _Images(Dataset[Item | ImageError]):
         try:
             with quiet_pillow():
                 if view.augment is None:
-                    image = decode_bytes(read_limited(sample.path))
+                    image = decode_bytes(sample.read())
                     return view.preprocess.pixels(image), sample.label, None
-                source = (
-                    self.cache.image(index) if self.cache else Encoded(read_limited(sample.path))
-                )
+                source = self.cache.image(index) if self.cache else Encoded(sample.read())
                 random = np.random.default_rng((self.seed, epoch, index))
                 if self.planned:
                     pixels, changes = view.augment.planned(source, view.preprocess, random)

@@ -190,9 +190,18 @@ def _lists_images(file: Path) -> bool:
     """Whether it is a CSV file that `scan` could read, by its first line."""
     if file.suffix.lower() != ".csv":
         return False
-    with file.open("rb") as lines:
-        columns = lines.readline(1 << 12).decode("utf-8-sig", "replace").strip().split(",")
+    try:
+        with file.open("rb") as lines:
+            columns = lines.readline(1 << 12).decode("utf-8-sig", "replace").strip().split(",")
+    except OSError as error:
+        raise _unreadable(file, error) from None
     return {"path", "label"} <= set(columns)
+
+
+def _unreadable(file: Path, error: OSError) -> UsageError:
+    return UsageError(
+        f"can't read {file}: {error.strerror or error}. Make it readable, or move it away."
+    )
 
 
 def _scan_csv(file: Path, names: Sequence[str] | None) -> list[Labelled]:
@@ -207,6 +216,8 @@ def _scan_csv(file: Path, names: Sequence[str] | None) -> list[Labelled]:
                     f"path,label or path,label,split, not {','.join(reader.fieldnames)[:80]}"
                 )
             rows = [(reader.line_num, row) for row in reader]
+    except OSError as error:
+        raise _unreadable(file, error) from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"{file} is not a CSV file in UTF-8: {error}") from None
     if not rows:

@@ -128,7 +128,7 @@ def scan_containers(files: Sequence[tuple[Path, str | None]], names: Sequence[st
         if kind == ".tar":
             _scan_shard(path, split, names, found)
         elif kind == ".npz":
-            _scan_arrays(path, names, found)
+            _scan_arrays(path, split, names, found)
         else:
             _scan_rows(path, split, names, found)
     if not found.images:
@@ -156,8 +156,10 @@ def _scan_rows(path: Path, split: str | None, names: Sequence[str] | None, found
     table = cast("ParquetRows | ArrowRows", open_container(path))
     columns = table.columns
     labels = table.column(columns.label)
-    splits = table.column(columns.split) if columns.split else [split] * table.rows
-    if columns.split and None in splits and any(splits):
+    splits = table.column(columns.split) if columns.split else []
+    if not any(splits):  # a column that is empty says nothing
+        splits = [split] * table.rows
+    if None in splits and any(splits):
         row = splits.index(None)
         raise UsageError(f"{path}, row {row}: no split; give one to every row or to none")
     rows = [row for row, label in enumerate(labels) if label not in NOT_LABELLED]
@@ -181,13 +183,13 @@ def _scan_rows(path: Path, split: str | None, names: Sequence[str] | None, found
         raise UsageError(f"{path} lists {twice[0]} more than once; keep one of them")
 
 
-def _scan_arrays(path: Path, names: Sequence[str] | None, found: Found) -> None:
+def _scan_arrays(path: Path, split: str | None, names: Sequence[str] | None, found: Found) -> None:
     arrays = cast("Arrays", open_container(path))
-    for split, images, labels in arrays.pairs:
+    for own, images, labels in arrays.pairs:
         values = arrays.labels(images, labels)
         places = [f"{path}/{images}/{name}" for name in row_names(len(values))]
         for place, label in zip(places, named(values, arrays.names() or names, path), strict=True):
-            found.images.append(Labelled(place, label, split))
+            found.images.append(Labelled(place, label, own or split))
 
 
 def named(labels: Sequence[Any], names: Sequence[str] | None, path: Path) -> Iterator[str]:

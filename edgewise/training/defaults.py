@@ -9,6 +9,9 @@ from torch import nn
 
 from edgewise.data.dataset import Dataset
 from edgewise.errors import UsageError
+from edgewise.families import variant
+from edgewise.measure.count import count
+from edgewise.spec import Spec
 from edgewise.training.recipe import Recipe
 from edgewise.weights.folder import load_model
 from edgewise.weights.pretrained import resolve as resolve_name
@@ -45,7 +48,8 @@ def fit(recipe: Recipe, dataset: Dataset, processes: int = 1) -> Recipe:
     - Uneven classes count as if they were even, and epochs are judged by macro-F1.
 
     Raises:
-        UsageError: a setting doesn't suit this data or the others; the message says which.
+        UsageError: a setting doesn't suit this data or the others, or images would be too small
+            for the network; the message says which.
     """
     images = len(dataset.splits["train"])
     counts = dataset.counts()["train"].values()
@@ -62,13 +66,13 @@ def fit(recipe: Recipe, dataset: Dataset, processes: int = 1) -> Recipe:
         )
     steps = math.ceil(images / batch)
     epochs = recipe.epochs or max(EPOCHS, math.ceil(LEAST_STEPS / steps), recipe.stages)
-    network, pretrained = _beginning(recipe)
+    spec, pretrained = _beginning(recipe)
     size = recipe.imgsz or 0
     freeze = pretrained and batch < NORM_NEEDS * recipe.accumulate * processes
     uneven = max(counts) > UNEVEN * min(counts)
     balance = uneven if recipe.balance is None else recipe.balance
     light = LIGHT_MAGNITUDE if images < FEW_IMAGES else MAGNITUDE
-    convnext = network.startswith("convnext")
+    convnext = spec.name.startswith("convnext")
     chosen = replace(
         recipe,
         batch=batch,
@@ -84,6 +88,9 @@ def fit(recipe: Recipe, dataset: Dataset, processes: int = 1) -> Recipe:
         select=recipe.select or ("macro-f1" if balance else "accuracy"),
     )
     check(chosen)
+    for side in (chosen.imgsz, chosen.train_imgsz, chosen.first_imgsz):
+        if side:
+            count(spec, side)
     return chosen
 
 
@@ -138,12 +145,13 @@ def has_learned(network: nn.Module) -> bool:
     return any(bool(vector.min() != vector.max()) for vector in vectors)
 
 
-def _beginning(recipe: Recipe) -> tuple[str, bool]:
-    """The name of the network, and whether its first weights have learned something."""
+def _beginning(recipe: Recipe) -> tuple[Spec, bool]:
+    """The network, and whether its first weights have learned something."""
     if recipe.folder:
         network = load_model(recipe.folder).network
-        return network.spec.name, has_learned(network)
-    return resolve_name(recipe.model).name, bool(recipe.pretrained)
+        return network.spec, has_learned(network)
+    name, width, *_ = resolve_name(recipe.model)
+    return variant(name).spec(width), bool(recipe.pretrained)
 
 
 def _batch(images: int) -> int:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgewise.data.containers import check_whole
 from edgewise.data.dataset import Dataset, Sample, read_dataset
-from edgewise.data.decode import ImageError, decode
+from edgewise.data.decode import ImageError, decode_bytes, quiet_pillow
 from edgewise.data.loader import evaluation_batches
 from edgewise.errors import EdgewiseError, UsageError, unknown
 from edgewise.files import sha256_file, write_json, write_text
@@ -149,7 +149,7 @@ def predict_samples(
         workers: processes that decode; 0 decodes in this one.
 
     Raises:
-        ImageError: a file can't be read; the message names it.
+        ImageError: a file can't be read, or holds other bytes than it did; the message names it.
         EdgewiseError: the GPU has too little memory for a batch.
     """
     pixels = PixelsOf(samples, preprocess, batch, workers)
@@ -228,7 +228,8 @@ def _readable(
     good, gone = [], []
     for sample in samples:
         try:
-            decode(sample.path)
+            with quiet_pillow():
+                decode_bytes(sample.read())
         except ImageError as error:
             gone.append(Skipped(dataset.relative(sample.path), str(error)))
         else:

@@ -133,7 +133,8 @@ class Learner:
         """Learns from one batch.
 
         Args:
-            pixels: uint8 (N, H, W, 3); of several processes, this one's share of the batch.
+            pixels: uint8 (N, H, W, 3); of several processes, this one's share of the batch, of as
+                many images as every other's or of one more or fewer.
             labels: int64 (N,).
             number: of the step, from 0 over the whole run.
 
@@ -161,10 +162,11 @@ class Learner:
             )
         self.optimizer.zero_grad()
         total, right = 0.0, 0
-        count = max(1, min(self.recipe.accumulate, len(inputs) // 2))
+        (whole,) = self.world.sum(float(len(inputs)))
+        # By the smallest share: each part of synchronised batch norm waits for all processes.
+        count = max(1, min(self.recipe.accumulate, int(whole) // self.world.size // 2))
         # `chunk` makes 10 images 3, 3, 3 and 1, and batch norm can't learn of 1 image on 1 x 1.
         parts = [tensor.tensor_split(count) for tensor in (inputs, targets, labels)]
-        (whole,) = self.world.sum(float(len(inputs)))
         for part, (images, shown, own) in enumerate(zip(*parts, strict=True), start=1):
             # The gradients of all processes are averaged once, with the last part.
             with self._alone() if part < len(parts[0]) else nullcontext():

@@ -57,6 +57,7 @@ from edgewise.training.metrics import (
 from edgewise.training.recipe import Recipe
 from edgewise.training.start import (
     create_run,
+    made_by_this_torchrun,
     preprocess_of,
     reopen_run,
     teacher_of,
@@ -78,7 +79,7 @@ def train(
     After each, the moving average of the weights is validated, and kept as `root/model` if it is
     not worse than the best so far by more than chance. The same recipe on the same machine gives
     the same weights, stopped and resumed or not. Processes that torchrun started again go on with
-    the run, if it was made before.
+    the run, if that torchrun made it before.
 
     Args:
         recipe: what to do. On resume it may differ from the run's own in device and workers only.
@@ -115,8 +116,8 @@ def _train(
             "which they share."
         )
     # torchrun began anew as it lost a process, which it counts only on the host of that one.
-    restarted, is_there = world.any(world.restarts > 0, world.first and Run.is_run(root))
-    resume = resume or (restarted and is_there)
+    restarted, ours = world.any(world.restarts > 0, world.first and made_by_this_torchrun(run))
+    resume = resume or (restarted and ours)
     if resume or not world.first:
         # The others wait here until the first has claimed the folder, which it may have to make.
         try:

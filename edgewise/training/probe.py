@@ -22,7 +22,7 @@ from edgewise.data.dataset import Sample
 from edgewise.data.doctor import Opinion, Suspect
 from edgewise.data.labelled import Labelled
 from edgewise.data.loader import evaluation_batches
-from edgewise.errors import UsageError
+from edgewise.errors import UsageError, gpu_is_full
 from edgewise.model import Model
 from edgewise.progress import track
 from edgewise.training.device import pick_device
@@ -81,7 +81,12 @@ def second_opinion(
             f"labels were not checked: that takes two classes of {FEWEST} different images or more"
             + (f" in {PART:,}" if len(images) > PART else "")
         )
-    suspects = [suspect for part in parts for suspect in _judge(model, part, workers)]
+    try:
+        suspects = [suspect for part in parts for suspect in _judge(model, part, workers)]
+    except RuntimeError as error:
+        if not gpu_is_full(error):
+            raise
+        return Opinion("labels were not checked: the GPU has too little memory")
     suspects.sort(key=lambda suspect: suspect.own)
     looked = sum(map(len, parts))
     judged, classes = ({image.label for image in some} for some in (chain(*parts), images))

@@ -32,6 +32,8 @@ WORDS = {"True": True, "False": False, "None": None}  # as Python writes what JS
 
 # Two ways to say one thing, of which the one that is said above stands for both below.
 INSTEAD = (("epochs", "minutes"), ("batch", "find_batch"), ("lr", "find_lr"))
+# Words for a number, and the setting that they stand for.
+FOUND = (("batch", "auto", "find_batch"), ("lr", "find", "find_lr"))
 
 TRAINING_SIZES = {"train_imgsz", "first_imgsz"}  # that belong to an imgsz
 LEAST_SIZE = 16  # of a recipe
@@ -99,7 +101,8 @@ def _value(text: str) -> Any:
 def laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     """The settings of both, where `above` decides: its `minutes` also replace `epochs` below.
 
-    Its `imgsz` also scales the sizes of training below, so that they keep their parts of it.
+    Its `imgsz` also scales the sizes of training below, so that they keep their parts of it. A
+    batch of "auto" or a rate of "find" is one to be found.
     """
     replaced = {one for pair in INSTEAD for one, other in (pair, pair[::-1]) if above.get(other)}
     below = {name: value for name, value in below.items() if name not in replaced}
@@ -107,7 +110,12 @@ def laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     if isinstance(old, int) and isinstance(new, int) and new != old:
         for name in TRAINING_SIZES & below.keys():
             below[name] = _scaled(below[name], old, new)
-    return below | above
+    both = below | above
+    for setting, word, found in FOUND:
+        if both.get(setting) == word:
+            both[found] = True
+            del both[setting]
+    return both
 
 
 def _scaled(size: Any, old: int, new: int) -> Any:

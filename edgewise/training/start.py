@@ -31,7 +31,7 @@ from edgewise.training.device import pick_device
 from edgewise.training.recipe import Recipe
 from edgewise.training.teacher import TIMM, Teacher, load_teacher
 from edgewise.training.trial import RateTrial, batch_that_fits, find_batch, find_rate, plan_epochs
-from edgewise.training.world import of_torchrun, resume_command
+from edgewise.training.world import job_of_torchrun, of_torchrun, resume_command
 from edgewise.weights.folder import load_model
 from edgewise.weights.pretrained import Checkpoint, choose, load_pretrained
 from edgewise.weights.pretrained import resolve as resolve_name
@@ -334,9 +334,18 @@ def teacher_of(recipe: Recipe, dataset: Dataset) -> Teacher | None:
     return load_teacher(recipe.teacher, dataset.classes, pick_device(recipe.device))
 
 
+def made_by_this_torchrun(run: Run) -> bool:
+    """Whether it is a run, and one that this torchrun began before it lost a process."""
+    job = job_of_torchrun()
+    if job is None or not Run.is_run(run.root) or not run.environment.is_file():
+        return False
+    made: dict[str, str | int] = read_json(run.environment)
+    return made.get("torchrun") == job
+
+
 def environment(recipe: Recipe) -> dict[str, str | int]:
     """What `environment.json` holds: the versions, the machine and the command."""
-    program = Path(sys.argv[0]).name
+    program, job = Path(sys.argv[0]).name, job_of_torchrun()
     return {
         "edgewise": __version__,
         "python": platform.python_version(),
@@ -346,6 +355,7 @@ def environment(recipe: Recipe) -> dict[str, str | int]:
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         # `python -m edgewise`, as torchrun calls it, is the same program under another name.
         "command": shlex.join(["edgewise" if program == MAIN else program, *sys.argv[1:]]),
+        **({"torchrun": job} if job else {}),
     }
 
 

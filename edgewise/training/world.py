@@ -6,6 +6,7 @@ Without torchrun there is one process, and nothing here does anything.
 from __future__ import annotations
 
 import os
+import platform
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -118,6 +119,17 @@ def of_torchrun() -> World:
         )
     }
     return World(**number)
+
+
+def job_of_torchrun() -> str | None:
+    """What the processes that one torchrun starts have in common, again and again if it must.
+
+    None without torchrun. Its agent, their parent, lives on where they are lost.
+    """
+    if "RANK" not in os.environ:
+        return None
+    given = os.environ.get("TORCHELASTIC_RUN_ID", "none")  # as torchrun calls what has no --rdzv-id
+    return f"{platform.node()}:{os.getppid()}" if given == "none" else given
 
 
 def resume_command(root: Path) -> str:

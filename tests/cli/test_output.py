@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from commandline import edgewise
 
 from edgewise.cli.main import main
@@ -48,6 +49,24 @@ def said(arguments: list[str], **streams: object) -> tuple[int, str]:
 def test_a_full_disk_is_an_error_in_a_line(arguments: list[str]) -> None:
     assert said(arguments) == (1, "Error: can't write the output: No space left on device\n")
     assert said(arguments, stderr=FULL) == (1, None)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("CUDA error: out of memory")],
+)
+def test_a_full_gpu_is_an_error_in_a_line(
+    error: RuntimeError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr("edgewise.families.list_models", fail)
+    called = edgewise("models")
+    assert called.status == 1
+    assert called.errors == (
+        "Error: the GPU has too little memory: end what else is at work on it, or --device cpu\n"
+    )
 
 
 def test_an_error_of_other_code_is_not_called_one_of_the_output(

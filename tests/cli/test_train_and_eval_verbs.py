@@ -163,6 +163,7 @@ def test_skipped_files_are_printed(home: Path) -> None:
         ("train photos --lr 100", "--lr"),
         ("train photos --seed x", "--seed"),
         ("train photos --model tinny", "tiny"),
+        ("train photos --model runs/frist", "unknown model 'runs/frist'"),
         ("train photos --name a/b", "--name"),
         ("train photos --device gpu", "--device"),
         ("train --resume runs/none", "no such run: runs/none"),

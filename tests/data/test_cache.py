@@ -188,3 +188,9 @@ def test_a_photo_that_is_gone(samples: tuple[Sample, ...], tmp_path: Path) -> No
     gone = (*samples, Sample(tmp_path / "gone.png", 0, ""))
     with pytest.raises(EdgewiseError, match=r"gone.png could be read .* not now: no such file"):
         open_cache(gone, SIDE, "bilinear", tmp_path / "cache", 1)
+
+
+def test_a_photo_of_other_bytes(samples: tuple[Sample, ...], tmp_path: Path) -> None:
+    other = (*samples, Sample(samples[0].path, 0, "0" * 64))
+    with pytest.raises(EdgewiseError, match="not now: it holds other bytes than when the run"):
+        open_cache(other, SIDE, "bilinear", tmp_path / "cache", 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -189,6 +190,21 @@ def test_a_file_that_went_bad(tmp_path: Path, workers: int) -> None:
         with pytest.raises(ImageError, match=r"a/4.png .* not now: empty file") as caught:
             drain(batches)
         assert "Traceback" not in str(caught.value)
+
+
+def test_a_file_of_other_bytes_than_were_checked(tmp_path: Path) -> None:
+    root = write_photos(tmp_path, {"a": 4})
+    samples = [
+        Sample(path, 0, hashlib.sha256(path.read_bytes()).hexdigest())
+        for path in sorted((root / "a").iterdir())
+    ]
+    picture(9).save(samples[2].path)
+    for batches in (
+        training_batches(samples, view, batch=2, workers=0, seed=0, epochs=range(1)),
+        evaluation_batches(samples, PREPROCESS, batch=2, workers=0),
+    ):
+        with pytest.raises(ImageError, match=r"a/2.png .* other bytes than when the run began"):
+            drain(batches)
 
 
 WAITS_FOR_CTRL_C = """

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
@@ -273,3 +275,18 @@ def test_a_file_that_is_no_csv(tmp_path: Path, data: bytes) -> None:
     path.write_bytes(data)
     with pytest.raises(UsageError, match=r"photos.csv is not a CSV file in UTF-8"):
         scan(path)
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_csv_that_may_not_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside: bool
+) -> None:
+    """Whether it is the data, or lies beside folders with a class each."""
+    touch(tmp_path, "a/1.jpg", "b/1.jpg", "photos.csv")
+
+    def refuse(path: Path, *arguments: Any, **options: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(UsageError, match=r"can't read .*photos.csv: Permission denied. Make it"):
+        scan(tmp_path if beside else tmp_path / "photos.csv")

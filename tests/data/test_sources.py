@@ -123,6 +123,17 @@ def test_parquet_with_bytes_names_and_splits(tmp_path: Path) -> None:
     check(scan(tmp_path / "p.parquet"), {"train": 0, "val": 9})
 
 
+def test_an_empty_column_of_splits_leaves_the_files_own(tmp_path: Path) -> None:
+    for split, first in (("train", 0), ("test", 20)):
+        rows = {
+            "image": [png(first + i) for i in range(9)],
+            "label": [NAMES[i % 3] for i in range(9)],
+            "split": pa.nulls(9, pa.string()),
+        }
+        pq.write_table(pa.table(rows), tmp_path / f"{split}.parquet")
+    check(scan(tmp_path), {"train": 0, "test": 20})
+
+
 def test_parquet_manifest(tmp_path: Path) -> None:
     for i in range(9):
         (tmp_path / f"{i}.png").write_bytes(png(i))
@@ -161,6 +172,20 @@ def test_numpy(tmp_path: Path, save: Callable[..., None], channels: tuple[int, .
             assert images[i].label == str(labels[first + i])
             expected = np.broadcast_to(pixels[first + i].reshape(8, 8, -1), (8, 8, 3))
             assert (np.asarray(decode(images[i].path)) == expected).all()
+
+
+def test_splits_of_numpy_files(tmp_path: Path) -> None:
+    def write(file: Path, first: int) -> None:
+        file.parent.mkdir(exist_ok=True)
+        pixels = np.stack([np.asarray(picture(first + i)) for i in range(9)])
+        np.savez(file, x=pixels, y=np.array([NAMES[i % 3] for i in range(9)]))
+
+    for one, two in (("train.npz", "test.npz"), ("train/a.npz", "test/b.npz")):
+        root = tmp_path / one.replace("/", "-")
+        root.mkdir()
+        write(root / one, 0)
+        write(root / two, 20)
+        check(scan(root), {"train": 0, "test": 20})
 
 
 def test_names_that_numpy_holds_as_bytes(tmp_path: Path) -> None:
@@ -257,6 +282,14 @@ def test_other_containers_that_are_cut_off(tmp_path: Path) -> None:
         ({"x": np.zeros((2, 8, 8), np.uint8), "y": [0, 1, 2]}, "one whole number or name for each"),
         ({"x": np.zeros((2, 8, 8), np.uint8), "y": [0.5, 1]}, "one whole number or name for each"),
         ({"x": np.zeros((2, 8, 8), np.uint8), "y": np.array([{}, 1])}, "can't read the array 'y'"),
+        (
+            {"x": np.zeros((2, 8, 8), np.uint8), "y": np.array([b"caf\xe9", b"tea"])},
+            r"'y' has a name that is not UTF-8: b'caf",
+        ),
+        (
+            {"x": np.zeros((2, 8, 8), np.uint8), "y": [0, 1], "classes": [b"caf\xe9", b"tea"]},
+            r"'classes' has a name that is not UTF-8: b'caf",
+        ),
         ({"a": np.zeros(2)}, "has the arrays a: call them images and labels"),
     ],
 )

@@ -106,6 +106,13 @@ def test_wrong_calls(
     assert said.status in (1, 2) and message in said.errors
 
 
+def test_a_batch_and_a_rate_that_training_finds(photos: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('lr = "find"\n')
+    shown = show(photos, "batch=auto", "--recipe", str(recipe))
+    assert (shown == show(photos)).all()
+
+
 @pytest.mark.parametrize(("count", "magnitude"), [(600, 2), (850, 5)])
 @pytest.mark.parametrize("above", ["", "train"])
 def test_the_strength_is_what_training_chooses(

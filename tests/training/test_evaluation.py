@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from photos import picture
 from PIL import Image
 from sklearn.metrics import accuracy_score, confusion_matrix
 
@@ -78,13 +79,15 @@ def test_bad_files_are_listed_not_dropped(recipe: Recipe, tmp_path: Path) -> Non
     in_test = {bad.path.name for bad in read_dataset(run).quarantined if bad.split == "test"}
     assert in_test
 
-    gone = read_dataset(run).splits["test"][0].path
+    gone, other, *_ = (sample.path for sample in read_dataset(run).splits["test"])
     gone.unlink()
+    picture(0).save(other)
     evaluation = evaluate(run)
     listed = {Path(item.path).name: item.reason for item in evaluation.skipped}
-    assert set(listed) == in_test | {gone.name}
+    assert set(listed) == in_test | {gone.name, other.name}
     assert all(listed.values())
-    assert evaluation.images == len(read_dataset(run).splits["test"]) - 1
+    assert listed[other.name] == "it holds other bytes than when the run began"
+    assert evaluation.images == len(read_dataset(run).splits["test"]) - 2
 
 
 def test_without_test_images_it_is_the_validation_ones(run: Run) -> None:

@@ -9,6 +9,7 @@ from edgewise.errors import UsageError
 from edgewise.training.learner import Learner
 from edgewise.training.recipe import Recipe
 from edgewise.training.start import preprocess_of, resolve
+from edgewise.training.world import World
 
 
 def learned(
@@ -56,6 +57,30 @@ def test_no_part_of_a_batch_is_a_single_image(monkeypatch: pytest.MonkeyPatch) -
     assert in_parts == pytest.approx(losses, rel=1e-5)
     for name, weight in whole.items():
         assert torch.allclose(parts[name], weight, rtol=1e-4, atol=1e-6), name
+
+
+def test_all_processes_compute_in_as_many_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a last batch of 7, one gets 4 images and the other 3, which make 1 part at most."""
+
+    class OfTwo(World):
+        def sum(self, *values: float) -> tuple[float, ...]:
+            return (7.0,) if values in ((4.0,), (3.0,)) else values
+
+    counts, own = [], Learner._loss
+
+    def watched(learner: Learner, images: torch.Tensor, targets: torch.Tensor) -> object:
+        counts.append(len(images))
+        return own(learner, images, targets)
+
+    def joined(learner: Learner) -> torch.nn.Module:
+        learner.world = OfTwo(size=2)
+        return learner.network
+
+    monkeypatch.setattr(Learner, "_loss", watched)
+    monkeypatch.setattr(Learner, "_forward", joined)
+    for images in (4, 3):
+        learned(steps=1, images=images, accumulate=2)
+    assert counts == [4, 3]
 
 
 def test_clipping_bounds_the_step() -> None:

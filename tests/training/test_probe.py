@@ -143,6 +143,21 @@ def test_a_sample_and_all_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "on 40 of 73 different images; of 3 classes 1 had too few to judge" in some.text
 
 
+def test_a_full_gpu_leaves_the_other_findings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def judge(*arguments: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB")
+
+    monkeypatch.setattr(probe, "on_hand", lambda: "mobilenet_v2")
+    monkeypatch.setattr(probe, "load_pretrained", lambda name: None)
+    monkeypatch.setattr(probe, "_features_only", lambda model: None)
+    monkeypatch.setattr(probe, "_judge", judge)
+    said = edgewise("doctor", write_photos(tmp_path, {"a": 12, "b": 12}), "--workers", "0")
+    assert said.status == 0
+    assert "labels were not checked: the GPU has too little memory" in said.output
+
+
 @pytest.mark.parametrize("everything", [False, True])
 def test_a_class_is_judged_where_a_part_has_enough_of_it(
     monkeypatch: pytest.MonkeyPatch, everything: bool

@@ -221,10 +221,19 @@ def test_a_folder_in_which_another_process_begins_is_left_alone(
 
 @pytest.mark.parametrize(
     ("edit", "named"),
-    [({"model": "mobilenet_v3_smal"}, "mobilenet_v3_small"), ({"data": "nowhere"}, "nowhere")],
+    [
+        ({"model": "mobilenet_v3_smal"}, "mobilenet_v3_small"),
+        ({"data": "nowhere"}, "nowhere"),
+        ({"model": "convnext_atto", "imgsz": 28}, "28 is too small.* takes is 32"),
+        ({"model": "convnext_atto", "imgsz": 32, "train_imgsz": 24}, "24 is too small"),
+        (
+            {"model": "convnext_atto", "imgsz": 32, "stages": 2, "first_imgsz": 16},
+            "16 is too small",
+        ),
+    ],
 )
 def test_bad_call_makes_no_folder(
-    recipe: Recipe, tmp_path: Path, edit: dict[str, str], named: str
+    recipe: Recipe, tmp_path: Path, edit: dict[str, Any], named: str
 ) -> None:
     with pytest.raises(UsageError, match=named):
         train(replace(recipe, **edit), tmp_path / "run")

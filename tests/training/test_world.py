@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,13 @@ import torch.distributed as dist
 from edgewise.data.augment import Augment
 from edgewise.data.dataset import load_dataset
 from edgewise.data.loader import View, training_batches
+from edgewise.errors import UsageError
 from edgewise.preprocess import Preprocess
 from edgewise.run_folder import Run
 from edgewise.training.device import pick_device
 from edgewise.training.history import read_history
+from edgewise.training.loop import train
+from edgewise.training.recipe import Recipe
 from edgewise.training.world import World, joined, resume_command
 
 # ConvNeXt has no batch norm, whose statistics would be of half a batch.
@@ -158,6 +162,28 @@ def test_a_restart_is_told_by_one_host_to_all(digits: Path, tmp_path: Path) -> N
         assert (run.checkpoints / "last.safetensors").is_file()
         for name, tensor in weights(run).items():
             assert torch.equal(tensor, expected[name]), name
+
+
+@pytest.mark.parametrize("name", ["second", "none"])
+def test_a_restart_leaves_a_run_that_another_torchrun_began(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """One that died before it could say that its name is taken."""
+    recipe, run = replace(recipe, epochs=1), Run(tmp_path / "run")
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", name)
+    monkeypatch.setattr(os, "getppid", lambda: 2)
+    train(recipe, run.root)
+    before = weights(run)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    train(recipe, run.root)  # nothing is left to do
+
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "third" if name == "second" else "none")
+    monkeypatch.setattr(os, "getppid", lambda: 3)
+    with pytest.raises(UsageError, match="is a run already"):
+        train(recipe, run.root)
+    for key, tensor in weights(run).items():
+        assert torch.equal(tensor, before[key])
 
 
 def test_the_others_wait_while_the_first_reads_the_images(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,8 @@ def calibration_pixels(
         fitted: what they are for, for the messages.
 
     Raises:
-        UsageError: there is no data, or a run's is of other classes.
+        UsageError: there is no data, its folders are not as training takes them, or a run's is of
+            other classes.
         EdgewiseError: no image of it can be read.
     """
     paths = _paths(source, data, labels, fitted)
@@ -72,13 +73,14 @@ def _paths(source: str | Path, data: Path | None, labels: Sequence[str], fitted:
         return [sample.path for sample in read_dataset(run).splits["train"]]
     if data.is_dir():
         try:
-            found = scan(data)
-        except UsageError:  # no classes: they are not needed here
-            if pictures := list(images_below(data)):
-                return pictures
+            found = scan(data, fewest=1)
+        except UsageError:
+            pictures = list(images_below(data))
+            if {picture.parent for picture in pictures} == {data}:
+                return pictures  # of no classes, which are not needed here
             raise
     else:
-        found = scan(data)
+        found = scan(data, fewest=1)
     strange = [name for name in found.classes if name not in labels]
     if strange and run:
         raise UsageError(

@@ -85,10 +85,23 @@ def of_other_classes(run: Run, tmp_path: Path) -> Path | None:
     return write_photos(tmp_path / "others", {"cat": 3, "dog": 3})
 
 
+def of_one_class(run: Run, tmp_path: Path) -> Path | None:
+    return write_photos(tmp_path / "others", {"dog": 3})
+
+
+def of_a_class_without_train(run: Run, tmp_path: Path) -> Path | None:
+    """All pictures below would have been taken: those of val, and of a class that is not known."""
+    write_photos(tmp_path / "others" / "train", {"cat": 3, "犬": 3})
+    write_photos(tmp_path / "others" / "val", {"cat": 3, "dog": 3})
+    return tmp_path / "others"
+
+
 @pytest.mark.parametrize(
     ("harm", "says"),
     [
         (drop_train, r"none of \d+ can be read"),
+        (of_one_class, "has the class 'dog', which the model doesn't know"),
+        (of_a_class_without_train, "class 'dog' is in val but not in train"),
         (of_other_classes, "has the class 'dog', which the model doesn't know"),
     ],
 )

@@ -61,10 +61,14 @@ class Scan:
     damage: tuple[str, ...] = ()
 
 
-def scan(path: Path) -> Scan:
+def scan(path: Path, fewest: int = 2) -> Scan:
     """Finds the labelled images of a folder or a file.
 
     A `classes.txt` or `classes.json` in the folder names all classes and their order.
+
+    Args:
+        path: the folder or file.
+        fewest: classes; a classifier needs two, what only looks at its images takes one.
 
     Raises:
         UsageError: there is nothing to train on here; the message says what was expected.
@@ -93,7 +97,7 @@ def scan(path: Path) -> Scan:
                 f"not a class: {label_file[0]} names {some(absent)}, of which there is no image"
             )
         classes.sort(key=label_file[1].index)
-    _check_classes(path, classes, images)
+    _check_classes(path, classes, images, fewest)
     _check_file_names(images)
     images.sort(key=lambda image: image.path.as_posix())
     return Scan(root, tuple(classes), tuple(images), tuple(warnings), tuple(found.damage))
@@ -259,13 +263,13 @@ def _check_rows(file: Path, lines: list[int], images: list[Labelled]) -> None:
         first[image.location] = line
 
 
-def _check_classes(path: Path, classes: list[str], images: list[Labelled]) -> None:
+def _check_classes(path: Path, classes: list[str], images: list[Labelled], fewest: int) -> None:
     for label in classes:
         if label.splitlines() != [label]:
             raise UsageError(
                 f"the class name {label!r} of {path} has a line break in it; rename it"
             )
-    if len(classes) < 2:
+    if len(classes) < fewest:
         raise UsageError(
             f"{path} has only one class, '{classes[0]}'; a classifier needs two or more. {LAYOUT}"
         )

@@ -73,14 +73,14 @@ def _paths(source: str | Path, data: Path | None, labels: Sequence[str], fitted:
         return [sample.path for sample in read_dataset(run).splits["train"]]
     if data.is_dir():
         try:
-            found = scan(data)
+            found = scan(data, fewest=1)
         except UsageError:
             pictures = list(images_below(data))
             if {picture.parent for picture in pictures} == {data}:
                 return pictures  # of no classes, which are not needed here
             raise
     else:
-        found = scan(data)
+        found = scan(data, fewest=1)
     strange = [name for name in found.classes if name not in labels]
     if strange and run:
         raise UsageError(

@@ -100,7 +100,7 @@ def of_a_class_without_train(run: Run, tmp_path: Path) -> Path | None:
     ("harm", "says"),
     [
         (drop_train, r"none of \d+ can be read"),
-        (of_one_class, "has only one class, 'dog'"),
+        (of_one_class, "has the class 'dog', which the model doesn't know"),
         (of_a_class_without_train, "class 'dog' is in val but not in train"),
         (of_other_classes, "has the class 'dog', which the model doesn't know"),
     ],

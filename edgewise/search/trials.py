@@ -86,9 +86,11 @@ class Trainer:
         recipe = fit(resolve(self._recipe(model, imgsz, pretrained=pretrained)), self.dataset)
         try:
             _, seconds = training_seconds(recipe, preprocess_of(recipe), self.dataset)
-        except torch.OutOfMemoryError as error:
-            raise too_little_memory(recipe, self.dataset, processes=1) from error
-        return fmean(seconds), steps_in(len(self.dataset.splits["train"]), recipe.batch)
+        except torch.OutOfMemoryError:
+            pass  # what it holds goes with its error, and is to be tried with
+        else:
+            return fmean(seconds), steps_in(len(self.dataset.splits["train"]), recipe.batch)
+        raise too_little_memory(recipe, self.dataset, processes=1)
 
     def _recipe(self, model: str, imgsz: int, **settings: object) -> Recipe:
         return Recipe(

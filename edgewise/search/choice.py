@@ -12,6 +12,7 @@ from edgewise.search.decisions import Numbers
 from edgewise.search.entrants import SIZES, Entrant
 from edgewise.search.pace import Pace
 from edgewise.search.survey import ROOM
+from edgewise.search.ways import Way
 
 MOST = 8  # that are tried on the user's data
 ABOVE = 1  # of these, that need compression to fit
@@ -31,6 +32,7 @@ class Trial:
         used: the part of the budget that its cheapest file takes.
         above: whether that is more than there is, and compression has to bring it down.
         least: that file.
+        ways: to ship it: of each precision the one that promises to be fastest.
     """
 
     entrant: Entrant
@@ -39,6 +41,7 @@ class Trial:
     used: float
     above: bool
     least: Cost
+    ways: tuple[Way, ...] = ()
 
     @property
     def name(self) -> str:
@@ -68,23 +71,25 @@ def choose_trials(
             less.
     """
     by_model = {entrant.model: entrant for entrant in entrants}
-    cheapest: dict[tuple[str, int], tuple[float, Cost]] = {}
+    files: dict[tuple[str, int], list[Cost]] = {}
     for cost in costs:
         if cost.spent:
-            used = max(budget.parts(cost.spent).values())
-            key = cost.candidate.model, cost.candidate.imgsz
-            if key not in cheapest or used < cheapest[key][0]:
-                cheapest[key] = used, cost
+            files.setdefault(cost.candidate.network, []).append(cost)
+
+    def used(cost: Cost) -> float:
+        return max(budget.parts(cost.taken).values())
 
     def prior(entrant: Entrant, imgsz: int) -> float:
         lost = pace.points_lost(entrant, imgsz) if pace else 0.0
         return entrant.prior(imgsz, images) - lost
 
-    trials = [
-        Trial(by_model[model], imgsz, prior(by_model[model], imgsz), used, used > 1, cost)
-        for (model, imgsz), (used, cost) in cheapest.items()
-        if used <= ROOM
-    ]
+    trials = []
+    for (model, imgsz), own in files.items():
+        entrant, least = by_model[model], min(own, key=used)
+        if used(least) <= ROOM:
+            costly = used(least), used(least) > 1
+            ways = fastest_ways(own, budget)
+            trials.append(Trial(entrant, imgsz, prior(entrant, imgsz), *costly, least, ways))
     fitting = _best_of_each([trial for trial in trials if not trial.above])
     above = [
         trial
@@ -92,6 +97,22 @@ def choose_trials(
         if all(trial.prior > other.prior for other in fitting)
     ]
     return sorted([*fitting[: MOST - min(ABOVE, len(above))], *above[:ABOVE]], key=_promise)
+
+
+def fastest_ways(costs: Sequence[Cost], budget: Budget) -> tuple[Way, ...]:
+    """Of each precision the fastest way that fits; where none does, the one that is nearest.
+
+    Args:
+        costs: of one network's files, which can be run.
+        budget: that is to be met.
+    """
+    best: dict[str, Way] = {}
+    for cost in sorted(
+        costs,
+        key=lambda cost: (max(1.0, *budget.parts(cost.taken).values()), cost.taken.median_ms),
+    ):
+        best.setdefault(cost.candidate.precision, cost.candidate.way)
+    return tuple(best.values())
 
 
 def sizes_between(

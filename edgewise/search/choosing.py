@@ -169,4 +169,5 @@ def _plain(trial: Trial) -> Numbers:
         "used": trial.used,
         "above": trial.above,
         "least": asdict(trial.least.candidate),
+        "ways": [asdict(way) for way in trial.ways],
     }

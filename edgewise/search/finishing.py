@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -43,7 +43,8 @@ def files_of(search: State, final: Run) -> list[Numbers]:
     Raises:
         EdgewiseError: not one file can be made of the run.
     """
-    run, last = final, _shipped(search, FIRST_FILES, final)
+    promised = [Way(**way) for way in _chosen(search).get("ways", ())]  # an older log has none
+    run, last = final, _shipped(search, FIRST_FILES, final, promised)
     files = list(last)
     imgsz = Recipe.read(final.recipe).imgsz or SIZES[-1]
     smaller = reversed([size for size in SIZES if size < imgsz][-LOWERED:])
@@ -51,20 +52,26 @@ def files_of(search: State, final: Run) -> list[Numbers]:
         if best_file(files) or too_large(last):
             break
         if lowered := _lowered(search, run, size, number == 0 and tight(search)):
-            run, last = lowered, _shipped(search, f"files: {size} px", lowered)
+            run, last = lowered, _shipped(search, f"files: {size} px", lowered, promised)
             files += last
     # By the last network alone: what int8 loses in one that does not fit says nothing of it.
     if needs_qat(last) and (used_to_it := _rounded(search, run)):
         rounded = [way for way in search.ways if way.precision == "int8"]
-        files += _ship(search, "files: qat", used_to_it, rounded)
+        work = partial(made_files, search, used_to_it, rounded)
+        files += _decided(search, "files: qat", used_to_it, work)
     return files
 
 
 def tight(search: State) -> bool:
     """Whether time is set aside for smaller images: for one training of the network."""
+    return float(_chosen(search)["used"]) > TIGHT
+
+
+def _chosen(search: State) -> Numbers:
+    """The trial whose network was trained, as "choose" has it."""
     chosen = search.log.made["train"]["trial"]
-    trials = search.log.made["choose"]["trials"]
-    return any(trial["name"] == chosen and trial["used"] > TIGHT for trial in trials)
+    trials: list[Numbers] = search.log.made["choose"]["trials"]
+    return next(trial for trial in trials if trial["name"] == chosen)
 
 
 def _lowered(search: State, run: Run, imgsz: int, set_aside: bool) -> Run | None:
@@ -122,7 +129,7 @@ def narrowed_files(search: State, trials: Sequence[Trial], final: Run) -> list[N
 
     if "failure" in search.decide("narrowed", partial(tried, train_on)):
         return []
-    return _shipped(search, "files: narrowed", Run(root))
+    return _shipped(search, "files: narrowed", Run(root), dearer.ways)
 
 
 def _narrowed(search: State, dearer: Trial, original: Run) -> Numbers:
@@ -262,30 +269,43 @@ def made_files(
     return files
 
 
-def _shipped(search: State, step: str, made: Run) -> list[Numbers]:
+def _shipped(search: State, step: str, made: Run, promised: Sequence[Way]) -> list[Numbers]:
     """The files of a run; in int8 throughout, if none fits and layers were left in float.
 
     These may be why. What it costs to round them too is weighed as everything else.
     """
-    files = _ship(search, step, made)
+    files = _decided(search, step, made, lambda: _enough_files(search, made, promised))
     heavy = [file for file in files if file["float_layers"] and not file["failure"]]
     if best_file(files) or not heavy:
         return files
     step += f"{', ' if ':' in step else ': '}{THROUGHOUT}"
-    again = _ship(search, step, made, [Way.of(file) for file in heavy], keep_float=())
+    ways = [Way.of(file) for file in heavy]
+    again = _decided(search, step, made, lambda: made_files(search, made, ways, keep_float=()))
     replaced = {(file["folder"], file["runtime"]) for file in again}
     return [file for file in files if (file["folder"], file["runtime"]) not in replaced] + again
 
 
-def _ship(
-    search: State,
-    step: str,
-    made: Run,
-    ways: Sequence[Way] | None = None,
-    keep_float: tuple[str, ...] | None = None,
+def _enough_files(search: State, made: Run, promised: Sequence[Way]) -> list[Numbers]:
+    """Of each precision the file that promised to be fastest; all, where these are not enough.
+
+    Files of one precision differ in their time, which the survey knows. Each that is not made
+    leaves more of a short time for training.
+    """
+    first = [way for way in search.ways if way in promised] or search.ways
+    files = made_files(search, made, first)
+    others = [way for way in search.ways if way not in first]
+    if others and (not best_file(files) or needs_qat(files)):
+        files += made_files(search, made, others)
+    return files
+
+
+def _decided(
+    search: State, step: str, made: Run, make: Callable[[], list[Numbers]]
 ) -> list[Numbers]:
+    """Files of a run, as a decision."""
+
     def work() -> Numbers:
-        files = made_files(search, made, ways or search.ways, keep_float)
+        files = make()
         if step == FIRST_FILES and not any(file["folder"] for file in files):
             # There is nothing else that could be shipped.
             failures = dict.fromkeys(str(file["failure"]) for file in files)

@@ -55,7 +55,7 @@ class Pace:
         trained: images in an epoch.
         tested: images that the files are tested on.
         minutes: that are left for training and files.
-        files: that are made of a trained network.
+        files: that are made of a trained network, where nothing is amiss: one of each precision.
         trials: that there are for the rounds before the long training.
     """
 
@@ -85,7 +85,7 @@ class Pace:
             images["train"],
             images["val"] + images["test"],
             minutes - seconds_before(made) / 60,
-            len({Way.of(cost["candidate"]).name for cost in made["survey"]["costs"]}),
+            len({Way.of(cost["candidate"]).precision for cost in made["survey"]["costs"]}),
             seen.get("trials", cls.trials),  # an older log has none
         )
 

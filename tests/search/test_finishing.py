@@ -208,7 +208,7 @@ def test_layers_in_float_that_the_budget_has_no_room_for_are_rounded(
     for room in (1.3, 0.9):
         log = Decisions(tmp_path / f"{room}")
         search: Any = SimpleNamespace(decide=log.decide, ways=ways, device=None, budget=None)
-        search.folder = SearchFolder(tmp_path)
+        search.folder, search.log = SearchFolder(tmp_path), log_of(1.9)
         found = files_of(search, Run(tmp_path / "final"))
         best = best_file(found)
         assert len(found) == 2

@@ -99,12 +99,12 @@ def test_files_take_about_as_long_as_was_measured(
 
 
 def test_more_files_take_longer() -> None:
-    """As many as the survey has formats with their precisions, whatever runs them."""
+    """As many as the survey has precisions, whatever their formats and what runs them."""
     made = {step: {"seconds": 30.0, **numbers} for step, numbers in all_decisions().items()}
     two = Pace.read(made, minutes=10.0)
     assert two.files == 2  # fp32 and int8, each in two runtimes
     candidate = made["survey"]["costs"][0]["candidate"]
-    for precision in ("fp16", "int8"):
+    for precision in ("fp16", "bf16", "int8"):
         other = {**candidate, "format": "litert", "precision": precision, "runtime": "litert"}
         made["survey"]["costs"].append({**made["survey"]["costs"][0], "candidate": other})
     four = Pace.read(made, minutes=10.0)

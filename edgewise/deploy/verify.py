@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgewise.data.dataset import Dataset, ImagesGoneError, read_dataset
+from edgewise.data.labelled import relative
 from edgewise.deploy.artifact import GOLDEN, Artifact, changes, digest
 from edgewise.deploy.decoded import answers, decode_batches
 from edgewise.deploy.export import TRUSTED
@@ -409,7 +410,7 @@ def _judged(seen: Seen, truth: _Truth, theirs: NDArray[np.float32]) -> Seen:
     ours = np.take_along_axis(truth.probabilities, np.stack([top, other], 1), 1)
     disputed = np.flatnonzero(ours[:, 0] - ours[:, 1] > TOLERANCE)  # else the two are a tie
     if len(disputed):
-        first = truth.paths[disputed[0]].relative_to(truth.root).as_posix()
+        first = relative(truth.paths[disputed[0]], truth.root)
         seen = seen.failed(
             f"{len(disputed)} images have another top class in {seen.file}, such as {first}"
         )

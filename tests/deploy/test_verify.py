@@ -181,6 +181,17 @@ def train_on(run: Run) -> None:
     save_model(model, run.model)
 
 
+def disagree_on_images_elsewhere(run: Run) -> None:
+    """A CSV file names images by whole paths, wherever they are."""
+    photos = read_dataset(run).root
+    elsewhere = photos.rename(photos.with_name("elsewhere"))
+    photos.mkdir()
+    header, *rows = run.split.read_text(encoding="utf-8").splitlines()
+    rows = [f"{elsewhere}/{row}" for row in rows]
+    run.split.write_text("\n".join([header, *rows, ""]), encoding="utf-8")
+    scale_a_weight(-1)(run)
+
+
 def other_labels_and_fewer(run: Run) -> None:
     """A model of two classes in the place of the one that was exported."""
     save_model(small_model("mobilenet_v2", ("café", "cat"), size=33), run.model)
@@ -222,6 +233,7 @@ def other_labels_and_fewer(run: Run) -> None:
         (other_crop, ["crop=1.0", "crop=0.9"]),
         (scale_a_weight(0.5), ["golden inputs", "probabilities differ by up to"]),
         (scale_a_weight(-1), ["images have another top class", "such as"]),
+        (disagree_on_images_elsewhere, ["images have another top class", "/elsewhere/"]),
         (scale_a_weight(float("nan")), ["probabilities differ by up to 1.0e+00"]),
         (train_on, ["it was trained on since", "images have another top class"]),
         (other_labels_and_fewer, ["has 3 labels, the model 2:"]),

@@ -382,17 +382,19 @@ def test_a_tie_is_no_disagreement(run: Run) -> None:
 
 def test_unreadable_images_are_counted_and_named(run: Run) -> None:
     dataset = read_dataset(run)
-    first, second, *others = [sample.path for sample in dataset.splits["val"]]
+    first, second, third, *others = [sample.path for sample in dataset.splits["val"]]
     first.unlink()
     second.write_bytes(b"")
+    third.write_bytes(others[0].read_bytes())
     run.quarantine.write_text("path,label,split,reason\ncat/bad.png,cat,val,damaged\n")
     said = edgewise("verify", run.root)
     assert said.status == 0, said.output
     seen = json.loads(run.verification.read_text())
     assert seen["artifacts"][0]["images"] == len(others)
-    names = {dataset.relative(path) for path in (first, second)}
+    names = {dataset.relative(path) for path in (first, second, third)}
     assert {item["path"] for item in seen["skipped"]} == names | {"cat/bad.png"}
     assert all(name in said.output for name in names)
+    assert "it holds other bytes than when the run began" in said.output
     for path in others:
         path.unlink()
     said = edgewise("verify", run.root)

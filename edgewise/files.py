@@ -110,7 +110,7 @@ def claimed(folder: Path) -> Iterator[None]:
         UsageError: another process has claimed it.
         CantWrite: the folder can't be written.
     """
-    with _locked(folder / LOCK, folder):
+    with _locked(folder / LOCK, folder, PATIENCE):
         yield
 
 
@@ -124,8 +124,8 @@ def claimed_name(path: Path) -> Iterator[None]:
         UsageError: another process has claimed it.
         CantWrite: the folder that it is to be in can't be written.
     """
-    lock = path.with_name(f".{path.name}{LOCK}")
-    with _locked(lock, path):
+    lock = _lock_beside(path)
+    with _locked(lock, path, PATIENCE):
         try:
             yield
         finally:
@@ -134,11 +134,29 @@ def claimed_name(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _locked(file: Path, claim: Path) -> Iterator[None]:
+def in_turn(path: Path) -> Iterator[None]:
+    """Lets processes that read `path` and write it anew do so one after the other; each waits.
+
+    The lock stands beside it, and stays: those who wait for one that is removed hold another than
+    those who come later.
+
+    Raises:
+        CantWrite: the folder that it is in can't be written.
+    """
+    with _locked(_lock_beside(path), path, patience=-1):
+        yield
+
+
+def _lock_beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}{LOCK}")
+
+
+@contextmanager
+def _locked(file: Path, claim: Path, patience: float) -> Iterator[None]:
     lock = FileLock(file)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        acquire(lock, PATIENCE)
+        acquire(lock, patience)
     except Timeout as error:
         raise UsageError(
             f"another process is at work in {claim}. Wait until it is done, or stop it."

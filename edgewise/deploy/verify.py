@@ -22,7 +22,7 @@ from edgewise.deploy.isolated import NotStartedError, isolated
 from edgewise.deploy.predictor import Predictor, open_model, open_predictor
 from edgewise.deploy.verification import NOT_RUN, Seen, Verification, seen_before
 from edgewise.errors import EdgewiseError, UsageError
-from edgewise.files import sha256_file, write_json
+from edgewise.files import in_turn, sha256_file, write_json
 from edgewise.measure.latency import benchmark
 from edgewise.progress import bar
 from edgewise.run_folder import Run
@@ -158,13 +158,14 @@ def verify(run: Run, names: Sequence[str] = (), exports: Path | None = None) -> 
 
 def _write(verification: Verification, run: Run) -> None:
     """With what is known of artefacts of the same model that were not named, or run, this time."""
-    known = seen_before(run.verification, run.root, verification.model_sha256)
-    every = {item.name: item for item in known}
-    for item in verification.artifacts:
-        if not (item.not_here and item.status == NOT_RUN and item.name in every):
-            every[item.name] = item
-    artifacts = tuple(every[name] for name in sorted(every))
-    write_json(run.verification, replace(verification, artifacts=artifacts).to_json())
+    with in_turn(run.verification):  # two exports of a run may end at once
+        known = seen_before(run.verification, run.root, verification.model_sha256)
+        every = {item.name: item for item in known}
+        for item in verification.artifacts:
+            if not (item.not_here and item.status == NOT_RUN and item.name in every):
+                every[item.name] = item
+        artifacts = tuple(every[name] for name in sorted(every))
+        write_json(run.verification, replace(verification, artifacts=artifacts).to_json())
 
 
 def verify_alone(folder: Path) -> Seen:

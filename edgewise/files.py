@@ -328,9 +328,20 @@ def unlisted_files(folder: Path) -> list[str]:
         UsageError: the folder has no manifest.
     """
     listed = {found[2] for line in _manifest(folder) if (found := LINE.fullmatch(line))}
-    below = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    seen = [path.as_posix() for path in below if not any(p.startswith(".") for p in path.parts)]
-    return [name for name in seen if name not in listed | {MANIFEST}]
+    return [name for name in files_below(folder) if name not in listed | {MANIFEST}]
+
+
+def files_below(folder: Path) -> dict[str, Path]:
+    """The files below `folder` by their names in it, in order; hidden ones are left out.
+
+    So is what Python compiled of a script that was imported.
+    """
+    paths = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        name.as_posix(): path
+        for name, path in paths.items()
+        if not any(part.startswith(".") or part == "__pycache__" for part in name.parts)
+    }
 
 
 def _manifest(folder: Path) -> list[str]:

@@ -116,6 +116,10 @@ def reopen_run(recipe: Recipe, run: Run) -> tuple[Recipe, Dataset, ImageCache | 
         UsageError: no such run, or `recipe` asks for something else than it did.
     """
     stored = Recipe.read(Run.open(run.root).recipe)
+    for name, place in _moved(stored, run).items():
+        if getattr(recipe, name) == getattr(stored, name):  # as it was read from the run
+            recipe = replace(recipe, **{name: place})  # type: ignore[arg-type]
+        stored = replace(stored, **{name: place})  # type: ignore[arg-type]
     # That of a run of an older version may be relative.
     stored = replace(stored, teacher=_whole_path(stored.teacher))
     open_settings = {
@@ -133,6 +137,21 @@ def reopen_run(recipe: Recipe, run: Run) -> tuple[Recipe, Dataset, ImageCache | 
                 "Leave it out, or start a new run."
             )
     return recipe, dataset, cache_of(recipe, preprocess_of(recipe), dataset)
+
+
+def _moved(stored: Recipe, run: Run) -> dict[str, str]:
+    """Where a run that was made of another's has its model and its teacher since it was moved.
+
+    A recipe keeps their whole paths. The teacher is looked for beside the run, if it was there.
+    """
+    if not run.start.is_dir():
+        return {}
+    places, before = {"model": str(run.start.resolve())}, Path(stored.model).parent
+    teacher = Path(stored.teacher or "")
+    beside = run.root.resolve().parent / teacher.name
+    if teacher.parent == before.parent and not teacher.exists() and beside.exists():
+        places["teacher"] = str(beside)
+    return places
 
 
 def resolve(recipe: Recipe, fetch: bool = True) -> Recipe:

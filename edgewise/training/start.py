@@ -311,11 +311,14 @@ def _tried(
 
 
 class TooLittleMemory(EdgewiseError):
-    """A GPU had no room for a step; `what` says of which batch, and the message what would fit."""
+    """A GPU had no room for a step; `what` says of which batch, and the message what would fit.
 
-    def __init__(self, what: str, advice: str) -> None:
+    `parts` is the `accumulate` with which the same batch would; 0 if none was found.
+    """
+
+    def __init__(self, what: str, advice: str, parts: int = 0) -> None:
         super().__init__(f"{what}. {advice}")
-        self.what = what
+        self.what, self.parts = what, parts
 
 
 def too_little_memory(recipe: Recipe, dataset: Dataset, processes: int) -> TooLittleMemory:
@@ -328,7 +331,7 @@ def too_little_memory(recipe: Recipe, dataset: Dataset, processes: int) -> TooLi
     if processes == 1 and batch:
         teacher = teacher_of(recipe, dataset)
         batch = batch_that_fits(recipe, preprocess_of(recipe), dataset, teacher)
-    parts = recipe.accumulate * math.ceil(recipe.batch / max(batch, 1))
+    parts = recipe.accumulate * math.ceil(recipe.batch / batch) if batch else 0
     advice = (
         f"{batch} would fit: train again with --batch {batch}, or with accumulate={parts} (the "
         "same batch in parts) or precision=bf16."
@@ -339,7 +342,7 @@ def too_little_memory(recipe: Recipe, dataset: Dataset, processes: int) -> TooLi
         f"the GPU has too little memory for a batch of {recipe.batch} at {recipe.train_imgsz} "
         "pixels"
     )
-    return TooLittleMemory(what, advice)
+    return TooLittleMemory(what, advice, parts)
 
 
 def teacher_of(recipe: Recipe, dataset: Dataset) -> Teacher | None:

@@ -110,7 +110,7 @@ def claimed(folder: Path) -> Iterator[None]:
         UsageError: another process has claimed it.
         CantWrite: the folder can't be written.
     """
-    with _locked(folder / LOCK, folder):
+    with _locked(folder / LOCK, folder, PATIENCE):
         yield
 
 
@@ -124,8 +124,8 @@ def claimed_name(path: Path) -> Iterator[None]:
         UsageError: another process has claimed it.
         CantWrite: the folder that it is to be in can't be written.
     """
-    lock = path.with_name(f".{path.name}{LOCK}")
-    with _locked(lock, path):
+    lock = _lock_beside(path)
+    with _locked(lock, path, PATIENCE):
         try:
             yield
         finally:
@@ -134,11 +134,29 @@ def claimed_name(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _locked(file: Path, claim: Path) -> Iterator[None]:
+def in_turn(path: Path) -> Iterator[None]:
+    """Lets processes that read `path` and write it anew do so one after the other; each waits.
+
+    The lock stands beside it, and stays: those who wait for one that is removed hold another than
+    those who come later.
+
+    Raises:
+        CantWrite: the folder that it is in can't be written.
+    """
+    with _locked(_lock_beside(path), path, patience=-1):
+        yield
+
+
+def _lock_beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}{LOCK}")
+
+
+@contextmanager
+def _locked(file: Path, claim: Path, patience: float) -> Iterator[None]:
     lock = FileLock(file)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        acquire(lock, PATIENCE)
+        acquire(lock, patience)
     except Timeout as error:
         raise UsageError(
             f"another process is at work in {claim}. Wait until it is done, or stop it."
@@ -310,9 +328,20 @@ def unlisted_files(folder: Path) -> list[str]:
         UsageError: the folder has no manifest.
     """
     listed = {found[2] for line in _manifest(folder) if (found := LINE.fullmatch(line))}
-    below = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    seen = [path.as_posix() for path in below if not any(p.startswith(".") for p in path.parts)]
-    return [name for name in seen if name not in listed | {MANIFEST}]
+    return [name for name in files_below(folder) if name not in listed | {MANIFEST}]
+
+
+def files_below(folder: Path) -> dict[str, Path]:
+    """The files below `folder` by their names in it, in order; hidden ones are left out.
+
+    So is what Python compiled of a script that was imported.
+    """
+    paths = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        name.as_posix(): path
+        for name, path in paths.items()
+        if not any(part.startswith(".") or part == "__pycache__" for part in name.parts)
+    }
 
 
 def _manifest(folder: Path) -> list[str]:

@@ -124,7 +124,7 @@ def test_changed_and_missing_files_are_named(tmp_path: Path) -> None:
 
 
 def test_a_manifest_that_was_cut_off_is_told(tmp_path: Path) -> None:
-    for name in ("a", "b", "sub/c", ".hidden", "sub/.DS_Store"):
+    for name in ("a", "b", "sub/c", ".hidden", "sub/.DS_Store", "__pycache__/a.cpython-312.pyc"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
     write_manifest(tmp_path, ["a", "b", "sub/c"])

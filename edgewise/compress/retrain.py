@@ -12,11 +12,12 @@ from edgewise.errors import UsageError
 from edgewise.files import claimed, holds_more_than, read_json, remove_halves, write_json
 from edgewise.model import Model
 from edgewise.run_folder import Run
-from edgewise.training.defaults import fit
+from edgewise.shell import command_line
+from edgewise.training.defaults import NORM_NEEDS, fit
 from edgewise.training.device import pick_device
 from edgewise.training.loop import train
 from edgewise.training.recipe import Recipe
-from edgewise.training.start import environment, resolve, weights_licence
+from edgewise.training.start import TooLittleMemory, environment, resolve, weights_licence
 from edgewise.weights.folder import incoming_of, save_model
 
 GENTLY = 0.1  # of the original run's rate, for what has only to get used to a small change
@@ -34,8 +35,9 @@ def retrain(
     """Makes the run `root` and trains `model` in it, with the original's model as its teacher.
 
     Data, split and settings are the original run's, but for a device that is not here. Everything
-    learns from the first epoch on, at one size of image. What was stopped goes on with `edgewise
-    train --resume`, as any run.
+    learns from the first epoch on, at one size of image; where a GPU has no room for a batch beside
+    the teacher, from the same batch in parts. What was stopped goes on with `edgewise train
+    --resume`, as any run.
 
     Args:
         model: to begin with; kept as `Run.start`.
@@ -65,7 +67,29 @@ def retrain(
         write_json(new.compression, {**facts, "rate": rate, "weights_licence": licence})
         write_json(new.environment, environment(recipe))
         recipe.write(new.recipe)  # last: it makes the folder a run
-    return train(recipe, root, resume=True)
+    while True:
+        try:
+            return train(recipe, root, resume=True)
+        except TooLittleMemory as error:
+            recipe = _in_parts(recipe, new, error)
+        with claimed(root):
+            recipe.write(new.recipe)
+
+
+def _in_parts(recipe: Recipe, run: Run, error: TooLittleMemory) -> Recipe:
+    """The recipe with its batch in parts that fit, as `compress` has no option for it.
+
+    Raises:
+        TooLittleMemory: there are none, or it has learned from whole batches before.
+    """
+    parts = min(error.parts, recipe.batch // 2)  # batch norm can't learn from one image
+    if parts <= recipe.accumulate or run.checkpoints.exists():
+        go_on = command_line("train", "--resume", run.root)
+        advice = f"End what else fills it and go on with: {go_on}, or add --device cpu."
+        raise TooLittleMemory(error.what, advice) from error
+    print(f"{error.what}: each is computed in {parts} parts", flush=True)
+    freeze = recipe.freeze_norm or recipe.batch < NORM_NEEDS * parts
+    return replace(recipe, accumulate=parts, freeze_norm=freeze)
 
 
 def _retraining(

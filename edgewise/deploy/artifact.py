@@ -24,6 +24,7 @@ from edgewise.files import (
     MANIFEST,
     changed_files,
     claimed_name,
+    files_below,
     read_json,
     read_labels,
     sha256_file,
@@ -181,12 +182,8 @@ def digest(folder: Path) -> str:
 
 def _loaded(folder: Path) -> dict[str, Path]:
     """What is in an artefact's folder, by its name there, but for what is ours and hidden files."""
-    paths = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
-    return {
-        name.as_posix(): path
-        for name, path in paths.items()
-        if name.name not in (*OURS, ENGINE) and not any(p.startswith(".") for p in name.parts)
-    }
+    ours = (*OURS, ENGINE)
+    return {name: path for name, path in files_below(folder).items() if path.name not in ours}
 
 
 def changes(folder: Path) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewise.data.dataset import read_dataset
+from edgewise.data.dataset import Sample, read_dataset
 from edgewise.data.folders import images_below
 from edgewise.data.scan import scan
 from edgewise.deploy.decoded import decode_batches
@@ -42,27 +42,31 @@ def calibration_pixels(
             other classes.
         EdgewiseError: no image of it can be read.
     """
-    paths = _paths(source, data, labels, fitted)
-    pixels = some_pixels(paths, preprocess)
+    images = _images(source, data, labels, fitted)
+    pixels = some_pixels(images, preprocess)
     if pixels is None:
         raise EdgewiseError(
-            f"{fitted} are fitted to images, and none of {len(paths):,} can be read"
+            f"{fitted} are fitted to images, and none of {len(images):,} can be read"
         )
     return pixels
 
 
-def some_pixels(paths: Sequence[Path], preprocess: Preprocess) -> NDArray[np.uint8] | None:
+def some_pixels(
+    images: Sequence[Path | Sample], preprocess: Preprocess
+) -> NDArray[np.uint8] | None:
     """uint8 (N, size, size, 3): up to 256 of the images, the same ones each time; None for none."""
-    order = np.random.default_rng(0).permutation(len(paths))
+    order = np.random.default_rng(0).permutation(len(images))
     pixels: list[NDArray[np.uint8]] = []
-    for decoded in decode_batches((paths[i] for i in order), preprocess, BATCH):
+    for decoded in decode_batches((images[i] for i in order), preprocess, BATCH):
         pixels += [item.pixels for item in decoded if item.pixels is not None]
         if len(pixels) >= IMAGES:
             break
     return np.stack(pixels[:IMAGES]) if pixels else None
 
 
-def _paths(source: str | Path, data: Path | None, labels: Sequence[str], fitted: str) -> list[Path]:
+def _images(
+    source: str | Path, data: Path | None, labels: Sequence[str], fitted: str
+) -> Sequence[Path | Sample]:
     run = Run(Path(source)) if Run.is_run(Path(source)) else None
     if data is None:
         if run is None:
@@ -70,7 +74,7 @@ def _paths(source: str | Path, data: Path | None, labels: Sequence[str], fitted:
                 f"{fitted} are fitted to images: name some that are like those the model will see, "
                 "--calibrate photos/"
             )
-        return [sample.path for sample in read_dataset(run).splits["train"]]
+        return read_dataset(run).splits["train"]
     if data.is_dir():
         try:
             found = scan(data, fewest=1)

@@ -18,6 +18,7 @@ from edgewise.data.decode import ImageError, decode_bytes, quiet_pillow, read_li
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from edgewise.data.dataset import Sample
     from edgewise.deploy.predictor import Predictor
     from edgewise.preprocess import Preprocess
 
@@ -32,22 +33,23 @@ class Decoded:
 
 
 def decode_batches(
-    paths: Iterable[Path], preprocess: Preprocess, batch: int
+    images: Iterable[Path | Sample], preprocess: Preprocess, batch: int
 ) -> Iterator[list[Decoded]]:
     """Decodes files in lists of `batch`, in their order; a file that can't be read has an `error`.
 
-    Memory holds the pixels of three batches at most, however many paths there are.
+    So has a sample that holds other bytes than those that were labelled. Memory holds the pixels of
+    three batches at most, however many images there are.
     """
     threads = min(os.cpu_count() or 1, 8)  # Pillow lets go of Python's lock
-    remaining = iter(paths)
+    remaining = iter(images)
     with quiet_pillow(), ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[Decoded]] = deque(
-            pool.submit(_decode, path, preprocess) for path in islice(remaining, 2 * batch)
+            pool.submit(_decode, image, preprocess) for image in islice(remaining, 2 * batch)
         )
         while waiting:
             ready = [waiting.popleft().result() for _ in range(min(batch, len(waiting)))]
             waiting.extend(
-                pool.submit(_decode, path, preprocess) for path in islice(remaining, batch)
+                pool.submit(_decode, image, preprocess) for image in islice(remaining, batch)
             )
             yield ready
 
@@ -59,8 +61,10 @@ def answers(predictor: Predictor, decoded: list[Decoded]) -> list[NDArray[np.flo
     return [None if item.pixels is None else next(rows) for item in decoded]
 
 
-def _decode(path: Path, preprocess: Preprocess) -> Decoded:
+def _decode(image: Path | Sample, preprocess: Preprocess) -> Decoded:
+    path = image if isinstance(image, Path) else image.path
     try:
-        return Decoded(path, preprocess.pixels(decode_bytes(read_limited(path))))
+        data = read_limited(image) if isinstance(image, Path) else image.read()
+        return Decoded(path, preprocess.pixels(decode_bytes(data)))
     except ImageError as error:
         return Decoded(path, None, str(error))

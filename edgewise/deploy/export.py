@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgewise import __version__
+from edgewise.data.dataset import Sample, read_dataset
 from edgewise.deploy import on_device
 from edgewise.deploy.artifact import GOLDEN, MOST_CHANGED, PREDICT, Artifact, Info, making
 from edgewise.deploy.calibration import calibration_pixels, some_pixels
@@ -67,7 +68,7 @@ def export(
         if precision == "int8":
             pixels = Path(temporary, "pixels.npz")
             chooses = keep_float is None and chosen.keeps_float
-            _write_pixels(source, calibrate, _validation_images(source) if chooses else [], pixels)
+            _write_pixels(source, calibrate, _validation_images(source) if chooses else (), pixels)
         asked = (keep_float, most_changed, calibrate)
         if format in TRUSTED:
             _export(source, format, precision, folder, pixels, *asked)
@@ -84,7 +85,7 @@ def export_folder(source: str | Path) -> Path:
 
 
 def _write_pixels(
-    source: str | Path, data: Path | None, checked_on: Sequence[Path], path: Path
+    source: str | Path, data: Path | None, checked_on: Sequence[Sample], path: Path
 ) -> None:
     """Writes what `Job` calls `calibration` and, where there is any, `checked`.
 
@@ -179,13 +180,11 @@ def _info(job: Job, chosen: Format, in_float: Sequence[str], calibrate: Path | N
     )
 
 
-def _validation_images(source: str | Path) -> list[Path]:
+def _validation_images(source: str | Path) -> Sequence[Sample]:
     """A run's validation images; none where its data is not: an export doesn't need them."""
-    from edgewise.data.dataset import read_dataset
-
     if not Run.is_run(Path(source)):
-        return []
+        return ()
     try:
-        return [sample.path for sample in read_dataset(Run(Path(source))).splits["val"]]
+        return read_dataset(Run(Path(source))).splits["val"]
     except UsageError:
-        return []
+        return ()

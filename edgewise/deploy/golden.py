@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from edgewise.data.dataset import Sample
     from edgewise.deploy.predictor import Predictor
 
 COUNT = 16
@@ -56,7 +57,7 @@ class Golden:
 
 
 def write_golden(
-    model: Predictor, exported: Predictor | None, images: Sequence[Path], path: Path
+    model: Predictor, exported: Predictor | None, images: Sequence[Sample], path: Path
 ) -> Golden:
     """Writes `COUNT` inputs and both answers to them: images drawn from `images`, then noise.
 

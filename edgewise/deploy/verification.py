@@ -94,7 +94,7 @@ class Verification:
     Attributes:
         model_sha256: of the weights of the PyTorch model.
         split: whose images were used.
-        skipped: those that could not be read, now or when the data was checked.
+        skipped: those that could not be read, now or when the data was checked, or were changed.
         tolerance: the largest difference of a probability that a float32 file may have.
         most_lost: of the accuracy that any other file may lose.
         artifacts: one after the other.

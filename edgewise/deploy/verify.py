@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgewise.data.dataset import Dataset, ImagesGoneError, read_dataset
+from edgewise.data.dataset import Dataset, ImagesGoneError, Sample, read_dataset
+from edgewise.data.labelled import relative
 from edgewise.deploy.artifact import GOLDEN, Artifact, changes, digest
 from edgewise.deploy.decoded import answers, decode_batches
 from edgewise.deploy.export import TRUSTED
@@ -21,7 +22,7 @@ from edgewise.deploy.isolated import NotStartedError, isolated
 from edgewise.deploy.predictor import Predictor, open_model, open_predictor
 from edgewise.deploy.verification import NOT_RUN, Seen, Verification, seen_before
 from edgewise.errors import EdgewiseError, UsageError
-from edgewise.files import sha256_file, write_json
+from edgewise.files import in_turn, sha256_file, write_json
 from edgewise.measure.latency import benchmark
 from edgewise.progress import bar
 from edgewise.run_folder import Run
@@ -53,7 +54,7 @@ class _Truth:
 
     Attributes:
         root: what the paths are relative to, for the messages.
-        paths: of the images.
+        samples: the images.
         labels: of the images, int64 (N,).
         probabilities: of the PyTorch model, float32 (N, classes).
         classes: the model's labels.
@@ -62,7 +63,7 @@ class _Truth:
     """
 
     root: Path
-    paths: tuple[Path, ...]
+    samples: tuple[Sample, ...]
     labels: NDArray[np.int64]
     probabilities: NDArray[np.float32]
     classes: tuple[str, ...]
@@ -157,13 +158,14 @@ def verify(run: Run, names: Sequence[str] = (), exports: Path | None = None) -> 
 
 def _write(verification: Verification, run: Run) -> None:
     """With what is known of artefacts of the same model that were not named, or run, this time."""
-    known = seen_before(run.verification, run.root, verification.model_sha256)
-    every = {item.name: item for item in known}
-    for item in verification.artifacts:
-        if not (item.not_here and item.status == NOT_RUN and item.name in every):
-            every[item.name] = item
-    artifacts = tuple(every[name] for name in sorted(every))
-    write_json(run.verification, replace(verification, artifacts=artifacts).to_json())
+    with in_turn(run.verification):  # two exports of a run may end at once
+        known = seen_before(run.verification, run.root, verification.model_sha256)
+        every = {item.name: item for item in known}
+        for item in verification.artifacts:
+            if not (item.not_here and item.status == NOT_RUN and item.name in every):
+                every[item.name] = item
+        artifacts = tuple(every[name] for name in sorted(every))
+        write_json(run.verification, replace(verification, artifacts=artifacts).to_json())
 
 
 def verify_alone(folder: Path) -> Seen:
@@ -212,23 +214,23 @@ def _in(root: Path, path: Path) -> str:
 
 
 def _answers_of_model(dataset: Dataset, model: Predictor) -> tuple[_Truth, tuple[Skipped, ...]]:
-    label_of = {sample.path: sample.label for sample in dataset.splits[SPLIT]}
+    sample_at = {sample.path: sample for sample in dataset.splits[SPLIT]}
     bad = [item for item in dataset.quarantined if item.split == SPLIT]
     skipped = [Skipped(dataset.relative(item.path), item.reason) for item in bad]
-    paths, rows = [], []
-    with bar("answers of the model", len(label_of)) as progress:
-        for decoded in decode_batches(label_of, model.preprocess, BATCH):
+    samples, rows = [], []
+    with bar("answers of the model", len(sample_at)) as progress:
+        for decoded in decode_batches(sample_at.values(), model.preprocess, BATCH):
             for item, answer in zip(decoded, answers(model, decoded), strict=True):
                 if answer is None:
                     skipped.append(Skipped(dataset.relative(item.path), item.error))
                 else:
-                    paths.append(item.path)
+                    samples.append(sample_at[item.path])
                     rows.append(answer)
             progress.advance(len(decoded))
-    labels = np.array([label_of[path] for path in paths], np.int64)
-    probabilities = np.array(rows, np.float32).reshape(len(paths), len(model.labels))
+    labels = np.array([sample.label for sample in samples], np.int64)
+    probabilities = np.array(rows, np.float32).reshape(len(rows), len(model.labels))
     truth = _Truth(
-        dataset.root, tuple(paths), labels, probabilities, model.labels, model.preprocess
+        dataset.root, tuple(samples), labels, probabilities, model.labels, model.preprocess
     )
     return truth, tuple(skipped)
 
@@ -358,8 +360,8 @@ def _compare_golden_alone(golden: Golden, exported: Predictor, seen: Seen) -> Se
 
 def _compare_images(truth: _Truth, exported: Predictor, seen: Seen) -> Seen:
     rows: list[NDArray[np.float32]] = []
-    with bar(f"comparing {seen.name}", len(truth.paths)) as progress:
-        for decoded in decode_batches(truth.paths, truth.preprocess, BATCH):
+    with bar(f"comparing {seen.name}", len(truth.samples)) as progress:
+        for decoded in decode_batches(truth.samples, truth.preprocess, BATCH):
             for item, answer in zip(decoded, answers(exported, decoded), strict=True):
                 if answer is None:
                     raise EdgewiseError(f"{item.path} can't be read any more: {item.error}")
@@ -409,7 +411,7 @@ def _judged(seen: Seen, truth: _Truth, theirs: NDArray[np.float32]) -> Seen:
     ours = np.take_along_axis(truth.probabilities, np.stack([top, other], 1), 1)
     disputed = np.flatnonzero(ours[:, 0] - ours[:, 1] > TOLERANCE)  # else the two are a tie
     if len(disputed):
-        first = truth.paths[disputed[0]].relative_to(truth.root).as_posix()
+        first = relative(truth.samples[disputed[0]].path, truth.root)
         seen = seen.failed(
             f"{len(disputed)} images have another top class in {seen.file}, such as {first}"
         )

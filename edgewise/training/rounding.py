@@ -25,6 +25,7 @@ N = TypeVar("N", bound=nn.Module)
 LEVELS = 255  # of an input: 0 to 255
 MOMENTUM = 0.02  # of the newest range in the average
 LOW, HIGH = "int8_low", "int8_high"
+ROUNDING = ("cpu", "cuda")  # devices on which torch has one of its own; on Apple's it has none
 
 
 def round_network(network: nn.Module) -> None:
@@ -125,7 +126,7 @@ class _Rounding(nn.Module):
             return x
         scale = scale.clamp(min=torch.finfo(torch.float32).tiny)
         zero = (-low / scale).round().to(torch.int32)
-        return torch.fake_quantize_per_tensor_affine(x, scale, zero, 0, LEVELS)
+        return _rounded(x, scale, zero, 0, LEVELS)
 
 
 def rounded_weight(weight: Tensor) -> Tensor:
@@ -134,7 +135,29 @@ def rounded_weight(weight: Tensor) -> Tensor:
     partners = partners_of(weight.shape[1], rows.shape[1] // weight.shape[1]).to(rows.device)
     scale = scales_of(rows[None], partners)[0].clamp(min=SMALLEST)
     zeros = torch.zeros_like(scale, dtype=torch.int32)
-    return torch.fake_quantize_per_channel_affine(weight, scale, zeros, 0, -LARGEST, LARGEST)
+    return _rounded(weight, scale, zeros, -LARGEST, LARGEST)
+
+
+def _rounded(x: Tensor, scale: Tensor, zero: Tensor, low: int, high: int) -> Tensor:
+    """`x` in whole steps of `scale`, which is one, or one for each x[i]; 0 is the step `zero`.
+
+    Steps below `low` and above `high` become these, and pass no gradient.
+    """
+    if x.device.type not in ROUNDING:
+        return _rounded_in_steps(x, scale, zero, low, high)
+    if scale.ndim:
+        return torch.fake_quantize_per_channel_affine(x, scale, zero, 0, low, high)
+    return torch.fake_quantize_per_tensor_affine(x, scale, zero, low, high)
+
+
+def _rounded_in_steps(x: Tensor, scale: Tensor, zero: Tensor, low: int, high: int) -> Tensor:
+    """The same, as torch computes it, in operators that every device has."""
+    if scale.ndim:
+        scale, zero = (each.reshape(-1, *[1] * (x.ndim - 1)) for each in (scale, zero))
+    level = (x * scale.reciprocal()).round() + zero
+    inside = (level >= low) & (level <= high)
+    # The second term is 0, and has the gradient that rounding hasn't.
+    return ((level.clamp(low, high) - zero) * scale).detach() + (x - x.detach()) * inside
 
 
 @cache

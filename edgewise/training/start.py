@@ -116,6 +116,10 @@ def reopen_run(recipe: Recipe, run: Run) -> tuple[Recipe, Dataset, ImageCache | 
         UsageError: no such run, or `recipe` asks for something else than it did.
     """
     stored = Recipe.read(Run.open(run.root).recipe)
+    for name, place in _moved(stored, run).items():
+        if getattr(recipe, name) == getattr(stored, name):  # as it was read from the run
+            recipe = replace(recipe, **{name: place})  # type: ignore[arg-type]
+        stored = replace(stored, **{name: place})  # type: ignore[arg-type]
     # That of a run of an older version may be relative.
     stored = replace(stored, teacher=_whole_path(stored.teacher))
     open_settings = {
@@ -133,6 +137,21 @@ def reopen_run(recipe: Recipe, run: Run) -> tuple[Recipe, Dataset, ImageCache | 
                 "Leave it out, or start a new run."
             )
     return recipe, dataset, cache_of(recipe, preprocess_of(recipe), dataset)
+
+
+def _moved(stored: Recipe, run: Run) -> dict[str, str]:
+    """Where a run that was made of another's has its model and its teacher since it was moved.
+
+    A recipe keeps their whole paths. The teacher is looked for beside the run, if it was there.
+    """
+    if not run.start.is_dir():
+        return {}
+    places, before = {"model": str(run.start.resolve())}, Path(stored.model).parent
+    teacher = Path(stored.teacher or "")
+    beside = run.root.resolve().parent / teacher.name
+    if teacher.parent == before.parent and not teacher.exists() and beside.exists():
+        places["teacher"] = str(beside)
+    return places
 
 
 def resolve(recipe: Recipe, fetch: bool = True) -> Recipe:
@@ -292,11 +311,14 @@ def _tried(
 
 
 class TooLittleMemory(EdgewiseError):
-    """A GPU had no room for a step; `what` says of which batch, and the message what would fit."""
+    """A GPU had no room for a step; `what` says of which batch, and the message what would fit.
 
-    def __init__(self, what: str, advice: str) -> None:
+    `parts` is the `accumulate` with which the same batch would; 0 if none was found.
+    """
+
+    def __init__(self, what: str, advice: str, parts: int = 0) -> None:
         super().__init__(f"{what}. {advice}")
-        self.what = what
+        self.what, self.parts = what, parts
 
 
 def too_little_memory(recipe: Recipe, dataset: Dataset, processes: int) -> TooLittleMemory:
@@ -309,7 +331,7 @@ def too_little_memory(recipe: Recipe, dataset: Dataset, processes: int) -> TooLi
     if processes == 1 and batch:
         teacher = teacher_of(recipe, dataset)
         batch = batch_that_fits(recipe, preprocess_of(recipe), dataset, teacher)
-    parts = recipe.accumulate * math.ceil(recipe.batch / max(batch, 1))
+    parts = recipe.accumulate * math.ceil(recipe.batch / batch) if batch else 0
     advice = (
         f"{batch} would fit: train again with --batch {batch}, or with accumulate={parts} (the "
         "same batch in parts) or precision=bf16."
@@ -320,7 +342,7 @@ def too_little_memory(recipe: Recipe, dataset: Dataset, processes: int) -> TooLi
         f"the GPU has too little memory for a batch of {recipe.batch} at {recipe.train_imgsz} "
         "pixels"
     )
-    return TooLittleMemory(what, advice)
+    return TooLittleMemory(what, advice, parts)
 
 
 def teacher_of(recipe: Recipe, dataset: Dataset) -> Teacher | None:

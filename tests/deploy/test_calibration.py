@@ -6,14 +6,15 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from commandline import edgewise
-from photos import write_photos
+from photos import picture, write_photos
 
 from edgewise.data.dataset import read_dataset
 from edgewise.data.decode import decode
 from edgewise.deploy import onnx
-from edgewise.deploy.artifact import Artifact
+from edgewise.deploy.artifact import GOLDEN, Artifact
 from edgewise.deploy.calibration import IMAGES, calibration_pixels
 from edgewise.deploy.export import export
 from edgewise.deploy.formats import Job
@@ -73,6 +74,25 @@ def test_what_int8_costs_is_seen_on_images_that_the_run_has_not_learned(
         assert job.checked is not None
         assert {image.tobytes() for image in job.checked} == held_out
     assert all_in_int8.checked is without.checked is of_a_model.checked is None
+
+
+def test_a_picture_that_was_overwritten_has_no_part_in_an_export(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody said of what class the new one is, or in which split."""
+    jobs: list[Job] = []
+    write, rule = onnx.write, open_predictor(run.model).preprocess
+    monkeypatch.setattr(onnx, "write", lambda job: jobs.append(job) or write(job))
+    new = picture(9_000_000)
+    for split in ("train", "val"):
+        new.save(read_dataset(run).splits[split][0].path)
+    folder = export(run.root, precision="int8").folder
+    with np.load(folder / GOLDEN) as golden:
+        inputs = golden["pixels"]
+    (job,) = jobs
+    for images in (job.calibration, job.checked, inputs):
+        assert images is not None
+        assert rule.pixels(new).tobytes() not in {image.tobytes() for image in images}
 
 
 def drop_train(run: Run, tmp_path: Path) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import shutil
 import subprocess
 import sys
@@ -14,11 +15,11 @@ from PIL import Image
 
 from edgewise.data.decode import decode
 from edgewise.deploy import on_device
-from edgewise.deploy.artifact import GOLDEN, PREDICT
+from edgewise.deploy.artifact import GOLDEN, PREDICT, Artifact, digest
 from edgewise.deploy.export import export
 from edgewise.deploy.formats import FORMATS
 from edgewise.deploy.predictor import open_predictor
-from edgewise.deploy.verify import OWN_TOLERANCE, TOLERANCE
+from edgewise.deploy.verify import OWN_TOLERANCE, TOLERANCE, verify_alone
 from edgewise.run_folder import Run
 
 # Runs a script as where nothing is installed but NumPy, Pillow and the file's runtime.
@@ -181,6 +182,18 @@ def test_what_is_missing_is_named(exported: Run, tmp_path: Path) -> None:
     wrong = alone(folder, "--runtime", "ncnn", good)
     assert wrong.stderr == "error: model.onnx is run by onnxruntime or openvino, not by ncnn\n"
     assert "name a photo, or --check" in alone(folder).stderr
+
+
+def test_a_program_that_imports_it_leaves_it_whole(run: Run) -> None:
+    """Python writes what it compiled into the folder."""
+    folder = run.exports / "onnx-fp32"
+    before = Artifact.read(folder).bytes, digest(folder)
+    command = [sys.executable, "-c", "from predict import Classifier; Classifier()"]
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    subprocess.run(command, cwd=folder, env=own, check=True)
+    assert any(folder.glob("__pycache__/predict.*"))
+    assert (Artifact.read(folder).bytes, digest(folder)) == before
+    assert verify_alone(folder).failures == ()
 
 
 def test_it_allows_what_verify_allows() -> None:

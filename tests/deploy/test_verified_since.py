@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgewise.deploy.artifact import ENGINE, MAIN, Info, digest, making
-from edgewise.deploy.verification import seen_before
-from edgewise.deploy.verify import verify
+from edgewise.deploy.verification import Seen, Verification, seen_before
+from edgewise.deploy.verify import SPLIT, TOLERANCE, _write, verify
 from edgewise.files import sha256_file
 from edgewise.reporting.record import read_record
 from edgewise.run_folder import Run
@@ -66,6 +68,31 @@ def test_what_was_verified_before_all_files_were_told_counts(weights: Path, run:
     assert still_counts(run)
     weights.write_bytes(b"other weights")
     assert not still_counts(run)
+
+
+def test_two_that_verify_at_once_keep_each_others_record(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As two exports of a run do: the second begins where the first has read and not written."""
+
+    def record(name: str) -> None:
+        seen = Seen(name, f"export/{MAIN}")
+        _write(Verification("", SPLIT, (), TOLERANCE, 0.0, (seen,)), run)
+
+    second = threading.Thread(target=record, args=("second",))
+
+    def slowly(*arguments: Any) -> tuple[Seen, ...]:
+        known = seen_before(*arguments)
+        if second.ident is None:
+            second.start()
+            second.join(0.5)
+        return known
+
+    monkeypatch.setattr("edgewise.deploy.verify.seen_before", slowly)
+    record("first")
+    second.join()
+    told = json.loads(run.verification.read_text())
+    assert [item["name"] for item in told["artifacts"]] == ["first", "second"]
 
 
 def test_the_digest_is_a_files_own_or_that_of_sha256sums_lines(run: Run) -> None:

@@ -181,6 +181,17 @@ def train_on(run: Run) -> None:
     save_model(model, run.model)
 
 
+def disagree_on_images_elsewhere(run: Run) -> None:
+    """A CSV file names images by whole paths, wherever they are."""
+    photos = read_dataset(run).root
+    elsewhere = photos.rename(photos.with_name("elsewhere"))
+    photos.mkdir()
+    header, *rows = run.split.read_text(encoding="utf-8").splitlines()
+    rows = [f"{elsewhere}/{row}" for row in rows]
+    run.split.write_text("\n".join([header, *rows, ""]), encoding="utf-8")
+    scale_a_weight(-1)(run)
+
+
 def other_labels_and_fewer(run: Run) -> None:
     """A model of two classes in the place of the one that was exported."""
     save_model(small_model("mobilenet_v2", ("café", "cat"), size=33), run.model)
@@ -222,6 +233,7 @@ def other_labels_and_fewer(run: Run) -> None:
         (other_crop, ["crop=1.0", "crop=0.9"]),
         (scale_a_weight(0.5), ["golden inputs", "probabilities differ by up to"]),
         (scale_a_weight(-1), ["images have another top class", "such as"]),
+        (disagree_on_images_elsewhere, ["images have another top class", "/elsewhere/"]),
         (scale_a_weight(float("nan")), ["probabilities differ by up to 1.0e+00"]),
         (train_on, ["it was trained on since", "images have another top class"]),
         (other_labels_and_fewer, ["has 3 labels, the model 2:"]),
@@ -370,17 +382,19 @@ def test_a_tie_is_no_disagreement(run: Run) -> None:
 
 def test_unreadable_images_are_counted_and_named(run: Run) -> None:
     dataset = read_dataset(run)
-    first, second, *others = [sample.path for sample in dataset.splits["val"]]
+    first, second, third, *others = [sample.path for sample in dataset.splits["val"]]
     first.unlink()
     second.write_bytes(b"")
+    third.write_bytes(others[0].read_bytes())
     run.quarantine.write_text("path,label,split,reason\ncat/bad.png,cat,val,damaged\n")
     said = edgewise("verify", run.root)
     assert said.status == 0, said.output
     seen = json.loads(run.verification.read_text())
     assert seen["artifacts"][0]["images"] == len(others)
-    names = {dataset.relative(path) for path in (first, second)}
+    names = {dataset.relative(path) for path in (first, second, third)}
     assert {item["path"] for item in seen["skipped"]} == names | {"cat/bad.png"}
     assert all(name in said.output for name in names)
+    assert "it holds other bytes than when the run began" in said.output
     for path in others:
         path.unlink()
     said = edgewise("verify", run.root)

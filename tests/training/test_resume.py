@@ -15,6 +15,7 @@ import pytest
 from commandline import edgewise
 from tiny import python
 
+from edgewise.compress.retrain import retrain
 from edgewise.data.loader import Batches
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.run_folder import Run
@@ -26,6 +27,7 @@ from edgewise.training.interrupt import Stopped
 from edgewise.training.learner import Learner
 from edgewise.training.loop import train
 from edgewise.training.recipe import Recipe
+from edgewise.weights.folder import load_model
 
 STEPS = 4  # in an epoch of the reference run
 
@@ -109,6 +111,23 @@ def test_stopped_at_an_epochs_end_it_goes_on_in_more_processes(
     monkeypatch.setattr(loop, "recipe_batches", of_three)
     history = read_history(train(recipe, tmp_path, resume=True))
     assert [epoch.epoch for epoch in history] == [1, 2, 3]
+
+
+def test_a_run_made_of_anothers_goes_on_where_it_was_moved(
+    reference: Run, tmp_path: Path, stop_at: Callable[[int], None]
+) -> None:
+    """Its recipe names what it begins with, and its teacher, by where they were."""
+    before, after = tmp_path / "before", tmp_path / "after"
+    first = Run(shutil.copytree(reference.root, before / "first"))
+    stop_at(1)
+    with pytest.raises(Stopped):
+        retrain(load_model(first.model), first, before / "second", {}, epochs=1)
+    before.rename(after)
+    run = Run((after / "second").rename(after / "renamed"))
+    assert edgewise("train", "--resume", run.root).status == 0
+    assert run.weights.is_file()
+    said = edgewise("train", "--resume", run.root, "--model", "tiny")
+    assert said.status == 2 and f"in {run.root} it is {run.start}" in said.errors
 
 
 def test_second_signal_stops_at_once(

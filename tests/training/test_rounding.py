@@ -18,6 +18,7 @@ from edgewise.errors import UsageError
 from edgewise.families import variant
 from edgewise.layers import Conv2d, Linear
 from edgewise.network import build
+from edgewise.training import rounding
 from edgewise.training.evaluate import evaluate
 from edgewise.training.history import kept_epoch, read_history
 from edgewise.training.interrupt import Stopped
@@ -82,6 +83,43 @@ def test_gradients_pass_as_if_nothing_were_rounded() -> None:
     values = x.detach().numpy().astype(float)
     seen = torch.from_numpy(by_hand(values, min(values.min(), 0), max(values.max(), 0)))
     assert torch.allclose(layer.weight.grad, seen.float().sum(0).expand(2, 3), atol=1e-5)
+
+
+@pytest.mark.parametrize("scales", [0.25, [0.25, 0.3, 1e-12]])
+def test_a_device_without_torchs_rounding_rounds_alike(
+    scales: float | list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Apple's: at the ends, and between two steps that are as near."""
+    random = torch.Generator().manual_seed(0)
+    x = torch.cat([torch.arange(-80, 80) / 8, 4 * torch.randn(160, generator=random)]).repeat(3, 1)
+    weight, scale = torch.randn(x.shape, generator=random), torch.tensor(scales)
+    zero = torch.full(scale.shape, 3, dtype=torch.int32)
+
+    def answer_and_gradient() -> tuple[torch.Tensor, torch.Tensor]:
+        leaf = x.clone().requires_grad_()
+        answer = rounding._rounded(leaf, scale, zero, -20, 20)
+        (gradient,) = torch.autograd.grad((answer * weight).sum(), leaf)
+        return answer, gradient
+
+    expected = answer_and_gradient()
+    monkeypatch.setattr(rounding, "ROUNDING", ())
+    found = answer_and_gradient()
+    assert 0 < int((found[1] == 0).sum()) < x.numel()
+    assert torch.equal(found[0], expected[0]) and torch.equal(found[1], expected[1])
+
+
+def test_a_layer_on_such_a_device_learns_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    layer, x = Conv2d(3, 5, 3), torch.randn(2, 3, 6, 6)
+    other = copy.deepcopy(layer)
+    for each in (layer, other):
+        round_network(each)
+    layer(x).square().sum().backward()
+    monkeypatch.setattr(torch, "fake_quantize_per_tensor_affine", None)
+    monkeypatch.setattr(torch, "fake_quantize_per_channel_affine", None)
+    monkeypatch.setattr(rounding, "ROUNDING", ())
+    other(x).square().sum().backward()
+    assert torch.equal(other.weight.grad, layer.weight.grad)
 
 
 def test_ranges_are_an_average_and_stand_still_in_evaluation() -> None:

@@ -16,10 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from edgewise.compress.retrain import retrain
 from edgewise.data.dataset import load_dataset
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.model import Model
 from edgewise.preprocess import Preprocess
+from edgewise.run_folder import Run
 from edgewise.training import trial
 from edgewise.training.history import read_history
 from edgewise.training.learner import Learner
@@ -35,7 +37,7 @@ from edgewise.training.trial import (
     training_seconds,
 )
 from edgewise.weights.create import create_model
-from edgewise.weights.folder import save_model
+from edgewise.weights.folder import load_model, save_model
 
 
 @given(
@@ -91,6 +93,35 @@ def test_a_gpu_without_enough_memory_says_what_would_fit(
     monkeypatch.setattr(Learner, "step", short_of_memory)
     with pytest.raises(EdgewiseError, match=says):
         train(replace(recipe, batch=16, train_imgsz=32), tmp_path / "run")
+
+
+def test_a_compressed_run_learns_in_parts_where_a_batch_does_not_fit(
+    reference: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """`compress` has no --batch."""
+    loss, fits = Learner._loss, 13
+
+    def short_of_memory(self: Learner, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        if len(images) > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return loss(self, images, targets)
+
+    monkeypatch.setattr(Learner, "_loss", short_of_memory)
+    model = load_model(reference.model)
+    run = retrain(model, reference, tmp_path / "run", {}, epochs=1)
+    recipe = Recipe.read(run.recipe)
+    # Half the batch is too few for batch norm to learn from.
+    assert (recipe.batch, recipe.accumulate, recipe.freeze_norm) == (16, 2, True)
+    said = capsys.readouterr().out
+    assert "memory for a batch of 16 at 32 pixels: each is computed in 2 parts\n" in said
+    assert len(read_history(run)) == 1
+    fits = 1
+    advice = r"16 at 32 pixels\. End what .* go on with: edgewise train --resume .*other, or add"
+    with pytest.raises(EdgewiseError, match=advice):
+        retrain(model, reference, tmp_path / "other", {}, epochs=1)
 
 
 @pytest.mark.parametrize("asked", [{"find_lr": True, "lr": 0.0}, {"minutes": 1.0, "epochs": 0}])

@@ -226,8 +226,8 @@ def weights_licence(run: Run, recipe: Recipe) -> str | None:
         made_of: dict[str, str | None] = read_json(run.compression)
         return made_of.get("weights_licence")
     before = Run(recipe.folder.parent) if recipe.folder else None
-    if before and before.model == recipe.folder and Run.is_run(before.root):
-        with suppress(UsageError):  # it was edited since
+    with suppress(UsageError, OSError):  # it was edited since, or may not be read
+        if before and before.model == recipe.folder and Run.is_run(before.root):
             return weights_licence(before, Recipe.read(before.recipe))
     return None
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import webdataset
+from closed import close
 from photos import picture, write_photos
 from sklearn.datasets import load_digits
 
@@ -341,6 +342,10 @@ def test_a_container_that_is_gone_or_replaced(tmp_path: Path) -> None:
     root = write_shards(tmp_path / "shards", {"train": 0})
     image = scan(root).images[0].path
     decode(image)
+    with pytest.MonkeyPatch.context() as patch:
+        close(root, patch)
+        with pytest.raises(ImageError, match=r"can't read .*train-000000.tar: Permission denied"):
+            decode(image)
     (root / "train-000000.tar").unlink()
     with pytest.raises(ImageError, match=r"can't read .*train-000000.tar: No such file"):
         decode(image)

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from closed import close
 from made_run import Made
 
 from edgewise.cli.report import command
 from edgewise.errors import UsageError
+from edgewise.training.recipe import Recipe
 
 
 def test_it_prints_the_two_files(made: Made) -> None:
@@ -31,3 +34,16 @@ def test_what_is_not_a_run_is_refused(tmp_path: Path, name: str) -> None:
 
 def test_help_has_an_example() -> None:
     assert "edgewise report runs/first" in CliRunner().invoke(command, ["--help"]).output
+
+
+def test_a_first_model_that_may_not_be_looked_at_is_not_needed(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a run that was copied from another user: its recipe has the whole path."""
+    first = tmp_path / "home" / "runs" / "first" / "model"
+    recipe = replace(Recipe.read(made.run.recipe), model=str(first), pretrained=False)
+    recipe.write(made.run.recipe)
+    close(tmp_path / "home", monkeypatch)
+    result = CliRunner().invoke(command, [str(made.run.root)])
+    assert result.exit_code == 0, result.exception
+    assert ", trained on from another model" in made.run.report.read_text("utf-8")

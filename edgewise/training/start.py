@@ -82,7 +82,8 @@ def create_run(
     for path in (*_first_files(run), run.recipe):
         remove_halves(path)
     write_dataset(dataset, run)
-    write_json(run.environment, environment(recipe))
+    made = environment(recipe) | {"weights_licence": _licence_of_start(recipe)}
+    write_json(run.environment, made)
     recipe.write(run.recipe)  # last: it makes the folder a run
     if found:
         found.write(run.root)
@@ -218,13 +219,19 @@ def weights_licence(run: Run, recipe: Recipe) -> str | None:
     """The licence of the published weights that a run's are made of, as an SPDX identifier.
 
     None where it started from fresh ones, or from a folder of which nobody said it. What began
-    with another run's model has that run's.
+    with another run's model has that run's, which may be gone by now: it is kept from the start.
     """
+    for file in (run.environment, run.compression):
+        told: dict[str, str | None] = read_json(file) if file.is_file() else {}
+        if "weights_licence" in told:
+            return told["weights_licence"]
+    return _licence_of_start(recipe)  # it is of an older version
+
+
+def _licence_of_start(recipe: Recipe) -> str | None:
+    """The same by what a recipe starts from."""
     if recipe.pretrained:
         return starting_point(recipe.model).licence
-    if run.compression.is_file():
-        made_of: dict[str, str | None] = read_json(run.compression)
-        return made_of.get("weights_licence")
     before = Run(recipe.folder.parent) if recipe.folder else None
     with suppress(UsageError, OSError):  # it was edited since, or may not be read
         if before and before.model == recipe.folder and Run.is_run(before.root):
@@ -344,7 +351,7 @@ def made_by_this_torchrun(run: Run) -> bool:
 
 
 def environment(recipe: Recipe) -> dict[str, str | int]:
-    """What `environment.json` holds: the versions, the machine and the command."""
+    """What `environment.json` holds of here and now: the versions, the machine, the command."""
     program, job = Path(sys.argv[0]).name, job_of_torchrun()
     return {
         "edgewise": __version__,

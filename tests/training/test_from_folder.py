@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from edgewise.training.defaults import fit
 from edgewise.training.learner import Learner
 from edgewise.training.loop import train
 from edgewise.training.recipe import Recipe
-from edgewise.training.start import preprocess_of, resolve, weights_licence
+from edgewise.training.start import create_run, preprocess_of, resolve, weights_licence
 from edgewise.weights.folder import load_model, save_model
 
 
@@ -149,6 +150,18 @@ def test_the_licence_of_the_first_weights_goes_from_run_to_run(tmp_path: Path) -
     assert weights_licence(runs[2], own) is None
     runs[0].recipe.write_text("{")
     assert weights_licence(runs[2], Recipe.read(runs[2].recipe)) is None
+
+
+def test_the_licence_stays_when_the_first_run_is_gone(
+    onward: Recipe, reference: Run, tmp_path: Path
+) -> None:
+    first, second = Run(tmp_path / "first"), Run(tmp_path / "second")
+    shutil.copytree(reference.model, first.model)
+    Recipe(data="photos", pretrained=True).write(first.recipe)
+    with ExitStack() as claim:
+        create_run(replace(onward, model=str(first.root)), second, claim)
+    shutil.rmtree(first.root)
+    assert weights_licence(second, Recipe.read(second.recipe)) == "Apache-2.0"
 
 
 def test_bad_folders(onward: Recipe, tmp_path: Path) -> None:

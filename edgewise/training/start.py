@@ -20,7 +20,14 @@ from edgewise.data.dataset import Dataset, describe, load_dataset, read_dataset,
 from edgewise.data.loader import worker_lost
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.families import variant
-from edgewise.files import claimed, holds_more_than, read_json, remove_halves, write_json
+from edgewise.files import (
+    claimed,
+    holds_more_than,
+    is_folder,
+    read_json,
+    remove_halves,
+    write_json,
+)
 from edgewise.measure.latency import machine
 from edgewise.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from edgewise.run_folder import Run
@@ -40,6 +47,7 @@ LARGEST_DEFAULT_SIZE = 224
 MAIN = "__main__.py"
 MOST_DEFAULT_WORKERS = 8
 MAY_CHANGE_ON_RESUME = ("device", "workers")
+MAY_MOVE = ("model", "teacher")  # folders
 
 
 def create_run(
@@ -127,13 +135,19 @@ def reopen_run(recipe: Recipe, run: Run) -> tuple[Recipe, Dataset, ImageCache | 
     dataset = read_dataset(run)
     recipe = fit(resolve(replace(recipe, **open_settings)), dataset, of_torchrun().size)
     for setting in fields(Recipe):
-        name, was = setting.name, getattr(stored, setting.name)
-        if name not in MAY_CHANGE_ON_RESUME and getattr(recipe, name) != was:
+        name, was, now = setting.name, getattr(stored, setting.name), getattr(recipe, setting.name)
+        moved = name in MAY_MOVE and was and _has_moved(Path(was), Path(now))
+        if name not in MAY_CHANGE_ON_RESUME and not moved and now != was:
             raise UsageError(
                 f"{name} can't be changed on resume: in {run.root} it is {was}. "
                 "Leave it out, or start a new run."
             )
     return recipe, dataset, cache_of(recipe, preprocess_of(recipe), dataset)
+
+
+def _has_moved(was: Path, now: Path) -> bool:
+    """Whether a folder may be this one by now. The checkpoint tells whether what is in it fits."""
+    return was.is_absolute() and not is_folder(was) and is_folder(now)
 
 
 def resolve(recipe: Recipe, fetch: bool = True) -> Recipe:

@@ -22,7 +22,13 @@ from edgewise.training.defaults import fit
 from edgewise.training.learner import Learner
 from edgewise.training.loop import train
 from edgewise.training.recipe import Recipe
-from edgewise.training.start import create_run, preprocess_of, resolve, weights_licence
+from edgewise.training.start import (
+    create_run,
+    preprocess_of,
+    reopen_run,
+    resolve,
+    weights_licence,
+)
 from edgewise.weights.folder import load_model, save_model
 
 
@@ -116,6 +122,27 @@ def test_it_trains_the_head_first_and_resumes(
     assert stored.head_epochs == 1
     again = train(stored, run.root, resume=True)
     assert load_model(again.model).network.spec == load_model(reference.model).network.spec
+
+
+def test_on_resume_a_folder_that_was_moved_is_named_anew(
+    onward: Recipe, reference: Run, tmp_path: Path
+) -> None:
+    old, new, run = tmp_path / "old", tmp_path / "new", Run(tmp_path / "run")
+    shutil.copytree(reference.root, old)
+    with ExitStack() as claim:
+        create_run(replace(onward, model=str(old), teacher=str(old)), run, claim)
+    stored = Recipe.read(run.recipe)
+    moved = replace(stored, model=str(new), teacher=str(new))
+    shutil.copytree(old, new)
+    with pytest.raises(UsageError, match="model can't be changed on resume"):
+        reopen_run(moved, run)
+    shutil.rmtree(old)
+    with pytest.raises(UsageError, match=r"no such model folder: .*old"):
+        reopen_run(stored, run)
+    recipe, *_ = reopen_run(moved, run)
+    assert (recipe.model, recipe.teacher) == (str(new / "model"), str(new))
+    with pytest.raises(UsageError, match="model can't be changed on resume"):
+        reopen_run(replace(stored, model="tiny"), run)
 
 
 @pytest.mark.parametrize(("name", "width"), [("tiny", 1.0), ("convnext_atto", 0.2)])

@@ -135,6 +135,22 @@ def test_an_empty_column_of_splits_leaves_the_files_own(tmp_path: Path) -> None:
     check(scan(tmp_path), {"train": 0, "test": 20})
 
 
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_a_row_without_a_split_among_others_is_named(tmp_path: Path, nothing: str | None) -> None:
+    rows = {
+        "image": [png(i) for i in range(18)],
+        "label": [NAMES[i % 3] for i in range(18)],
+        "split": ["train"] * 9 + ["test"] * 8 + [nothing],
+    }
+    pq.write_table(pa.table(rows), tmp_path / "p.parquet")
+    with pytest.raises(UsageError, match=r"p.parquet, row 17: no split; give one to every row"):
+        scan(tmp_path / "p.parquet")
+    rows["split"] = [nothing] * 18
+    pq.write_table(pa.table(rows), tmp_path / "train.parquet")
+    (tmp_path / "p.parquet").unlink()
+    assert {image.split for image in scan(tmp_path).images} == {"train"}
+
+
 def test_parquet_manifest(tmp_path: Path) -> None:
     for i in range(9):
         (tmp_path / f"{i}.png").write_bytes(png(i))

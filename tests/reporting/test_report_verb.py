@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from closed import close
+from commandline import edgewise
 from made_run import Made
 
 from edgewise.cli.report import command
@@ -47,3 +48,19 @@ def test_a_first_model_that_may_not_be_looked_at_is_not_needed(
     result = CliRunner().invoke(command, [str(made.run.root)])
     assert result.exit_code == 0, result.exception
     assert ", trained on from another model" in made.run.report.read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("file", "row", "words"),
+    [
+        ("split.csv", b"class 0/caf\xe9.png,zero,train,0", "can't read"),  # as Excel saves it
+        ("quarantine.csv", b"class 0/caf\xe9.png,zero,train,empty", "can't read"),
+        ("eval/test.csv", b"class 0/0000.png,zero", "expected path,label,predicted,"),
+    ],
+)
+def test_a_list_that_was_edited_is_named(made: Made, file: str, row: bytes, words: str) -> None:
+    path = made.run.root / file
+    path.write_bytes(path.read_bytes() + row + b"\n")
+    for verb in ("report", "compare"):
+        said = edgewise(verb, made.run.root)
+        assert said.status == 2 and str(path) in said.errors and words in said.errors

@@ -191,6 +191,14 @@ def acquire(lock: FileLock, timeout: float = -1) -> None:
             raise
 
 
+def is_folder(path: Path) -> bool:
+    """Whether it is one; not if it lies in another that this user may not enter."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def halves(path: Path) -> list[Path]:
     """What is left of writing `path` in processes that were killed, or is being written now."""
     return list(path.parent.glob(f".{path.name}.*.tmp"))

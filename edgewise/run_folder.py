@@ -70,7 +70,7 @@ class Run:
 
     @property
     def environment(self) -> Path:
-        """The versions and the machine (train)."""
+        """The versions, the machine, and the licence of the first weights (train)."""
         return self.root / "environment.json"
 
     @property

@@ -102,7 +102,10 @@ def main() -> None:
     except BrokenPipeError:  # `edgewise models | head`
         _drop(sys.stdout)
         sys.exit(1)
-    except OSError as error:  # a full disk
+    except OSError as error:  # a full disk, or what is in a folder that this user may not enter
+        if isinstance(error, PermissionError) and error.filename:
+            click.echo(f"Error: {error.strerror}: {error.filename}", err=True)
+            sys.exit(1)
         if not _is_of_output(error):
             raise
         _drop(sys.stdout)

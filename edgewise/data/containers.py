@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from edgewise.errors import EdgewiseError, UsageError
+from edgewise.files import is_folder
 
 # What opens each kind: a module beside this one and its class, imported when it is needed.
 KINDS = {
@@ -52,7 +53,7 @@ class Container(Protocol):
 def container_of(path: Path) -> tuple[Path, str] | None:
     """The container that a location leads into, and the rest; None for an ordinary file."""
     for parent in path.parents:
-        if parent.suffix.lower() in KINDS and not parent.is_dir():
+        if parent.suffix.lower() in KINDS and not is_folder(parent):
             return parent, path.relative_to(parent).as_posix()
     return None
 

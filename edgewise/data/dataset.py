@@ -246,14 +246,14 @@ def write_dataset(dataset: Dataset, run: Run) -> None:
 
 
 class ImagesGoneError(UsageError):
-    """The folder of a run's images is not there any more."""
+    """The folder of a run's images is not there any more, or this user may not look there."""
 
 
 def read_dataset(run: Run) -> Dataset:
     """Reads back what `write_dataset` wrote, without looking at the images.
 
     Raises:
-        ImagesGoneError: the images' folder is gone.
+        ImagesGoneError: the images' folder is gone, or is in one that this user may not enter.
         UsageError: a file is missing or edited into nonsense.
     """
     value = read_json(run.data)
@@ -262,7 +262,13 @@ def read_dataset(run: Run) -> Dataset:
         warnings = tuple(value["warnings"])
     except (KeyError, TypeError) as error:
         raise UsageError(f"{run.data} was edited: it lacks {error}") from None
-    if not root.is_dir():
+    try:
+        there = root.is_dir()
+    except OSError as error:
+        raise ImagesGoneError(
+            f"can't read the images of this run: {root}: {error.strerror} (named in {run.data})"
+        ) from None
+    if not there:
         raise ImagesGoneError(f"the images of this run are gone: {root} (named in {run.data})")
     label_of = {name: label for label, name in enumerate(classes)}
     splits: dict[str, list[Sample]] = {split: [] for split in SPLITS}

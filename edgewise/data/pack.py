@@ -77,14 +77,15 @@ def pack(source: Path, out: Path, size: int, side: int | None = None, workers: i
 
     Args:
         source: a folder or a file; see `scan`.
-        out: the folder to make.
+        out: the folder to make, which may be there if it is empty.
         size: bytes of a shard at most, unless a single image is larger.
         side: resize the shorter side of larger images to so many pixels; None leaves all as they
             are.
         workers: threads that decode.
 
     Raises:
-        UsageError: `source` has no labelled images, or `out` holds something already.
+        UsageError: `source` has no labelled images, or `out` holds something already or can't be
+            replaced, as where a disk is mounted.
         EdgewiseError: the disk is full or can't be written, or no image can be used.
     """
     # The current folder has no name, "."; replaced by another one it would be gone for the shell.
@@ -93,7 +94,16 @@ def pack(source: Path, out: Path, size: int, side: int | None = None, workers: i
     found = scan(source)
     if found.damage:
         raise EdgewiseError(f"{found.damage[0]}. Put the whole file back.")
-    staging = out.with_name(f".{out.resolve().name}.partial")
+    out = out.resolve()  # a folder can't take the place of a link
+    if out.exists():
+        try:
+            out.rmdir()
+        except OSError as error:
+            raise UsageError(
+                f"can't replace the empty folder {out}: {error.strerror}. Name a new one, such as "
+                f"{out / 'shards'}."
+            ) from error
+    staging = out.with_name(f".{out.name}.partial")
     try:
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)

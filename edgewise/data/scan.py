@@ -71,8 +71,16 @@ def scan(path: Path, fewest: int = 2) -> Scan:
         fewest: classes; a classifier needs two, what only looks at its images takes one.
 
     Raises:
-        UsageError: there is nothing to train on here; the message says what was expected.
+        UsageError: there is nothing to train on here, and the message says what was expected; or
+            it may not be read.
     """
+    try:
+        return _scan(path, fewest)
+    except PermissionError as error:  # what lies in a folder that this user may not enter
+        raise _unreadable(Path(error.filename or path), error) from None
+
+
+def _scan(path: Path, fewest: int) -> Scan:
     root = path.resolve() if path.is_dir() else path.parent.resolve()
     label_file = read_label_file(root) if path.exists() else None
     names = label_file[1] if label_file else None

@@ -159,9 +159,9 @@ def _scan_rows(path: Path, split: str | None, names: Sequence[str] | None, found
     splits = table.column(columns.split) if columns.split else []
     if not any(splits):  # a column that is empty says nothing
         splits = [split] * table.rows
-    if None in splits and any(splits):
-        row = splits.index(None)
-        raise UsageError(f"{path}, row {row}: no split; give one to every row or to none")
+    bare = [row for row, own in enumerate(splits) if own in (None, "")]
+    if bare and any(splits):
+        raise UsageError(f"{path}, row {bare[0]}: no split; give one to every row or to none")
     rows = [row for row, label in enumerate(labels) if label not in NOT_LABELLED]
     if len(rows) < table.rows:
         found.warnings.append(

@@ -83,9 +83,13 @@ def compare_runs(folders: Sequence[Path]) -> Comparison:
         for name in recipes[0]
         if name not in NOT_OF_THE_RESULT and len({repr(recipe[name]) for recipe in recipes}) > 1
     ]
-    data = {record.data["fingerprint"] for record in records if record.data}
+    listed = [record for record in records if record.images]
+    # Not by their fingerprints, in which an image counts once for each split that it is in.
+    data = {frozenset((row["sha256"], row["label"]) for row in r.images) for r in listed}
     warnings = ["the runs are not on the same images"] if len(data) > 1 else []
-    # Of the same images, others may be in test.
+    # Of the same images, others may be in val or in test.
+    validated = {_val_images(record) for record in listed if not record.learned_val}
+    warnings += ["the runs are not validated on the same images"] if len(validated) > 1 else []
     tested = {_test_images(record) for record in records if _tested(record)}
     warnings += ["the runs are not tested on the same images"] if len(tested) > 1 else []
     warnings += [
@@ -124,6 +128,11 @@ def _tested(record: Record) -> Json | None:
     """The evaluation on the test split, if there is one."""
     evaluation = record.evaluation
     return evaluation if evaluation and evaluation["split"] == "test" else None
+
+
+def _val_images(record: Record) -> frozenset[str]:
+    """The SHA-256 of each image of the val split."""
+    return frozenset(row["sha256"] for row in record.images if row["split"] == "val")
 
 
 def _test_images(record: Record) -> frozenset[str]:

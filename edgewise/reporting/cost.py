@@ -17,26 +17,32 @@ from edgewise.run_folder import Run
 
 
 def cost(run: Run) -> Json:
-    """The content of cost.json, measured and written if it isn't there or is of another artefact.
+    """The content of cost.json, measured and written if it isn't there or is of another model.
+
+    It is of another if the artefact is, or, where PyTorch was timed, if the weights are: those of a
+    run that was still training were timed on a busy machine.
 
     Latency is that of one image, batch size 1, from uint8 pixels to probabilities, in ONNX Runtime
     if the run's `main_artifact` was exported and that is installed, and in PyTorch if not. Reading
     and resizing a file aren't in it.
 
     Returns:
-        params; macs of one image; input_size in pixels; weights_bytes; artifact_bytes and
-        artifact_sha256 (None if not exported, or lost since); runtime; latency (the fields of
-        `edgewise.measure.latency.Latency`); machine (cpu, cores, platform).
+        params; macs of one image; input_size in pixels; weights_bytes and weights_sha256;
+        artifact_bytes and artifact_sha256 (None if not exported, or lost since); runtime; latency
+        (the fields of `edgewise.measure.latency.Latency`); machine (cpu, cores, platform).
 
     Raises:
         UsageError: the run has no trained model yet, or its model or artefact can't be read.
     """
     artifact, readable = _exported(run)
     sha256 = sha256_file(artifact) if artifact else None
+    weights = sha256_file(run.weights) if run.weights.is_file() else None
     if run.cost.is_file():
         known: Json = read_json(run.cost)
-        without = readable and str(known.get("runtime")).startswith("torch ")
-        if known.get("artifact_sha256", "") == sha256 and not without:
+        same = known.get("artifact_sha256", "") == sha256
+        if str(known.get("runtime")).startswith("torch "):
+            same = same and not readable and known.get("weights_sha256", "") == weights
+        if same:
             return known
 
     from edgewise.measure.count import count
@@ -52,6 +58,7 @@ def cost(run: Run) -> Json:
         "macs": counted.macs,
         "input_size": size,
         "weights_bytes": run.weights.stat().st_size,
+        "weights_sha256": weights,
         "artifact_bytes": artifact.stat().st_size if artifact else None,
         "artifact_sha256": sha256,
         "runtime": predictor.runtime,

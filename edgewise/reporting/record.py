@@ -25,6 +25,7 @@ Rows = tuple[dict[str, str], ...]
 
 COLUMNS = "path label split sha256"  # of split.csv
 SPLITS = ("test", "val")  # the one to report on first: no choice was ever made on the test split
+AGAIN = "Delete it and run the verb that writes it again."
 
 
 @dataclass(frozen=True)
@@ -212,10 +213,18 @@ def _json(path: Path, keys: str) -> Json | None:
 def _rows(path: Path, columns: str) -> Rows:
     if not path.is_file():
         return ()
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        rows = tuple(reader)
-    _check(path, columns.split(), reader.fieldnames or ())
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            rows = tuple(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"can't read {path} ({error}). {AGAIN}") from None
+    needed = columns.split()
+    _check(path, needed, reader.fieldnames or ())
+    for line, row in enumerate(rows, start=2):
+        if None in (row[name] for name in needed):
+            expected = ",".join(needed)
+            raise UsageError(f"{path}, line {line}, was edited: expected {expected}. {AGAIN}")
     return rows
 
 
@@ -223,6 +232,5 @@ def _check(path: Path, needed: list[str], found: Any) -> None:
     missing = [name for name in needed if name not in found]
     if missing:
         raise UsageError(
-            f"{path} has no {', '.join(missing)}: it was changed after edgewise wrote it. "
-            "Delete it and run the verb that writes it again."
+            f"{path} has no {', '.join(missing)}: it was changed after edgewise wrote it. {AGAIN}"
         )

@@ -82,7 +82,8 @@ def train(
     the run, if that torchrun made it before.
 
     Args:
-        recipe: what to do. On resume it may differ from the run's own in device and workers only.
+        recipe: what to do. On resume it may differ from the run's own in device and workers,
+            and in a model or a teacher that is at another place by now.
         root: the run folder.
         resume: whether to go on with an existing run.
         dataset: the images of a new run, where they were read before; None reads them.

@@ -21,8 +21,8 @@ from torch.nn.functional import cross_entropy
 from edgewise.data.dataset import Sample
 from edgewise.data.doctor import Opinion, Suspect
 from edgewise.data.labelled import Labelled
-from edgewise.data.loader import evaluation_batches
-from edgewise.errors import UsageError, gpu_is_full
+from edgewise.data.loader import evaluation_batches, worker_lost
+from edgewise.errors import EdgewiseError, UsageError, gpu_is_full
 from edgewise.model import Model
 from edgewise.progress import track
 from edgewise.training.device import pick_device
@@ -59,15 +59,12 @@ def second_opinion(
         seed: of the draw, and of the folds.
 
     Returns:
-        The suspects, the surest first; or none with the reason why nothing was looked at.
-
-    Raises:
-        ImageError: a file can't be read any more.
+        The suspects, the surest first; or none with the reason why nothing came of it.
     """
     try:
         name = on_hand()
         model = _features_only(load_pretrained(name))
-    except UsageError as error:
+    except EdgewiseError as error:
         return Opinion(f"labels were not checked: {error}")
     learned = _frequent(images)
     order = np.random.default_rng(seed).permutation(len(learned))
@@ -83,10 +80,13 @@ def second_opinion(
         )
     try:
         suspects = [suspect for part in parts for suspect in _judge(model, part, workers)]
+    except EdgewiseError as error:  # a file was changed meanwhile
+        return Opinion(f"labels were not checked: {error}")
     except RuntimeError as error:
-        if not gpu_is_full(error):
+        why = "the GPU has too little memory" if gpu_is_full(error) else worker_lost(error)
+        if why is None:
             raise
-        return Opinion("labels were not checked: the GPU has too little memory")
+        return Opinion(f"labels were not checked: {why}")
     suspects.sort(key=lambda suspect: suspect.own)
     looked = sum(map(len, parts))
     judged, classes = ({image.label for image in some} for some in (chain(*parts), images))

@@ -258,7 +258,8 @@ class Recipe:
     def folder(self) -> Path | None:
         """The model folder that training starts from; None where `model` is a network's name."""
         path = Path(self.model)
-        return path if path.is_dir() or path.is_absolute() else None
+        # In this order: a whole path may lead through a folder where this user may not even look.
+        return path if path.is_absolute() or path.is_dir() else None
 
     def write(self, path: Path) -> None:
         """Writes the recipe as JSON."""

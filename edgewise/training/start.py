@@ -20,7 +20,14 @@ from edgewise.data.dataset import Dataset, describe, load_dataset, read_dataset,
 from edgewise.data.loader import worker_lost
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.families import variant
-from edgewise.files import claimed, holds_more_than, read_json, remove_halves, write_json
+from edgewise.files import (
+    claimed,
+    holds_more_than,
+    is_folder,
+    read_json,
+    remove_halves,
+    write_json,
+)
 from edgewise.measure.latency import machine
 from edgewise.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from edgewise.run_folder import Run
@@ -40,6 +47,7 @@ LARGEST_DEFAULT_SIZE = 224
 MAIN = "__main__.py"
 MOST_DEFAULT_WORKERS = 8
 MAY_CHANGE_ON_RESUME = ("device", "workers")
+MAY_MOVE = ("model", "teacher")  # folders
 
 
 def create_run(
@@ -82,7 +90,8 @@ def create_run(
     for path in (*_first_files(run), run.recipe):
         remove_halves(path)
     write_dataset(dataset, run)
-    write_json(run.environment, environment(recipe))
+    made = environment(recipe) | {"weights_licence": _licence_of_start(recipe)}
+    write_json(run.environment, made)
     recipe.write(run.recipe)  # last: it makes the folder a run
     if found:
         found.write(run.root)
@@ -130,8 +139,9 @@ def reopen_run(recipe: Recipe, run: Run) -> tuple[Recipe, Dataset, ImageCache | 
     dataset = read_dataset(run)
     recipe = fit(resolve(replace(recipe, **open_settings)), dataset, of_torchrun().size)
     for setting in fields(Recipe):
-        name, was = setting.name, getattr(stored, setting.name)
-        if name not in MAY_CHANGE_ON_RESUME and getattr(recipe, name) != was:
+        name, was, now = setting.name, getattr(stored, setting.name), getattr(recipe, setting.name)
+        moved = name in MAY_MOVE and was and _has_moved(Path(was), Path(now))
+        if name not in MAY_CHANGE_ON_RESUME and not moved and now != was:
             raise UsageError(
                 f"{name} can't be changed on resume: in {run.root} it is {was}. "
                 "Leave it out, or start a new run."
@@ -149,9 +159,14 @@ def _moved(stored: Recipe, run: Run) -> dict[str, str]:
     places, before = {"model": str(run.start.resolve())}, Path(stored.model).parent
     teacher = Path(stored.teacher or "")
     beside = run.root.resolve().parent / teacher.name
-    if teacher.parent == before.parent and not teacher.exists() and beside.exists():
+    if teacher.parent == before.parent and not is_folder(teacher) and is_folder(beside):
         places["teacher"] = str(beside)
     return places
+
+
+def _has_moved(was: Path, now: Path) -> bool:
+    """Whether a folder may be this one by now. The checkpoint tells whether what is in it fits."""
+    return was.is_absolute() and not is_folder(was) and is_folder(now)
 
 
 def resolve(recipe: Recipe, fetch: bool = True) -> Recipe:
@@ -237,16 +252,22 @@ def weights_licence(run: Run, recipe: Recipe) -> str | None:
     """The licence of the published weights that a run's are made of, as an SPDX identifier.
 
     None where it started from fresh ones, or from a folder of which nobody said it. What began
-    with another run's model has that run's.
+    with another run's model has that run's, which may be gone by now: it is kept from the start.
     """
+    for file in (run.environment, run.compression):
+        told: dict[str, str | None] = read_json(file) if file.is_file() else {}
+        if "weights_licence" in told:
+            return told["weights_licence"]
+    return _licence_of_start(recipe)  # it is of an older version
+
+
+def _licence_of_start(recipe: Recipe) -> str | None:
+    """The same by what a recipe starts from."""
     if recipe.pretrained:
         return starting_point(recipe.model).licence
-    if run.compression.is_file():
-        made_of: dict[str, str | None] = read_json(run.compression)
-        return made_of.get("weights_licence")
     before = Run(recipe.folder.parent) if recipe.folder else None
-    if before and before.model == recipe.folder and Run.is_run(before.root):
-        with suppress(UsageError):  # it was edited since
+    with suppress(UsageError, OSError):  # it was edited since, or may not be read
+        if before and before.model == recipe.folder and Run.is_run(before.root):
             return weights_licence(before, Recipe.read(before.recipe))
     return None
 
@@ -366,7 +387,7 @@ def made_by_this_torchrun(run: Run) -> bool:
 
 
 def environment(recipe: Recipe) -> dict[str, str | int]:
-    """What `environment.json` holds: the versions, the machine and the command."""
+    """What `environment.json` holds of here and now: the versions, the machine, the command."""
     program, job = Path(sys.argv[0]).name, job_of_torchrun()
     return {
         "edgewise": __version__,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from closed import close
 from commandline import edgewise
 
 from edgewise.cli.main import main
@@ -94,3 +95,11 @@ def test_a_decoding_process_that_died_is_told_by_every_verb(
         "Error: DataLoader worker (pid 7) is killed by signal: Killed. If memory is short, use "
         "fewer --workers or a smaller --batch.\n"
     )
+
+
+def test_a_folder_that_may_not_be_entered_is_an_error_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close(tmp_path, monkeypatch)
+    called = edgewise("eval", tmp_path / "run")
+    assert (called.status, called.errors) == (1, f"Error: Permission denied: {tmp_path / 'run'}\n")

@@ -10,10 +10,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from closed import close
 from photos import picture, png_bomb, write_photos
 
 from edgewise.data.dataset import (
     Dataset,
+    ImagesGoneError,
     Sample,
     describe,
     load_dataset,
@@ -257,6 +259,10 @@ def test_reading_what_is_gone_or_edited(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"can't read .*split.csv"):
         read_dataset(run)
     run.split.write_text(good, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        close(tmp_path, patch)
+        with pytest.raises(ImagesGoneError, match=r"can't read the images .*photos: Permission"):
+            read_dataset(run)
     shutil.move(root, tmp_path / "moved")
     with pytest.raises(UsageError, match=r"images of this run are gone: .*photos"):
         read_dataset(run)

@@ -239,3 +239,29 @@ def test_a_kill_leaves_no_shard(tmp_path: Path) -> None:
     pack(tmp_path / "photos", tmp_path / "out", MB)
     assert len(scan(tmp_path / "out").images) == 300
     assert {child.name for child in tmp_path.iterdir()} == {"photos", "out"}
+
+
+def test_a_link_to_an_empty_folder_is_where_it_leads(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", {"a": 2, "b": 2})
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "shards").symlink_to(tmp_path / "disk", target_is_directory=True)
+    pack(photos, tmp_path / "shards", MB)
+    assert len(scan(tmp_path / "disk").images) == 4
+    assert {child.name for child in tmp_path.iterdir()} == {"photos", "disk", "shards"}
+
+
+def test_an_empty_folder_that_can_not_be_replaced_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mounted disk: the system refuses when all is packed, too."""
+
+    def refuse(path: Path) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy", str(path))
+
+    photos = write_photos(tmp_path / "photos", {"a": 2, "b": 2})
+    (tmp_path / "disk").mkdir()
+    monkeypatch.setattr(os, "rmdir", refuse)
+    monkeypatch.setattr("edgewise.data.pack.decode_bytes", lambda data: pytest.fail("decoded"))
+    said = edgewise("data", "pack", photos, tmp_path / "disk")
+    assert said.status == 2
+    assert "disk: Device or resource busy. Name a new one, such as" in said.errors

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from closed import close
 from matplotlib.figure import Figure
 
 from edgewise.data.scan import scan
@@ -290,3 +291,14 @@ def test_a_csv_that_may_not_be_read(
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(UsageError, match=r"can't read .*photos.csv: Permission denied. Make it"):
         scan(tmp_path if beside else tmp_path / "photos.csv")
+
+
+@pytest.mark.parametrize("closed", ["home", "home/photos", "home/photos/a"])
+def test_what_is_in_a_folder_that_may_not_be_entered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str
+) -> None:
+    """Another user's home, the data, or one class of it."""
+    touch(tmp_path, "home/photos/a/1.jpg", "home/photos/b/1.jpg")
+    close(tmp_path / closed, monkeypatch)
+    with pytest.raises(UsageError, match=rf"can't read .*{closed}/[\w.]+: Permission denied. Make"):
+        scan(tmp_path / "home" / "photos")

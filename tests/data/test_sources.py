@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import webdataset
+from closed import close
 from photos import picture, write_photos
 from sklearn.datasets import load_digits
 
@@ -132,6 +133,22 @@ def test_an_empty_column_of_splits_leaves_the_files_own(tmp_path: Path) -> None:
         }
         pq.write_table(pa.table(rows), tmp_path / f"{split}.parquet")
     check(scan(tmp_path), {"train": 0, "test": 20})
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_a_row_without_a_split_among_others_is_named(tmp_path: Path, nothing: str | None) -> None:
+    rows = {
+        "image": [png(i) for i in range(18)],
+        "label": [NAMES[i % 3] for i in range(18)],
+        "split": ["train"] * 9 + ["test"] * 8 + [nothing],
+    }
+    pq.write_table(pa.table(rows), tmp_path / "p.parquet")
+    with pytest.raises(UsageError, match=r"p.parquet, row 17: no split; give one to every row"):
+        scan(tmp_path / "p.parquet")
+    rows["split"] = [nothing] * 18
+    pq.write_table(pa.table(rows), tmp_path / "train.parquet")
+    (tmp_path / "p.parquet").unlink()
+    assert {image.split for image in scan(tmp_path).images} == {"train"}
 
 
 def test_parquet_manifest(tmp_path: Path) -> None:
@@ -341,6 +358,10 @@ def test_a_container_that_is_gone_or_replaced(tmp_path: Path) -> None:
     root = write_shards(tmp_path / "shards", {"train": 0})
     image = scan(root).images[0].path
     decode(image)
+    with pytest.MonkeyPatch.context() as patch:
+        close(root, patch)
+        with pytest.raises(ImageError, match=r"can't read .*train-000000.tar: Permission denied"):
+            decode(image)
     (root / "train-000000.tar").unlink()
     with pytest.raises(ImageError, match=r"can't read .*train-000000.tar: No such file"):
         decode(image)

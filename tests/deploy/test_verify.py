@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from closed import close
 from commandline import edgewise
 from not_installed import READS_ONNX, not_installed
 from onnx import helper, numpy_helper
@@ -414,6 +415,23 @@ def test_no_run_at_all(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "nowhere"):
         said = edgewise("verify", path)
         assert said.status == 2 and str(path) in said.errors
+
+
+def test_images_that_may_not_be_looked_at_are_as_if_gone(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a run that was copied from a user whose home is closed to others."""
+    home = run.root / "home"
+    data = json.loads(run.data.read_text())
+    run.data.write_text(json.dumps({**data, "root": str(home / "photos")}))
+    close(home, monkeypatch)
+    note = f"can't read the images of this run: {home / 'photos'}: Permission denied"
+    for verb in ("export", "verify"):
+        said = edgewise(verb, run.root)
+        assert said.status == 0 and note in said.output, said.errors
+    for command in (("eval",), ("export", "--precision", "int8"), ("train", "--resume")):
+        said = edgewise(*command, run.root)
+        assert said.status == 2 and note in said.errors
 
 
 def test_without_its_images_a_run_is_held_to_the_golden_inputs(

@@ -52,9 +52,20 @@ def test_settings_that_differ_and_change_the_result(two: tuple[Path, Path]) -> N
 
 
 def test_other_images_are_said(two: tuple[Path, Path]) -> None:
-    data = json.loads((two[1] / "data.json").read_text())
-    (two[1] / "data.json").write_text(json.dumps({**data, "fingerprint": "f" * 64}))
-    assert compare_runs(two).warnings == ("the runs are not on the same images",)
+    split = two[1] / "split.csv"
+    whole = split.read_text()
+    for change in ((f"{0:064x}", "f" * 64), (",zero,", ",one,")):  # another picture, another label
+        split.write_text(whole.replace(*change, 1))
+        assert compare_runs(two).warnings == ("the runs are not on the same images",)
+
+
+def test_another_val_is_said(two: tuple[Path, Path]) -> None:
+    """Of the same images, as many others are in val."""
+    for run, first in zip(two, (0, 1), strict=True):
+        header, *rows = (run / "split.csv").read_text().splitlines()
+        rows[first] = rows[first].replace(",train,", ",val,")
+        (run / "split.csv").write_text("\n".join([header, *rows]) + "\n")
+    assert compare_runs(two).warnings == ("the runs are not validated on the same images",)
 
 
 @pytest.mark.parametrize("change", ["split", "skipped", "order"])
@@ -72,8 +83,10 @@ def test_another_test_is_said(made: Made, two: tuple[Path, Path], change: str) -
         rows.reverse()
     (two[1] / "split.csv").write_text("\n".join([header, *rows]) + "\n")
     (two[1] / "eval/test.csv").write_text("\n".join(answers) + "\n")
-    expected = () if change == "order" else ("the runs are not tested on the same images",)
-    assert compare_runs(two).warnings == expected
+    tested = "the runs are not tested on the same images"
+    validated = "the runs are not validated on the same images"
+    expected = {"split": (validated, tested), "skipped": (tested,), "order": ()}
+    assert compare_runs(two).warnings == expected[change]
 
 
 def test_the_verb(two: tuple[Path, Path], tmp_path: Path) -> None:

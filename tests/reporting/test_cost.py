@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from not_installed import READS_ONNX, not_installed
 from tiny_onnx import write_tiny_onnx
 
@@ -38,6 +39,14 @@ def test_cost_is_measured_once_for_each_artefact(
     assert first["artifact_bytes"] is None and first["runtime"].startswith("torch ")
     assert 0 < first["latency"]["median_ms"] <= first["latency"]["p90_ms"]
     assert json.loads(run.cost.read_text()) == first == cost(run)
+
+    run.cost.write_text(json.dumps({**first, "params": 0}))
+    assert cost(run)["params"] == 0  # what is known is taken
+    with torch.no_grad():
+        network.head.classifier.bias += 1.0
+    save_model(model, run.model)  # as a run that still trains does
+    first = cost(run)
+    assert first["params"] > 0 and cost(run) == first
 
     info = Info("model.onnx", "onnx", "fp32", ("a", "b", "c"), preprocess)
     with making(run.exports / MAIN) as folder:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from commandline import edgewise
 from html_page import Page
 from made_run import Made, write, write_rows
 
+from edgewise.reporting.compare import compare_runs
 from edgewise.reporting.write import report
 from edgewise.run_folder import Run
 
@@ -84,3 +86,16 @@ def test_compare_shows_no_validation_accuracy(learned: Made, tmp_path: Path) -> 
     val, test = row.split()[1:3]
     assert val == "-" and test.endswith("%")
     assert warning.endswith("learned from val's images, too: only the test tells its accuracy")
+
+
+def test_compare_knows_images_that_count_twice(learned: Made, tmp_path: Path) -> None:
+    """Its fingerprint is another than that of the same images, each in one split."""
+    plain = shutil.copytree(learned.run.root, tmp_path / "plain")
+    with learned.run.split.open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    val = {row[3] for row in rows if row[2] == "val"}
+    once = [row for row in rows if row[2] != "train" or row[3] not in val]
+    write_rows(plain / "split.csv", ",".join(header), once)
+    write(learned.run.data, {**json.loads(learned.run.data.read_text()), "fingerprint": "f" * 64})
+    (warning,) = compare_runs([plain, learned.run.root]).warnings
+    assert "first learned from val's images, too" in warning

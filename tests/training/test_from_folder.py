@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,13 @@ from edgewise.training.defaults import fit
 from edgewise.training.learner import Learner
 from edgewise.training.loop import train
 from edgewise.training.recipe import Recipe
-from edgewise.training.start import preprocess_of, resolve, weights_licence
+from edgewise.training.start import (
+    create_run,
+    preprocess_of,
+    reopen_run,
+    resolve,
+    weights_licence,
+)
 from edgewise.weights.folder import load_model, save_model
 
 
@@ -117,6 +124,27 @@ def test_it_trains_the_head_first_and_resumes(
     assert load_model(again.model).network.spec == load_model(reference.model).network.spec
 
 
+def test_on_resume_a_folder_that_was_moved_is_named_anew(
+    onward: Recipe, reference: Run, tmp_path: Path
+) -> None:
+    old, new, run = tmp_path / "old", tmp_path / "new", Run(tmp_path / "run")
+    shutil.copytree(reference.root, old)
+    with ExitStack() as claim:
+        create_run(replace(onward, model=str(old), teacher=str(old)), run, claim)
+    stored = Recipe.read(run.recipe)
+    moved = replace(stored, model=str(new), teacher=str(new))
+    shutil.copytree(old, new)
+    with pytest.raises(UsageError, match="model can't be changed on resume"):
+        reopen_run(moved, run)
+    shutil.rmtree(old)
+    with pytest.raises(UsageError, match=r"no such model folder: .*old"):
+        reopen_run(stored, run)
+    recipe, *_ = reopen_run(moved, run)
+    assert (recipe.model, recipe.teacher) == (str(new / "model"), str(new))
+    with pytest.raises(UsageError, match="model can't be changed on resume"):
+        reopen_run(replace(stored, model="tiny"), run)
+
+
 @pytest.mark.parametrize(("name", "width"), [("tiny", 1.0), ("convnext_atto", 0.2)])
 def test_a_fresh_network_of_ones_own_starts_from_nothing(
     onward: Recipe, name: str, width: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -149,6 +177,18 @@ def test_the_licence_of_the_first_weights_goes_from_run_to_run(tmp_path: Path) -
     assert weights_licence(runs[2], own) is None
     runs[0].recipe.write_text("{")
     assert weights_licence(runs[2], Recipe.read(runs[2].recipe)) is None
+
+
+def test_the_licence_stays_when_the_first_run_is_gone(
+    onward: Recipe, reference: Run, tmp_path: Path
+) -> None:
+    first, second = Run(tmp_path / "first"), Run(tmp_path / "second")
+    shutil.copytree(reference.model, first.model)
+    Recipe(data="photos", pretrained=True).write(first.recipe)
+    with ExitStack() as claim:
+        create_run(replace(onward, model=str(first.root)), second, claim)
+    shutil.rmtree(first.root)
+    assert weights_licence(second, Recipe.read(second.recipe)) == "Apache-2.0"
 
 
 def test_bad_folders(onward: Recipe, tmp_path: Path) -> None:

@@ -17,9 +17,11 @@ from scipy.spatial.distance import pdist
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
+from edgewise.data.decode import ImageError
 from edgewise.data.doctor import Suspect
 from edgewise.data.labelled import Labelled
 from edgewise.data.scan import scan
+from edgewise.errors import EdgewiseError
 from edgewise.training import probe
 from edgewise.weights.packages import Package
 
@@ -143,19 +145,37 @@ def test_a_sample_and_all_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "on 40 of 73 different images; of 3 classes 1 had too few to judge" in some.text
 
 
-def test_a_full_gpu_leaves_the_other_findings(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("where", "error", "why"),
+    [
+        ("load_pretrained", EdgewiseError("can't write in cache"), "can't write in cache"),
+        ("_judge", ImageError("0.png can't be read"), "0.png can't be read"),
+        (
+            "_judge",
+            RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "),
+            "DataLoader worker (pid 7) is killed by signal: Killed. If memory is short",
+        ),
+        (
+            "_judge",
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB"),
+            "the GPU has too little memory",
+        ),
+    ],
+)
+def test_labels_that_could_not_be_checked_leave_the_other_findings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, error: Exception, why: str
 ) -> None:
-    def judge(*arguments: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB")
+    def fail(*arguments: object) -> None:
+        raise error
 
     monkeypatch.setattr(probe, "on_hand", lambda: "mobilenet_v2")
     monkeypatch.setattr(probe, "load_pretrained", lambda name: None)
     monkeypatch.setattr(probe, "_features_only", lambda model: None)
-    monkeypatch.setattr(probe, "_judge", judge)
+    monkeypatch.setattr(probe, where, fail)
     said = edgewise("doctor", write_photos(tmp_path, {"a": 12, "b": 12}), "--workers", "0")
     assert said.status == 0
-    assert "labels were not checked: the GPU has too little memory" in said.output
+    assert f"labels were not checked: {why}" in said.output
+    assert "\nsound: " in said.output
 
 
 @pytest.mark.parametrize("everything", [False, True])

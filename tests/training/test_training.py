@@ -36,7 +36,7 @@ def test_run_folder_is_whole(reference: Run, recipe: Recipe) -> None:
     written = json.loads(reference.environment.read_text(encoding="utf-8"))
     assert set(written) == {
         *("edgewise", "python", "torch", "platform", "cpu", "cores", "device", "started"),
-        "command",
+        *("command", "weights_licence"),
     }
     assert load_model(reference.model).labels == ("0", "1", "4")
     assert changed_files(reference.model) == []

@@ -234,6 +234,48 @@ def test_an_error_does_not_hide_what_was_measured_before(
 
 
 @pytest.mark.slow
+def test_a_chart_of_nothing_does_not_hide_how_it_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "bench.sqlite"
+    arguments = ("bench", "mobilenet_v2", "--chart", tmp_path / "charts", "--store", path)
+
+    def interrupted(*arguments: object) -> Iterator[list[Row]]:
+        signal.raise_signal(signal.SIGINT)  # in the first preparation
+        yield []
+
+    monkeypatch.setattr("edgewise.timing.run.bench", interrupted)
+    called = edgewise(*arguments)
+    assert called.status == 130
+    assert "no chart: nothing to draw" in called.errors
+    assert called.errors.endswith(f"stopped; what was measured is in {path}\n")
+
+    bad = [
+        timed("wrong", 5.0, status="wrong", reason="it is far off"),
+        timed("refuses", 5.0, status="failed", reason="it has no operator Swish"),
+    ]
+    for rows in (bad, bad[1:]):
+        monkeypatch.setattr("edgewise.timing.run.bench", lambda *_, rows=rows: iter([rows]))
+        called = edgewise(*arguments)
+        assert called.status == 1
+        assert "failed: edgewise refuses fp32: it has no operator Swish" in called.output
+        assert "no chart: nothing to draw" in called.errors and "Error" not in called.errors
+
+    def ended(*arguments: object) -> Iterator[list[Row]]:
+        yield bad
+        raise EdgewiseError("the disk is full")
+
+    monkeypatch.setattr("edgewise.timing.run.bench", ended)
+    called = edgewise(*arguments)
+    assert called.status == 1
+    assert called.errors.endswith("Error: the disk is full\n")
+    assert not (tmp_path / "charts").exists()
+
+    shown = edgewise("bench", "--show", *arguments[2:])
+    assert shown.status == 2
+    assert "Error: nothing to draw" in shown.errors
+
+
 def test_a_wrong_runtime_is_exit_status_1_and_everything_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "bench.sqlite"
     called = edgewise(

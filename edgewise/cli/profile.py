@@ -161,8 +161,10 @@ def _notes(result: Profile) -> list[str]:
 def _write_csv(result: Profile, path: Path) -> None:
     """A row a layer; shapes as in "1x3x224x224"."""
     import csv
+    from dataclasses import fields
     import io
 
+    from edgewise.measure.profile_result import Layer
     from edgewise.files import write_text
 
     text = io.StringIO()
@@ -175,7 +177,8 @@ def _write_csv(result: Profile, path: Path) -> None:
         }
         for layer in result.layers
     ]
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    headings = [*(field.name for field in fields(Layer)), "intensity"]
+    writer = csv.DictWriter(text, headings, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())

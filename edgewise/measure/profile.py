@@ -93,8 +93,7 @@ def spec_of(source: str | Path) -> tuple[Spec, int]:
             f"{source} is no model. Give a model name, a run or model folder, or an .onnx file."
         )
     alias = resolve(str(source))
-    known = variant(alias.name)
-    return known.spec(alias.width), known.input_size
+    return alias.spec(), variant(alias.name).input_size
 
 
 def _profile_spec(spec: Spec, sides: tuple[int, int], batch: int, in_chans: int | None) -> Profile:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,11 @@ from edgewise.errors import UsageError
 from edgewise.lessons.explain import tell
 from edgewise.lessons.network import _Running
 from edgewise.lessons.text import text
+from edgewise.measure.latency import Latency
 from edgewise.model import Model
 from edgewise.preprocess import Preprocess
 from edgewise.run_folder import Run
+from edgewise.spec import Spec
 from edgewise.training.recipe import Recipe
 
 TIMES = {"stem": 1.0, "stages.0": 2.0, "stages.1": 6.0, "stages.2": 3.0, "head": 0.5}
@@ -81,6 +84,24 @@ def test_a_model_folder_and_timms_names(tmp_path: Path) -> None:
     params = sum(p.numel() for p in network.parameters())
     assert sum(row[1] for row in lesson.tables[0].rows) == params
     assert "1,968,680 parameters" in tell("mobilenetv2_050", Scripted()).idea
+
+
+def test_tensorflows_names_are_timed_with_their_padding(monkeypatch: pytest.MonkeyPatch) -> None:
+    built = []
+
+    def running(spec: Spec, size: int) -> _Running:
+        built.append(spec)
+        return _Running(spec, size)
+
+    class Preparing(Scripted):
+        def time(self, what: str, prepare: Callable[[], Callable[[], object]]) -> Latency:
+            prepare()
+            return super().time(what, prepare)
+
+    monkeypatch.setattr("edgewise.lessons.network._Running", running)
+    name = "tf_mobilenetv3_small_minimal_100"
+    tell(name, Preparing(), size=32)
+    assert built == [edgewise.create_model(name).spec]
 
 
 def test_a_size_that_is_too_small_says_so() -> None:

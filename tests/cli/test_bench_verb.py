@@ -186,6 +186,7 @@ def test_roofline_holds_the_least_time_against_the_best_measured(
 ) -> None:
     """1 GMAC/s and a thousand GB/s: arithmetic holds, and each million MACs takes 1 ms."""
     fixed = roofline.Ceiling("fp32", 1, 1.0, ((2**20, 1e3), (2**28, 1e3)))
+    Store(store).add([timed("torch-cuda", 0.5)])  # on a GPU, which has other ceilings
     monkeypatch.setattr(roofline, "measure_ceilings", lambda precisions, threads: {"fp32": fixed})
     arguments = ("bench", "mobilenet_v2", "--roofline", "--store", store)
     found = json.loads(edgewise(*arguments, "--json").output)

@@ -14,11 +14,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import edgewise
 from edgewise.errors import UsageError
+from edgewise.families import variant
 from edgewise.lessons.explain import tell
 from edgewise.lessons.network import _Running
 from edgewise.lessons.text import text
 from edgewise.measure.latency import Latency
 from edgewise.model import Model
+from edgewise.network import build
 from edgewise.preprocess import Preprocess
 from edgewise.run_folder import Run
 from edgewise.spec import Spec
@@ -102,6 +104,20 @@ def test_tensorflows_names_are_timed_with_their_padding(monkeypatch: pytest.Monk
     name = "tf_mobilenetv3_small_minimal_100"
     tell(name, Preparing(), size=32)
     assert built == [edgewise.create_model(name).spec]
+
+
+@pytest.mark.parametrize("name", ["convnext_atto", "vgg16"])
+def test_the_sides_are_those_of_the_maps(name: str) -> None:
+    """At a size that some layers can't halve without a rest."""
+    with torch.device("meta"):
+        network, x = build(variant(name).spec()).eval(), torch.empty(1, 3, 100, 100)
+    said = [row[0] for row in tell(name, Scripted(), size=100).tables[0].rows]
+    x = network.stem(x)
+    sides = [f"stem, {x.shape[-1]} px"]
+    for s, stage in enumerate(network.stages):
+        x = stage(x)
+        sides += [f"stage {s}, {x.shape[-1]} px"] if len(stage) else []
+    assert said == [*sides, "head"]
 
 
 def test_a_size_that_is_too_small_says_so() -> None:

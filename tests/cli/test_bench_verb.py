@@ -214,7 +214,7 @@ def test_roofline_says_how_to_measure_what_it_was_asked_for(
 
 
 @pytest.mark.parametrize(
-    ("error", "status"), [(EdgewiseError("nobody can say"), 1), (UsageError("no such file"), 2)]
+    ("error", "status"), [(EdgewiseError("the disk is full"), 1), (UsageError("no such file"), 2)]
 )
 def test_an_error_does_not_hide_what_was_measured_before(
     error: EdgewiseError, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -234,7 +234,6 @@ def test_an_error_does_not_hide_what_was_measured_before(
     assert len(Store(path).rows()) == 1
 
 
-@pytest.mark.slow
 def test_a_chart_of_nothing_does_not_hide_how_it_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -277,6 +276,7 @@ def test_a_chart_of_nothing_does_not_hide_how_it_ended(
     assert "Error: nothing to draw" in shown.errors
 
 
+@pytest.mark.slow
 def test_a_wrong_runtime_is_exit_status_1_and_everything_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "bench.sqlite"
     called = edgewise(

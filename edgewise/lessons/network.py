@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from edgewise.lessons.clock import Clock
 from edgewise.lessons.lesson import Bars, Lesson, Table
-from edgewise.lessons.parts import FLOAT
+from edgewise.lessons.parts import FLOAT, check_cost
 from edgewise.lessons.words import ratio, two
 from edgewise.measure.count import count
 from edgewise.measure.latency import Latency
@@ -43,6 +43,9 @@ def network_lesson(clock: Clock, subject: str, size: int = 0) -> Lesson:
     spec, own = spec_of(subject)
     size = size or own
     cost = profile(spec, size)
+    if size > own:  # at which it may take its time
+        moved = FLOAT * sum(layer.moved for layer in cost.layers)
+        check_cost(spec.name, cost.macs, moved, "a smaller --size")
     network = cache(lambda: _Running(spec, size))
     stages = []
     for prefix, name in _names(spec, size):

@@ -125,6 +125,14 @@ def test_a_size_that_is_too_small_says_so() -> None:
         tell("vgg16", Scripted(), size=8)
 
 
+def test_a_size_that_is_too_large_says_so_but_its_own_never_is() -> None:
+    with pytest.raises(UsageError, match=r"mobilenet_v2 takes .* Choose a smaller --size\."):
+        tell("mobilenet_v2", Scripted(), size=4000)
+    with pytest.raises(UsageError, match="Choose a smaller --size"):
+        tell("vgg16", Scripted(), size=320)
+    assert tell("efficientnet_b7", Scripted()).findings
+
+
 def test_a_run_and_what_a_search_made(tmp_path: Path) -> None:
     network = edgewise.create_model("mobilenet_v2", num_classes=2, width=0.35)
     rule = Preprocess(96, 0.9, "bicubic", (127.0,) * 3, (64.0,) * 3)

@@ -179,6 +179,7 @@ def command(
         print_rows(rows, as_json)
         _chart(rows, chart)
     else:
+        from edgewise.errors import EdgewiseError
         from edgewise.timing.plan import absent, make_plan
         from edgewise.timing.runtimes import RUNTIMES
 
@@ -195,15 +196,22 @@ def command(
             click.echo(f"not here: {name}{mend}", err=True)
         store.add(())  # what can't be kept is not worth measuring
         rows, signal, error = _measure(plan, seconds, store)
+        wrong = any(row.status == "wrong" for row in rows)
+        failed = wrong or all(row.status != "ok" for row in rows)
         if rows or not error:
             print_rows(rows, as_json)
-            _chart(rows, chart)
+            try:
+                _chart(rows, chart)
+            except EdgewiseError as undrawn:
+                if not (error or signal or failed):  # which say more than this
+                    raise
+                click.echo(f"no chart: {undrawn}", err=True)
         if error:
             raise error
         if signal:
             click.echo(f"stopped; what was measured is in {store.path}", err=True)
             sys.exit(128 + signal)
-        if any(row.status == "wrong" for row in rows) or all(row.status != "ok" for row in rows):
+        if failed:
             sys.exit(1)
 
 

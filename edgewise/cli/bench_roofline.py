@@ -95,8 +95,9 @@ def _network(
 
 
 def _best(group: Group, precision: str, rows: Sequence[Row]) -> Row | None:
-    """The fastest that was measured here of the same thing."""
+    """The fastest that was measured of the same thing on this processor, as the ceilings were."""
     from edgewise.measure.store import OK, OURS, machine_fingerprint
+    from edgewise.timing.runtimes import CUDA
 
     shape = (group.model, group.imgsz, group.batch, group.threads)
     same = [
@@ -105,6 +106,7 @@ def _best(group: Group, precision: str, rows: Sequence[Row]) -> Row | None:
         if (row.model, row.imgsz, row.batch, row.threads) == shape
         and (row.machine, row.library, row.status, row.precision)
         == (machine_fingerprint(), OURS, OK, precision)
+        and row.runtime != CUDA
     ]
     return min(same, key=lambda row: row.median_ms or 0, default=None)
 

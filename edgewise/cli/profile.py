@@ -96,8 +96,7 @@ def _of_width(name: str, width: float) -> tuple[Spec, int]:
     if Path(name).exists() or name.endswith(".onnx"):
         raise UsageError("--width is for a model's name: a file or folder already has its widths.")
     alias = resolve(name)
-    known = variant(alias.name)
-    return known.spec(alias.width * width), known.input_size
+    return alias.spec(width), variant(alias.name).input_size
 
 
 def _text(result: Profile, depth: int) -> str:
@@ -162,8 +161,10 @@ def _write_csv(result: Profile, path: Path) -> None:
     """A row a layer; shapes as in "1x3x224x224"."""
     import csv
     import io
+    from dataclasses import fields
 
     from edgewise.files import write_text
+    from edgewise.measure.profile_result import Layer
 
     text = io.StringIO()
     rows = [
@@ -175,7 +176,8 @@ def _write_csv(result: Profile, path: Path) -> None:
         }
         for layer in result.layers
     ]
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    headings = [*(field.name for field in fields(Layer)), "intensity"]
+    writer = csv.DictWriter(text, headings, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())

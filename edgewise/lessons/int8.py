@@ -13,7 +13,7 @@ from edgewise.errors import missing_package
 from edgewise.layers import Conv2d
 from edgewise.lessons.clock import Clock
 from edgewise.lessons.lesson import Lesson, Part, Step, Table
-from edgewise.lessons.parts import costs, part
+from edgewise.lessons.parts import FLOAT, check_cost, costs, part
 from edgewise.lessons.words import compare, ratio
 from edgewise.reporting.numbers import filesize
 
@@ -28,6 +28,8 @@ def int8(
     clock: Clock, in_chans: int = 64, out: int = 64, kernel: int = 3, size: int = 28
 ) -> Lesson:
     """A quarter of the bytes, integer sums."""
+    weights, terms = kernel**2 * in_chans * out, kernel**2 * in_chans
+    check_cost("float32", weights * size**2, FLOAT * (weights + (in_chans + out) * size**2))
     x, kernels = _example(in_chans, out, kernel, size)
     exact = reference.conv(x, kernels, padding=kernel // 2)
     low, high = float(x.min()), float(x.max())
@@ -42,7 +44,6 @@ def int8(
         each = [_decibels(exact[:, c], answer[:, c]) for c in range(out)]
         rows.append((name, _decibels(exact, answer), min(each), max(each)))
     (_, whole_all, worst_all, _), (_, whole_each, worst_each, _) = rows
-    weights, terms = kernel**2 * in_chans * out, kernel**2 * in_chans
     largest_sum = terms * LEVELS * MOST
     parts = (
         _timed(clock, "float32", x, kernels, quantized=False),

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from edgewise.lessons.clock import Clock
 from edgewise.lessons.lesson import Bars, Lesson, Table
-from edgewise.lessons.parts import FLOAT
+from edgewise.lessons.parts import FLOAT, check_cost
 from edgewise.lessons.words import ratio, two
+from edgewise.measure.count import count
 from edgewise.measure.latency import Latency
 from edgewise.measure.profile import profile, spec_of
 from edgewise.measure.profile_result import Profile
@@ -42,10 +43,13 @@ def network_lesson(clock: Clock, subject: str, size: int = 0) -> Lesson:
     spec, own = spec_of(subject)
     size = size or own
     cost = profile(spec, size)
+    if size > own:  # at which it may take its time
+        moved = FLOAT * sum(layer.moved for layer in cost.layers)
+        check_cost(spec.name, cost.macs, moved, "a smaller --size")
     network = cache(lambda: _Running(spec, size))
     stages = []
     for prefix, name in _names(spec, size):
-        layers = [layer for layer in cost.layers if f"{layer.name}.".startswith(f"{prefix}.")]
+        layers = [layer for layer in cost.layers if _is_in(prefix, layer.name)]
         stages.append(
             Stage(
                 name,
@@ -112,11 +116,18 @@ def fresh(spec: Spec, size: int) -> Network:
 
 def _names(spec: Spec, size: int) -> list[tuple[str, str]]:
     """Each module's name, and the name for people with the side of its output."""
-    names = [("stem", f"stem, {-(-size // spec.stem.stride)} px")]
-    for s, (stage, feature) in enumerate(zip(spec.stages, spec.features(), strict=True)):
-        if stage:
-            names.append((f"stages.{s}", f"stage {s}, {-(-size // feature.stride)} px"))
+    layers = count(spec, size).layers
+    stages = [(f"stages.{s}", f"stage {s}") for s, stage in enumerate(spec.stages) if stage]
+    names = []
+    for prefix, name in [("stem", "stem"), *stages]:
+        last = [layer for layer in layers if _is_in(prefix, layer.name)][-1]
+        names.append((prefix, f"{name}, {last.side} px"))
     return [*names, ("head", "head")]
+
+
+def _is_in(prefix: str, name: str) -> bool:
+    """Whether a layer of that name is in the module of that prefix."""
+    return f"{name}.".startswith(f"{prefix}.")
 
 
 def _picture(stages: Sequence[Stage]) -> Bars:

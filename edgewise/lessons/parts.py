@@ -49,11 +49,7 @@ def part(
         output = made(*inputs).shape[1:]
     counted = profile(made, inputs=inputs)
     macs, bytes_ = counted.macs, FLOAT * sum(layer.moved for layer in counted.layers)
-    if macs > MOST_MACS or bytes_ > MOST_BYTES:
-        raise UsageError(
-            f"{name} takes {scaled(macs)} MACs and {scaled(bytes_)}B: too much to be timed again "
-            "and again. Choose a smaller --size or fewer channels."
-        )
+    check_cost(name, macs, bytes_)
 
     def made_for_real() -> Run:
         module, real = _module(make), [torch.randn(shape) for shape in shapes]
@@ -65,6 +61,21 @@ def part(
     time = clock.time(name, prepare or made_for_real)
     copy_ms = _copy_ms(clock, bytes_) if copied else None
     return Part(name, tuple(output), counted.params, macs, bytes_, time, copy_ms)
+
+
+def check_cost(
+    name: str, macs: int, bytes_: int, mend: str = "a smaller --size or fewer channels"
+) -> None:
+    """Before anything is computed.
+
+    Raises:
+        UsageError: it is too large to be timed.
+    """
+    if macs > MOST_MACS or bytes_ > MOST_BYTES:
+        raise UsageError(
+            f"{name} takes {scaled(macs)} MACs and {scaled(bytes_)}B: too much to be timed again "
+            f"and again. Choose {mend}."
+        )
 
 
 def peak(clock: Clock) -> float:

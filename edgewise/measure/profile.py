@@ -93,8 +93,7 @@ def spec_of(source: str | Path) -> tuple[Spec, int]:
             f"{source} is no model. Give a model name, a run or model folder, or an .onnx file."
         )
     alias = resolve(str(source))
-    known = variant(alias.name)
-    return known.spec(alias.width), known.input_size
+    return alias.spec(), variant(alias.name).input_size
 
 
 def _profile_spec(spec: Spec, sides: tuple[int, int], batch: int, in_chans: int | None) -> Profile:
@@ -154,11 +153,17 @@ def _run_at(
 ) -> Trace:
     """`run(sides)`, or an error that says why not and, if they are too small, how large to be.
 
-    The smallest size is looked for with `on_meta`, which takes no time or memory.
+    Other sizes are tried with `on_meta`, which takes no time or memory.
     """
     seen, reason = _attempt(run, sides)
     if seen:
         return seen
+    for smaller in _rounder(min(sides)):
+        if _attempt(on_meta, (smaller, smaller))[0]:
+            raise UsageError(
+                f"the network can't take an image of {_times(sides)} px, though it takes one of "
+                f"{smaller}: {reason}"
+            )
     small, large = min(sides), max(2 * min(sides), 32)
     while large <= LARGEST_TRIED and not _attempt(on_meta, (large, large))[0]:
         large *= 2
@@ -172,6 +177,11 @@ def _run_at(
     raise UsageError(
         f"the input size {_times(sides)} is too small for the network. The smallest is {large}."
     )
+
+
+def _rounder(side: int) -> list[int]:
+    """Smaller sides, the largest first, for a network whose maps must be halved without a rest."""
+    return sorted({(side - 1) // step * step for step in (8, 16, 32, 64)}, reverse=True)
 
 
 def _attempt(

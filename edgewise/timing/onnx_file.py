@@ -24,6 +24,10 @@ IMAGES = 4  # that all runtimes must answer alike
 QUANTISED = ("QuantizeLinear", "QLinearConv", "ConvInteger", "MatMulInteger")
 
 
+class NoAnswer(EdgewiseError):
+    """Nobody can say what the right answers of a file are: a time of it would mean nothing."""
+
+
 @dataclass(frozen=True)
 class FileInput:
     """What one call of a file takes, and what its numbers are.
@@ -164,7 +168,7 @@ def make_file_subject(path: Path, imgsz: int | None, batch: int) -> FileSubject:
 
     Raises:
         UsageError: as `read_input`.
-        EdgewiseError: there is no right answer to compare with; the message says why.
+        NoAnswer: there is nothing to compare with; the message says why.
     """
     taken = read_input(path, imgsz, batch)
     generator = np.random.default_rng(0)
@@ -186,7 +190,7 @@ def right_answers(path: Path, name: str, images: NDArray[Any]) -> NDArray[np.flo
     Operators that are not ONNX's it does not have; then ONNX Runtime's plain kernels answer.
 
     Raises:
-        EdgewiseError: neither can run it.
+        NoAnswer: neither can run it.
     """
     from onnx.reference import ReferenceEvaluator
 
@@ -198,7 +202,7 @@ def right_answers(path: Path, name: str, images: NDArray[Any]) -> NDArray[np.flo
             return answer.reshape(len(images), -1)
         except Exception as error:  # each has its own kinds
             reasons.append(shortened(error))
-    raise EdgewiseError(f"{path}: nobody can say what its right answers are: {'; '.join(reasons)}")
+    raise NoAnswer(f"{path}: nobody can say what its right answers are: {'; '.join(reasons)}")
 
 
 def _plain_session(path: str) -> Any:

@@ -129,9 +129,10 @@ def _check_against(against: Sequence[str], models: Sequence[str], runtimes: Sequ
             f"{named} can't be timed in {', '.join(runtimes)}, only in {', '.join(PEER_RUNTIMES)}. "
             "Name one of these with --runtime too, or leave --against out."
         )
-    if files := [model for model in models if model.endswith(SUFFIX)]:
+    if own := [model for model in models if model.endswith(SUFFIX) or Path(model).is_dir()]:
+        what = "folder" if Path(own[0]).is_dir() else "file"
         raise UsageError(
-            f"{files[0]} is a file, whose network no library has by name: {named} can't be timed "
+            f"{own[0]} is a {what}, whose network no library has by name: {named} can't be timed "
             "against it. Leave --against out for it, or give the network's name instead."
         )
 

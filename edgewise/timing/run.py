@@ -15,9 +15,9 @@ from edgewise.errors import EdgewiseError
 from edgewise.measure.rounds import ROUNDS, Timing, interleave
 from edgewise.measure.store import FAILED, WRONG, Row, new_row, now
 from edgewise.timing.answers import fault
-from edgewise.timing.onnx_file import FileSubject
+from edgewise.timing.onnx_file import FileSubject, NoAnswer
 from edgewise.timing.plan import Candidate, Group
-from edgewise.timing.subject import make_subject
+from edgewise.timing.subject import graph_now, make_subject
 from edgewise.timing.worker import Job, Worker
 
 if TYPE_CHECKING:
@@ -52,8 +52,9 @@ def bench(
 
     A candidate runs in a process of its own, which is bound to as many cores as it has threads, and
     all processes of a group live at once. A candidate that can't be prepared, crashes or answers
-    wrongly gives a row that says so, and the others go on. A wrong one is not timed. When it is
-    stopped, the rows of the group at work are those of which enough is known.
+    wrongly gives a row that says so, and the others go on; of a file whose right answers nobody can
+    say, all candidates give such a row. A wrong one is not timed. When it is stopped, the rows of
+    the group at work are those of which enough is known.
 
     Args:
         groups: of `plan.make_plan`.
@@ -97,7 +98,11 @@ class _Tried:
 
 
 def _try(group: Group, known: Mapping[str, Runtime], seconds: float, watch: Watch) -> _Tried:
-    subject = make_subject(group.model, group.imgsz, group.batch)
+    try:
+        subject = make_subject(group.model, group.imgsz, group.batch)
+    except NoAnswer as error:
+        graph = graph_now(group.model, group.imgsz, group.batch)
+        return _Tried(graph, None, failures=dict.fromkeys(group.candidates, str(error)))
     size = subject.bytes if isinstance(subject, FileSubject) else None
     tried = _Tried(subject.graph, size)
     folder = Path(tempfile.mkdtemp(prefix="edgewise-bench-"))

@@ -92,11 +92,11 @@ def unchanged(rows: Sequence[Row], model: str) -> list[Row]:
     graphs: dict[tuple[int, int], str] = {}
     for imgsz, batch in {(row.imgsz, row.batch) for row in rows}:
         with suppress(UsageError):  # it takes no such input, or it is broken
-            graphs[imgsz, batch] = _graph_now(model, imgsz, batch)
+            graphs[imgsz, batch] = graph_now(model, imgsz, batch)
     return [row for row in rows if row.graph == graphs.get((row.imgsz, row.batch))]
 
 
-def _graph_now(model: str, imgsz: int, batch: int) -> str:
+def graph_now(model: str, imgsz: int, batch: int) -> str:
     """The `graph` of what `make_subject` would make of a file or a folder."""
     if model.endswith(SUFFIX):
         return file_graph(Path(model), read_input(Path(model), imgsz, batch).shape)
@@ -113,7 +113,7 @@ def make_subject(model: str, imgsz: int, batch: int) -> Subject | FileSubject:
 
     Raises:
         UsageError: there is no such network, folder or file.
-        EdgewiseError: nobody can say what the right answers of the file are.
+        NoAnswer: nobody can say what the right answers of the file are.
     """
     if model.endswith(SUFFIX):
         return make_file_subject(Path(model), imgsz, batch)

@@ -10,7 +10,6 @@ from pathlib import Path
 from torch import Tensor
 
 from edgewise.errors import UsageError, unknown
-from edgewise.families import variant
 from edgewise.model import Model
 from edgewise.network import Network, build
 from edgewise.spec import Spec
@@ -68,14 +67,11 @@ def create_model(
     if isinstance(source, Spec):
         spec = source
     elif by_name:
-        name, own_width, padding, tag = resolve(str(source))
-        width *= own_width
-        spec = variant(name).spec(width, depth=depth)
-        if padding:
-            spec = replace(spec, padding=padding)
+        alias = resolve(str(source))
+        spec = alias.spec(width, depth)
         if pretrained:
-            tag = pretrained if isinstance(pretrained, str) else tag
-            trained = load_pretrained(name, tag, width).network
+            tag = pretrained if isinstance(pretrained, str) else alias.tag
+            trained = load_pretrained(alias.name, tag, alias.width * width).network
     else:
         trained = load_model(Path(source)).network
     if trained:

@@ -243,6 +243,15 @@ class Alias(NamedTuple):
     padding: str | None = None
     tag: str | None = None
 
+    def spec(self, width: float = 1.0, depth: float = 1.0) -> Spec:
+        """The network that it names; `width` and `depth` multiply its own.
+
+        Raises:
+            UsageError: a number is out of range.
+        """
+        spec = variant(self.name).spec(self.width * width, depth=depth)
+        return replace(spec, padding=self.padding or spec.padding)
+
 
 def _aliases() -> dict[str, Alias]:
     """timm's names of networks. torchvision's are ours."""

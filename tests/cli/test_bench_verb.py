@@ -186,6 +186,7 @@ def test_roofline_holds_the_least_time_against_the_best_measured(
 ) -> None:
     """1 GMAC/s and a thousand GB/s: arithmetic holds, and each million MACs takes 1 ms."""
     fixed = roofline.Ceiling("fp32", 1, 1.0, ((2**20, 1e3), (2**28, 1e3)))
+    Store(store).add([timed("torch-cuda", 0.5)])  # on a GPU, which has other ceilings
     monkeypatch.setattr(roofline, "measure_ceilings", lambda precisions, threads: {"fp32": fixed})
     arguments = ("bench", "mobilenet_v2", "--roofline", "--store", store)
     found = json.loads(edgewise(*arguments, "--json").output)
@@ -213,7 +214,7 @@ def test_roofline_says_how_to_measure_what_it_was_asked_for(
 
 
 @pytest.mark.parametrize(
-    ("error", "status"), [(EdgewiseError("nobody can say"), 1), (UsageError("no such file"), 2)]
+    ("error", "status"), [(EdgewiseError("the disk is full"), 1), (UsageError("no such file"), 2)]
 )
 def test_an_error_does_not_hide_what_was_measured_before(
     error: EdgewiseError, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -231,6 +232,48 @@ def test_an_error_does_not_hide_what_was_measured_before(
         assert "nothing was measured yet" not in called.errors
     assert "25 ms" in called.output
     assert len(Store(path).rows()) == 1
+
+
+def test_a_chart_of_nothing_does_not_hide_how_it_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "bench.sqlite"
+    arguments = ("bench", "mobilenet_v2", "--chart", tmp_path / "charts", "--store", path)
+
+    def interrupted(*arguments: object) -> Iterator[list[Row]]:
+        signal.raise_signal(signal.SIGINT)  # in the first preparation
+        yield []
+
+    monkeypatch.setattr("edgewise.timing.run.bench", interrupted)
+    called = edgewise(*arguments)
+    assert called.status == 130
+    assert "no chart: nothing to draw" in called.errors
+    assert called.errors.endswith(f"stopped; what was measured is in {path}\n")
+
+    bad = [
+        timed("wrong", 5.0, status="wrong", reason="it is far off"),
+        timed("refuses", 5.0, status="failed", reason="it has no operator Swish"),
+    ]
+    for rows in (bad, bad[1:]):
+        monkeypatch.setattr("edgewise.timing.run.bench", lambda *_, rows=rows: iter([rows]))
+        called = edgewise(*arguments)
+        assert called.status == 1
+        assert "failed: edgewise refuses fp32: it has no operator Swish" in called.output
+        assert "no chart: nothing to draw" in called.errors and "Error" not in called.errors
+
+    def ended(*arguments: object) -> Iterator[list[Row]]:
+        yield bad
+        raise EdgewiseError("the disk is full")
+
+    monkeypatch.setattr("edgewise.timing.run.bench", ended)
+    called = edgewise(*arguments)
+    assert called.status == 1
+    assert called.errors.endswith("Error: the disk is full\n")
+    assert not (tmp_path / "charts").exists()
+
+    shown = edgewise("bench", "--show", *arguments[2:])
+    assert shown.status == 2
+    assert "Error: nothing to draw" in shown.errors
 
 
 @pytest.mark.slow

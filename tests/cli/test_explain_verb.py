@@ -65,6 +65,8 @@ def test_a_page_and_json_at_once(tmp_path: Path) -> None:
         (["uib", "--size", 0], "--size must be at least 1, not 0"),
         (["width", "--model", "mobilenet_v5"], "unknown model 'mobilenet_v5'. Nearest: "),
         (["depthwise-separable", "--in", 9999, "--out", 9999], "Choose a smaller --size"),
+        (["int8", "--size", 1000], "Choose a smaller --size or fewer channels."),
+        (["mobilenet_v2", "--size", 4000], "Choose a smaller --size."),
         (["mobilenet_v2.nobody"], "nobody"),
     ],
 )

@@ -83,6 +83,24 @@ def test_csv_has_a_row_a_layer(tmp_path: Path) -> None:
     assert rows[0]["inputs"] == "1x3x64x64 40x3x4x4 40"
 
 
+def test_csv_of_a_file_that_only_reshapes_has_headings_alone(tmp_path: Path) -> None:
+    from onnx import TensorProto, helper, save
+
+    graph = helper.make_graph(
+        [helper.make_node("Flatten", ["x"], ["y"])],
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2, 3, 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 18])],
+    )
+    opsets = [helper.make_opsetid("", 18)]
+    save(helper.make_model(graph, opset_imports=opsets, ir_version=10), tmp_path / "flat.onnx")
+    flat, full = tmp_path / "flat.csv", tmp_path / "full.csv"
+    called = edgewise("profile", tmp_path / "flat.onnx", "--csv", flat)
+    assert called.status == 0 and "0 parameters, 0 MACs" in called.output
+    edgewise("profile", "mobilenet_v1", "--imgsz", 32, "--csv", full)
+    assert flat.read_text().splitlines() == full.read_text().splitlines()[:1]
+
+
 def test_the_page_has_a_bar_for_each_layer(tmp_path: Path) -> None:
     path = tmp_path / "page.html"
     assert edgewise("profile", "mobilenet_v4_hybrid_medium", "--html", path).status == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import edgewise
 from edgewise.errors import UsageError
+from edgewise.families import variant
 from edgewise.lessons.explain import tell
 from edgewise.lessons.network import _Running
 from edgewise.lessons.text import text
+from edgewise.measure.latency import Latency
 from edgewise.model import Model
+from edgewise.network import build
 from edgewise.preprocess import Preprocess
 from edgewise.run_folder import Run
+from edgewise.spec import Spec
 from edgewise.training.recipe import Recipe
 
 TIMES = {"stem": 1.0, "stages.0": 2.0, "stages.1": 6.0, "stages.2": 3.0, "head": 0.5}
@@ -83,9 +88,49 @@ def test_a_model_folder_and_timms_names(tmp_path: Path) -> None:
     assert "1,968,680 parameters" in tell("mobilenetv2_050", Scripted()).idea
 
 
+def test_tensorflows_names_are_timed_with_their_padding(monkeypatch: pytest.MonkeyPatch) -> None:
+    built = []
+
+    def running(spec: Spec, size: int) -> _Running:
+        built.append(spec)
+        return _Running(spec, size)
+
+    class Preparing(Scripted):
+        def time(self, what: str, prepare: Callable[[], Callable[[], object]]) -> Latency:
+            prepare()
+            return super().time(what, prepare)
+
+    monkeypatch.setattr("edgewise.lessons.network._Running", running)
+    name = "tf_mobilenetv3_small_minimal_100"
+    tell(name, Preparing(), size=32)
+    assert built == [edgewise.create_model(name).spec]
+
+
+@pytest.mark.parametrize("name", ["convnext_atto", "vgg16"])
+def test_the_sides_are_those_of_the_maps(name: str) -> None:
+    """At a size that some layers can't halve without a rest."""
+    with torch.device("meta"):
+        network, x = build(variant(name).spec()).eval(), torch.empty(1, 3, 100, 100)
+    said = [row[0] for row in tell(name, Scripted(), size=100).tables[0].rows]
+    x = network.stem(x)
+    sides = [f"stem, {x.shape[-1]} px"]
+    for s, stage in enumerate(network.stages):
+        x = stage(x)
+        sides += [f"stage {s}, {x.shape[-1]} px"] if len(stage) else []
+    assert said == [*sides, "head"]
+
+
 def test_a_size_that_is_too_small_says_so() -> None:
     with pytest.raises(UsageError, match="smallest"):
         tell("vgg16", Scripted(), size=8)
+
+
+def test_a_size_that_is_too_large_says_so_but_its_own_never_is() -> None:
+    with pytest.raises(UsageError, match=r"mobilenet_v2 takes .* Choose a smaller --size\."):
+        tell("mobilenet_v2", Scripted(), size=4000)
+    with pytest.raises(UsageError, match="Choose a smaller --size"):
+        tell("vgg16", Scripted(), size=320)
+    assert tell("efficientnet_b7", Scripted()).findings
 
 
 def test_a_run_and_what_a_search_made(tmp_path: Path) -> None:

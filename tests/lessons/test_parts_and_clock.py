@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from edgewise.errors import UsageError
 from edgewise.layers import Conv2d
+from edgewise.lessons import int8
 from edgewise.lessons.clock import Plan, Recorded, Stopwatch
 from edgewise.lessons.explain import tell
 from edgewise.lessons.lesson import Part
@@ -52,6 +53,12 @@ def test_a_function_is_a_part_without_macs() -> None:
 def test_what_takes_too_long_is_refused_before_it_is_built() -> None:
     with pytest.raises(UsageError, match="Choose a smaller --size or fewer channels"):
         tell("depthwise-separable", Scripted(), in_chans=10_000, out=10_000, kernel=31, size=1000)
+
+
+def test_int8_is_refused_before_its_numbers_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(int8, "_example", lambda *_: pytest.fail("they were drawn"))
+    with pytest.raises(UsageError, match=r"float32 takes 36\.9.G MACs .* Choose a smaller --size"):
+        tell("int8", Scripted(), size=1000)
 
 
 def test_the_ceiling_is_that_of_a_matrix_product() -> None:

@@ -261,6 +261,33 @@ def test_too_small_an_image_names_the_smallest() -> None:
         edgewise.profile("mobilenet_v1", 0)
 
 
+class UNet(nn.Module):
+    """Three halvings, and on the way back each map beside the one of the way down."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.ModuleList(nn.Conv2d(c, 4, 3, padding=1) for c in (3, 4, 4, 4))
+        self.up = nn.ModuleList(nn.Conv2d(8, 4, 3, padding=1) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = [self.down[0](x)]
+        for conv in self.down[1:]:
+            maps.append(conv(F.max_pool2d(maps[-1], 2)))
+        x = maps.pop()
+        for conv in self.up:
+            x = conv(torch.cat([F.interpolate(x, scale_factor=2.0), maps.pop()], 1))
+        return x
+
+
+def test_a_size_that_does_not_fit_is_not_called_too_small() -> None:
+    why = r"can't take an image of 100 px, though it takes one of 96: Sizes of tensors must match"
+    with pytest.raises(UsageError, match=why):
+        edgewise.profile(UNet(), 100)
+    with pytest.raises(UsageError, match=r"of 100 x 68 px, though it takes one of 64: Sizes"):
+        edgewise.profile(UNet(), (100, 68))
+    assert edgewise.profile(UNet(), 96).macs
+
+
 def test_an_input_that_never_fits_says_why() -> None:
     with pytest.raises(UsageError, match=r"can't take an image of 8 px: .*channels"):
         edgewise.profile(nn.Conv2d(5, 4, 3), 8)

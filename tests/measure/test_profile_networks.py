@@ -180,6 +180,15 @@ def test_timms_names_are_understood(source: str, same: float) -> None:
     assert edgewise.profile(source).macs == edgewise.profile(spec, 224).macs
 
 
+def test_tensorflows_names_cost_what_their_networks_do() -> None:
+    """With their padding, which is an operator of its own."""
+    name = "tf_mobilenetv3_small_minimal_100"
+    network = edgewise.create_model(name)
+    assert network.spec.padding == "same"
+    assert edgewise.profile(name) == edgewise.profile(network, 224)
+    assert edgewise.profile(name) != edgewise.profile("mobilenet_v3_small_minimalistic")
+
+
 def test_a_network_and_its_spec_cost_the_same() -> None:
     network = edgewise.create_model("convnext_v2_atto", num_classes=7, in_chans=2)
     profile = edgewise.profile(network, 64)

@@ -20,7 +20,7 @@ from edgewise.deploy.onnx import to_onnx
 from edgewise.errors import EdgewiseError, UsageError
 from edgewise.measure.store import Store, new_row
 from edgewise.model import Classifier
-from edgewise.timing import onnx_file, roofline, runtimes
+from edgewise.timing import onnx_file, roofline, run, runtimes
 from edgewise.timing.onnx_file import (
     FileInput,
     FileSubject,
@@ -33,6 +33,7 @@ from edgewise.timing.onnx_file import (
 from edgewise.timing.plan import make_plan
 from edgewise.timing.runtimes import RUNTIMES as REAL
 from edgewise.timing.subject import make_subject, open_subject
+from edgewise.timing.worker import Job
 
 
 def save(path: Path, nodes: list[onnx.NodeProto], shape: list[int | str], **weights: object) -> str:
@@ -319,6 +320,29 @@ def test_what_can_not_be_timed(linear: str, tmp_path: Path) -> None:
     )
     with pytest.raises(EdgewiseError, match="nobody can say what its right answers are"):
         right_answers(Path(odd), "x", np.zeros((1, 4), np.float32))
+
+
+def test_a_file_without_right_answers_fails_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def worker(job: Job) -> None:
+        raise EdgewiseError(f"{job.model} came to a worker")
+
+    monkeypatch.setattr(run, "Worker", worker)
+    magic = helper.make_node("Magic", ["x"], ["y"], domain="me")
+    odd = save(tmp_path / "odd.onnx", [magic], ["N", 3, "H", "W"])
+    model = onnx.load(odd)
+    model.opset_import.append(helper.make_opsetid("me", 1))
+    onnx.save(model, odd)
+    plan = make_plan([odd, "tiny"], RUNTIMES, ["right", "wrong"], imgsz=32)
+    first, second = run.bench(plan, RUNTIMES)
+    assert [(row.model, row.runtime, row.status) for row in first] == [
+        (odd, "right", "failed"),
+        (odd, "wrong", "failed"),
+    ]
+    assert "nobody can say what its right answers are" in first[0].reason
+    assert {row.graph for row in first} == {file_graph(Path(odd), (1, 3, 32, 32))}
+    assert {row.reason for row in second} == {"tiny came to a worker"}
 
 
 def test_numbers_of_another_file_of_that_name_are_not_its_own(

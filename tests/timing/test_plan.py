@@ -88,6 +88,10 @@ def test_timms_names_are_understood() -> None:
             {"known": REAL, "models": ["mobilenet_v2", "my.onnx"], "against": ["timm"]},
             "my.onnx is a file, .*: timm can't be timed against it. Leave --against out",
         ),
+        (
+            {"known": REAL, "models": [str(Path(__file__).parent)], "against": ["timm"]},
+            "timing is a folder, .*: timm can't be timed against it. Leave --against out",
+        ),
     ],
 )
 def test_a_wrong_call_is_refused(arguments: dict[str, list[str]], message: str) -> None:

@@ -108,6 +108,20 @@ def test_int8_product_multiplies() -> None:
     assert torch.equal(product, left.float() @ right.float().t())  # (out, in), as in a layer
 
 
+def test_int8_reaches_what_float32_does_where_pytorch_has_no_onednn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def missing(*arguments: object) -> None:
+        raise RuntimeError("Unimplemented as onednn is not available.")
+
+    monkeypatch.setattr(torch.ops.onednn, "qlinear_prepack", missing)
+    monkeypatch.setattr(roofline, "SIDES", (64,))
+    monkeypatch.setattr(roofline, "WORKING_SETS", (2**16,))
+    monkeypatch.setattr(roofline, "SECONDS", 0.001)
+    ceilings = measure_ceilings(("fp32", "int8"))
+    assert ceilings["int8"].gmacs == ceilings["fp32"].gmacs > 0
+
+
 def test_unknown_precision_and_no_thread_are_refused() -> None:
     with pytest.raises(UsageError, match="unknown precision 'fp8'"):
         measure_ceilings(("fp8",))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from edgewise.timing.runtimes import executorch, litert, ncnn, onnx_runtime, openvino, pytorch
 from edgewise.timing.runtimes.runtime import Prepared, Runtime, Shape, random_images
 
-__all__ = ["RUNTIMES", "Prepared", "Runtime", "Shape", "random_images"]
+__all__ = ["CUDA", "RUNTIMES", "Prepared", "Runtime", "Shape", "random_images"]
 
 # What a runtime lacks: ONNX Runtime, LiteRT and ExecuTorch have no bfloat16 kernels on a CPU; int8
 # in PyTorch is a compiler pass of torchao, and ncnn's needs tools that its package doesn't have.
 ONNX = ("onnxruntime", "onnx", "onnxscript")  # and what writes the graph
+CUDA = "torch-cuda"  # the one that runs on no processor
 
 RUNTIMES: dict[str, Runtime] = {
     runtime.name: runtime
@@ -18,7 +19,7 @@ RUNTIMES: dict[str, Runtime] = {
         Runtime("torch-channels-last", "", ("torch",), ("fp32", "bf16"), pytorch.channels_last),
         Runtime("torch-compile", "", ("torch",), ("fp32", "bf16"), pytorch.compiled),
         Runtime(
-            "torch-cuda",
+            CUDA,
             "",
             ("torch",),
             ("fp32", "bf16"),

@@ -100,6 +100,7 @@ def command(
     answers, and checksums. The files of a run are verified: see `edgewise verify`.
     """
     from edgewise.cli.artifacts import exported_table, verified_table
+    from edgewise.deploy.decoded import decoded_once
     from edgewise.deploy.export import export
     from edgewise.deploy.verify import verify
     from edgewise.run_folder import Run
@@ -122,26 +123,28 @@ def command(
                 )
     kept = keep_float or (None, MOST_CHANGED)
     made, failed = [], []
-    for format, precision in pairs:
-        click.echo(f"exporting {format}-{precision}", err=True)
-        try:
-            made.append(export(source, format, precision, output, calibrate, *kept))
-        except EdgewiseError as error:
-            if len(pairs) == 1:
-                raise
-            failed.append((f"{format}-{precision}", str(error)))
-    if made and Run.is_run(Path(source)):
-        names = [artifact.info.name for artifact in made]
-        try:
-            seen = verify(Run(Path(source)), names, output)
-        except EdgewiseError as error:  # the files are there all the same
-            click.echo(exported_table(made))
-            failed.append(("verification", str(error)))
-        else:
-            click.echo(verified_table(seen))
-            failed += [(item.name, text) for item in seen.artifacts for text in item.failures]
+    verified, is_run = None, Run.is_run(Path(source))
+    with decoded_once():  # for all files, and for what verifies them
+        for format, precision in pairs:
+            click.echo(f"exporting {format}-{precision}", err=True)
+            try:
+                made.append(export(source, format, precision, output, calibrate, *kept))
+            except EdgewiseError as error:
+                if len(pairs) == 1:
+                    raise
+                failed.append((f"{format}-{precision}", str(error)))
+        if made and is_run:
+            names = [artifact.info.name for artifact in made]
+            try:
+                verified = verify(Run(Path(source)), names, output)
+            except EdgewiseError as error:  # the files are there all the same
+                failed.append(("verification", str(error)))
+    if verified:
+        click.echo(verified_table(verified))
+        failed += [(item.name, text) for item in verified.artifacts for text in item.failures]
     else:
         click.echo(exported_table(made))
+    if not (made and is_run):
         if here := [item for item in made if FORMATS[item.info.format].runs_here()]:
             click.echo(f"next: {command_line('predict', here[0].folder, 'IMAGES')}")
         for artifact in made:

@@ -6,7 +6,9 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +23,53 @@ if TYPE_CHECKING:
     from edgewise.data.dataset import Sample
     from edgewise.deploy.predictor import Predictor
     from edgewise.preprocess import Preprocess
+
+
+KEPT_BYTES = 2**27  # of pixels: 890 images of 224 px
+
+
+@dataclass
+class _Kept:
+    """Pixels of samples by their SHA-256, all for one `Preprocess`."""
+
+    preprocess: Preprocess | None = None
+    pixels: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+    bytes: int = 0
+
+    def of(self, image: Path | Sample, preprocess: Preprocess) -> Decoded | None:
+        if isinstance(image, Path) or preprocess != self.preprocess:
+            return None
+        pixels = self.pixels.get(image.sha256)
+        return None if pixels is None else Decoded(image.path, pixels)
+
+    def add(self, image: Path | Sample, preprocess: Preprocess, decoded: Decoded) -> None:
+        if isinstance(image, Path) or not image.sha256 or decoded.pixels is None:
+            return
+        if preprocess != self.preprocess:
+            self.preprocess, self.pixels, self.bytes = preprocess, {}, 0
+        if image.sha256 not in self.pixels and self.bytes + decoded.pixels.nbytes <= KEPT_BYTES:
+            self.pixels[image.sha256] = decoded.pixels
+            self.bytes += decoded.pixels.nbytes
+
+
+_kept: ContextVar[_Kept | None] = ContextVar("pixels that are kept", default=None)
+
+
+@contextmanager
+def decoded_once() -> Iterator[None]:
+    """Within it samples are decoded once, as far as `KEPT_BYTES` go.
+
+    Calibration, golden inputs and the check of each file look at the same ones, and to decode a
+    photo of many megapixels takes longer than to classify it.
+    """
+    if _kept.get():
+        yield
+        return
+    token = _kept.set(_Kept())
+    try:
+        yield
+    finally:
+        _kept.reset(token)
 
 
 @dataclass(frozen=True)
@@ -41,16 +90,24 @@ def decode_batches(
     three batches at most, however many images there are.
     """
     threads = min(os.cpu_count() or 1, 8)  # Pillow lets go of Python's lock
-    remaining = iter(images)
+    remaining, kept = iter(images), _kept.get()
     with quiet_pillow(), ThreadPoolExecutor(threads) as pool:
-        waiting: deque[Future[Decoded]] = deque(
-            pool.submit(_decode, image, preprocess) for image in islice(remaining, 2 * batch)
-        )
+
+        def begin(count: int) -> Iterator[tuple[Path | Sample, Decoded | Future[Decoded]]]:
+            for image in islice(remaining, count):
+                known = kept.of(image, preprocess) if kept else None
+                yield image, known or pool.submit(_decode, image, preprocess)
+
+        waiting = deque(begin(2 * batch))
         while waiting:
-            ready = [waiting.popleft().result() for _ in range(min(batch, len(waiting)))]
-            waiting.extend(
-                pool.submit(_decode, image, preprocess) for image in islice(remaining, batch)
-            )
+            ready = []
+            for image, found in (waiting.popleft() for _ in range(min(batch, len(waiting)))):
+                if isinstance(found, Future):
+                    found = found.result()
+                    if kept:
+                        kept.add(image, preprocess, found)
+                ready.append(found)
+            waiting.extend(begin(batch))
             yield ready
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from edgewise.data.dataset import Dataset, ImagesGoneError, Sample, read_dataset
 from edgewise.data.labelled import relative
 from edgewise.deploy.artifact import GOLDEN, Artifact, changes, digest
-from edgewise.deploy.decoded import answers, decode_batches
+from edgewise.deploy.decoded import answers, decode_batches, decoded_once
 from edgewise.deploy.export import TRUSTED
 from edgewise.deploy.formats import FORMATS
 from edgewise.deploy.golden import Golden, read_golden
@@ -144,7 +144,8 @@ def verify(run: Run, names: Sequence[str] = (), exports: Path | None = None) -> 
         skipped: tuple[Skipped, ...] = ()
     else:
         held_to = _HeldTo(model, dataset)
-        seen = tuple(_check(path, run, held_to) for path in found)
+        with decoded_once():
+            seen = tuple(_check(path, run, held_to) for path in found)
         skipped = held_to.skipped
     verification = Verification(weights, SPLIT, skipped, TOLERANCE, MOST_LOST, seen, gone)
     # What a report is made of are comparisons on images.

@@ -12,6 +12,7 @@ import numpy as np
 
 from edgewise.data.dataset import Sample
 from edgewise.deploy.artifact import Artifact
+from edgewise.deploy.decoded import decoded_once
 from edgewise.deploy.export import export
 from edgewise.deploy.predictor import open_predictor, ways
 from edgewise.deploy.verification import Seen
@@ -65,9 +66,10 @@ def ship(
         EdgewiseError: the device or the run's images went away.
     """
     made = {way.name: way for way in ways}
-    exported = {name: _exported(run, way, keep_float) for name, way in made.items()}
-    artifacts = {name: item for name, item in exported.items() if isinstance(item, Artifact)}
-    seen = _verified(run, list(artifacts)) if artifacts else {}
+    with decoded_once():
+        exported = {name: _exported(run, way, keep_float) for name, way in made.items()}
+        artifacts = {name: item for name, item in exported.items() if isinstance(item, Artifact)}
+        seen = _verified(run, list(artifacts)) if artifacts else {}
     files = [
         TimedFile.of(artifacts[way.name], str(way), way.runtime)
         for way in ways

@@ -17,7 +17,7 @@ from edgewise.deploy.verify import verify
 from edgewise.preprocess import Preprocess
 from edgewise.run_folder import Run
 
-RULE = Preprocess(8)
+RULE = Preprocess(8, 0.9, "bicubic", (127.0,) * 3, (64.0,) * 3)
 
 
 def written(folder: Path, number: int) -> Sample:

@@ -27,11 +27,16 @@ def tiny_is_known() -> None:
     tiny.register()
 
 
+# What times files for so many seconds each.
+TIMERS = ("compress.latency", "deploy.fastest", "deploy.verify", "search.latency_table_times")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def short_timings() -> Iterator[None]:
-    """Ten calls of each file that is verified, and not a second of them: dozens are."""
+    """A few calls of each file that is timed, and not a second of them: dozens are."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("edgewise.deploy.verify.SECONDS", 0.01)
+        for module in TIMERS:
+            patch.setattr(f"edgewise.{module}.SECONDS", 0.01)
         yield
 
 

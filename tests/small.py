@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,24 +17,29 @@ from edgewise.layers import LayerScale
 from edgewise.model import Model
 from edgewise.network import build
 from edgewise.preprocess import Preprocess
-from edgewise.spec import AnyBlock
+from edgewise.spec import AnyBlock, Spec
 
 
-def first_of_each_kind(stage: tuple[AnyBlock, ...]) -> tuple[AnyBlock, ...]:
-    """Such as the convolutional block and the attention of a hybrid's stage."""
-    kinds: dict[type, AnyBlock] = {}
-    for block in stage:
-        kinds.setdefault(type(block), block)
-    return tuple(kinds.values())
+def first_of_each_kind(
+    spec: Spec, kind: Callable[[AnyBlock], Hashable] = type, stages: int | None = None
+) -> Spec:
+    """The first block of each kind in each of the stages, such as the convolutional block and the
+    attention of a hybrid's.
+    """
+    kept = []
+    for stage in spec.stages[:stages]:
+        kinds: dict[Hashable, AnyBlock] = {}
+        for block in stage:
+            kinds.setdefault(kind(block), block)
+        kept.append(tuple(kinds.values()))
+    return replace(spec, stages=tuple(kept))
 
 
 def small_model(
     name: str, labels: tuple[str, ...], size: int, width: float = 0.25, stages: int | None = None
 ) -> Model:
     """The first block of each kind in each of the stages; unlike pictures have unlike answers."""
-    spec = variant(name).spec(width, classes=len(labels))
-    kept = tuple(first_of_each_kind(stage) for stage in spec.stages[:stages])
-    spec = replace(spec, stages=kept)
+    spec = first_of_each_kind(variant(name).spec(width, classes=len(labels)), stages=stages)
     torch.manual_seed(0)
     network = build(spec)
     for module in network.modules():

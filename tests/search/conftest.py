@@ -13,6 +13,7 @@ from searches import Found, request_for
 from edgewise.families import VARIANTS
 from edgewise.search import ladder
 from edgewise.search.ladder import run
+from edgewise.search.latency_table_times import WRITERS
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -25,9 +26,16 @@ def tiny224() -> Iterator[None]:
         yield
 
 
+def rows_unwritten(patch: pytest.MonkeyPatch) -> None:
+    """Writing takes a second each, and a device of known times doesn't look at files of rows."""
+    for precision in WRITERS:
+        patch.setitem(WRITERS, precision, lambda module, shape, folder: folder / "nothing.onnx")
+
+
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> FormulaDevice:
     """What every search of the test measures on."""
+    rows_unwritten(monkeypatch)
     made = FormulaDevice()
     monkeypatch.setattr(ladder, "open_device", lambda text, threads: made)
     return made
@@ -58,6 +66,7 @@ def found(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Found:
     """A finished search: in fp32 96 px is too dear for 6 ms, in int8 it is not."""
     root, device = tmp_path_factory.mktemp("found") / "search", FormulaDevice()
     with pytest.MonkeyPatch.context() as patch:
+        rows_unwritten(patch)
         patch.setattr(ladder, "open_device", lambda text, threads: device)
         patch.setattr("edgewise.training.start.plan_epochs", lambda *arguments: 2)
         patch.setattr("edgewise.search.survey.STORE", str(root.with_name("devices.sqlite")))

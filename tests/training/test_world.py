@@ -57,47 +57,22 @@ def weights(run: Run) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one(digits: Path, tmp_path: Path) -> None:
-    for processes in (1, 2):
-        done = subprocess.run(
-            command(digits, processes),
-            cwd=tmp_path,
-            env=environment(tmp_path),
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count("\nepoch ") == 2 and done.stdout.count("is finished") == 1
-    one, two = (Run(tmp_path / "runs" / f"of-{processes}") for processes in (1, 2))
-    for ours, theirs in zip(read_history(one), read_history(two), strict=True):
-        assert theirs.train_loss == pytest.approx(ours.train_loss, rel=1e-5)
-        assert theirs.val_loss == pytest.approx(ours.val_loss, rel=1e-5)
-        assert (theirs.train_accuracy, theirs.val_accuracy) == (
-            *(ours.train_accuracy, ours.val_accuracy),
-        )
-    expected = weights(one)
-    for name, tensor in weights(two).items():
-        assert torch.allclose(tensor, expected[name], rtol=1e-4, atol=1e-6), name
-
-
-@pytest.mark.slow
-def test_a_killed_process_is_replaced_and_nothing_is_lost(digits: Path, tmp_path: Path) -> None:
-    """Killed after the first epoch; torchrun starts both again, and the end is the same."""
+def test_two_processes_equal_one_and_a_killed_one_is_replaced(digits: Path, tmp_path: Path) -> None:
+    """Killed after the first epoch: torchrun starts both again, and nothing is lost."""
     runs = {}
-    for killed in (False, True):
-        folder = tmp_path / f"killed-{killed}"
+    for name, processes in (("one", 1), ("two", 2), ("killed", 2)):
+        folder = tmp_path / name
         folder.mkdir()
-        run = Run(folder / "runs" / "of-2")
+        run = runs[name] = Run(folder / "runs" / f"of-{processes}")
         process = subprocess.Popen(
-            command(digits, 2, "--max-restarts", "2"),
+            command(digits, processes, "--max-restarts", "2"),
             cwd=folder,
             env=environment(tmp_path),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        if killed:
+        if name == "killed":
             until = time.monotonic() + 120
             while not run.metrics.is_file() and time.monotonic() < until:
                 time.sleep(0.05)
@@ -105,15 +80,23 @@ def test_a_killed_process_is_replaced_and_nothing_is_lost(digits: Path, tmp_path
                 ["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True
             )
             os.kill(int(workers.stdout.split()[-1]), signal.SIGKILL)
-        _, errors = process.communicate(timeout=300)
+        output, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
-        runs[killed] = run
-    assert (runs[True].checkpoints / "last.safetensors").is_file()
-    expected = weights(runs[False])
-    for name, tensor in weights(runs[True]).items():
-        assert torch.equal(tensor, expected[name]), name
+        if name != "killed":
+            assert output.count("\nepoch ") == 2 and output.count("is finished") == 1
+    for ours, theirs in zip(read_history(runs["one"]), read_history(runs["two"]), strict=True):
+        assert theirs.train_loss == pytest.approx(ours.train_loss, rel=1e-5)
+        assert theirs.val_loss == pytest.approx(ours.val_loss, rel=1e-5)
+        assert (theirs.train_accuracy, theirs.val_accuracy) == (
+            *(ours.train_accuracy, ours.val_accuracy),
+        )
+    one, two, killed = (weights(run) for run in runs.values())
+    for name, tensor in two.items():
+        assert torch.allclose(tensor, one[name], rtol=1e-4, atol=1e-6), name
+        assert torch.equal(killed[name], tensor), name
+    assert (runs["killed"].checkpoints / "last.safetensors").is_file()
     histories = [
-        [(e.train_loss, e.val_loss) for e in read_history(runs[killed])] for killed in (False, True)
+        [(e.train_loss, e.val_loss) for e in read_history(runs[name])] for name in ("two", "killed")
     ]
     assert histories[0] == histories[1]
 

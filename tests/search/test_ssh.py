@@ -248,6 +248,10 @@ def test_a_search_from_the_command_line(
     board: Board, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Timed there, trained here; the file runs there, where there is no edgewise and no PyTorch."""
+    measure = SshDevice._measure
+    monkeypatch.setattr(  # not for seconds each
+        SshDevice, "_measure", lambda self, files, seconds, hear: measure(self, files, 0.05, hear)
+    )
     monkeypatch.chdir(tmp_path)
     called = edgewise(
         *("run", photos, "--budget", "latency=1s,size=4MB", "--device", board.device),

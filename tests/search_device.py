@@ -57,7 +57,7 @@ class FormulaDevice:
         rule = file.path.parent / "preprocess.json"
         if rule.is_file():
             size, kind = json.loads(rule.read_text())["size"], file.path.parent.name
-        elif "-" not in file.path.stem:  # a row of a network, or the whole of it
+        elif file.path.suffix == ".onnx" and "-" not in file.path.stem:  # a row, or all rows
             size, kind = file.shape[-1], file.precision
         elif file.path.suffix == ".onnx":
             kind, _, size = f"onnx-{file.path.stem}".rpartition("-")

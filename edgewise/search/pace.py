@@ -32,10 +32,13 @@ STEP = 32  # pictures in each of these
 # bring 1.4 points (docs/run.md, the mean of three tasks), and 150 steps cost as much.
 LEAST_EPOCHS, LEAST_STEPS = 10, 150
 
-# Of exporting, calibrating, verifying and timing the files of a run, beside what goes with images;
-# measured for two, fp32 and int8; each more is taken to need half as much again.
+# Of exporting, calibrating, verifying and timing the files of a run; measured for two, fp32 and
+# int8; each more is taken to need half as much again. Tracing and writing them goes with what an
+# epoch takes whatever its network multiplies: both are the operators' calls, on a fast machine or a
+# slow one.
 FILES = 2
-FILES_SECONDS = 28.0
+FILES_SECONDS = 24.0  # that are always needed
+FILES_CALLS = 900  # images of an epoch, without the multiplications
 FILES_IMAGES = 500  # as many as could be trained on in the rest of that time
 AS_LONG = 8  # times an image that is only looked at could be trained on in its time
 
@@ -129,10 +132,11 @@ class Pace:
     def files_minutes(self, entrant: Entrant, imgsz: int) -> float:
         """About how long it takes to write, check and time a network's files.
 
-        Measured for two networks at 64 to 192 px on two cores: 33 to 56 s.
+        Measured for two networks at 64 to 192 px on two cores: 33 to 80 s.
         """
         images = FILES_IMAGES + self.tested / AS_LONG
-        seconds = FILES_SECONDS + images * self._epoch(entrant, imgsz) / self.trained
+        with_images = FILES_CALLS * self.fixed + images * self._epoch(entrant, imgsz)
+        seconds = FILES_SECONDS + with_images / self.trained
         return max(1.0, self.files / FILES) * seconds / 60
 
     def _share(self, minutes: float, entrant: Entrant, imgsz: int) -> float:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edgewise import __version__
 from edgewise.deploy.artifact import Info
+from edgewise.deploy.onnx_batch import ANY, TRACED, free_batch
 from edgewise.errors import EdgewiseError, UsageError, shortened
 from edgewise.files import write_bytes
 from edgewise.preprocess import Preprocess
@@ -120,7 +121,7 @@ def _trace(model: Model) -> Any:
             "--format torch-export, or take a smaller network."
         )
     size = model.preprocess.size
-    example = torch.zeros(2, size, size, 3, dtype=torch.uint8)  # 1 would fix N at 1
+    example = torch.zeros(1, size, size, 3, dtype=torch.uint8)
     proto = to_onnx(Classifier(model).eval(), (example,), INPUT, OUTPUT, any_batch=True)
     _strip_traces(proto.graph)
     onnx.helper.set_model_props(proto, metadata_of(model))
@@ -142,6 +143,16 @@ def to_onnx(
     Raises:
         EdgewiseError: torch and onnxscript are too far apart in age to work together.
     """
+    if not any_batch:
+        return _exported(module, example, input, output)
+    many = (example[0][:1].expand(TRACED, *example[0].shape[1:]),)
+    proto = free_batch(_exported(module, many, input, output))
+    return proto or _exported(module, many, input, output, any_batch=True)
+
+
+def _exported(
+    module: nn.Module, example: tuple[Tensor], input: str, output: str, any_batch: bool = False
+) -> Any:
     import torch
 
     try:
@@ -154,7 +165,7 @@ def to_onnx(
                 external_data=False,
                 input_names=[input],
                 output_names=[output],
-                dynamic_shapes=({0: torch.export.Dim("N")},) if any_batch else None,
+                dynamic_shapes=({0: torch.export.Dim(ANY)},) if any_batch else None,
                 optimize=True,  # folds batch norm; torch 2.6 does it only when asked
                 verbose=False,
             )

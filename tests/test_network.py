@@ -86,6 +86,9 @@ TORCHVISION = {
     **{f"convnext_{size}": (1.0,) for size in ("tiny", "small", "base", "large")},
     **dict.fromkeys(("resnet18", "resnet34", "resnet50", "vgg16"), (1.0,)),
 }
+# One of each table: the others are these with other numbers.
+TENSORFLOWS = [*list_models("mobilenet*"), *list_models("efficientnet*0"), "efficientnet_v2_s"]
+OTHERS = ["convnext_atto", "convnext_v2_atto", "resnet18", "resnet50", "vgg16"]
 QUICK = 12e6  # parameters; larger networks are compared in the slow step
 
 
@@ -176,7 +179,7 @@ def test_features_equal_timm(name: str) -> None:
             assert torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", [*TENSORFLOWS, *OTHERS])
 def test_features_are_known_without_a_tensor(name: str) -> None:
     spec = variant(name).spec(width=0.5)
     with torch.device("meta"):
@@ -188,7 +191,7 @@ def test_features_are_known_without_a_tensor(name: str) -> None:
     assert [f.stride for f in spec.features()] == ([1] if name == "vgg16" else []) + strides
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", [*TENSORFLOWS, *OTHERS])
 @pytest.mark.parametrize(("width", "classes", "in_chans"), [(0.3, 7, 1), (1.25, 0, 5)])
 def test_any_width_classes_and_channels(
     name: str, width: float, classes: int, in_chans: int
@@ -272,11 +275,6 @@ def without_the_whole_map(spec: Spec) -> Spec:
     return replace(spec, stages=stages)
 
 
-# One of each table: the others are these with other numbers.
-TENSORFLOWS = [*list_models("mobilenet*"), *list_models("efficientnet*0"), "efficientnet_v2_s"]
-OTHERS = ["convnext_atto", "convnext_v2_atto", "resnet18", "resnet50", "vgg16"]
-
-
 @pytest.mark.parametrize(
     ("name", "padding"),
     [
@@ -351,7 +349,7 @@ def test_dilation_of_ones_own_is_doubled_with_the_rest() -> None:
     assert (found - wanted).abs().max() <= 1e-12 * wanted.abs().max()
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", [*TENSORFLOWS, *OTHERS])
 def test_small_stem_keeps_the_weights_and_drops_two_halvings(name: str) -> None:
     spec = variant(name).spec(width=0.25)
     small = small_stem(spec)

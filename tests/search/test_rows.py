@@ -85,6 +85,7 @@ def test_what_can_not_be_timed_is_said_and_a_device_that_is_gone_is_asked_again(
     found: Found, photos: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(times_module, "FILE", str(tmp_path / "rows.sqlite"))
+    monkeypatch.setattr(times_module, "TOGETHER", 1)  # each row takes a second to be written
     search = searching(FormulaDevice(broken=".qdq.onnx"), found, photos)
     failed = timed_rows(search, files_of(found))
     assert failed["failure"].endswith("crashed (SIGSEGV)")

@@ -49,6 +49,8 @@ NETWORKS = (
     "efficientnet_v2_b0",
     "convnext_atto",
     "convnext_v2_atto",
+    "resnet18",
+    "vgg16",
 )
 SIZE, CALIBRATION, PICTURES = 64, 32, 32
 RESULTS = ROOT / "benchmarks" / "results"

@@ -37,8 +37,9 @@ LEAST_EPOCHS, LEAST_STEPS = 10, 150
 # epoch takes whatever its network multiplies: both are the operators' calls, on a fast machine or a
 # slow one.
 FILES = 2
-FILES_SECONDS = 24.0  # that are always needed
-FILES_CALLS = 900  # images of an epoch, without the multiplications
+ONE_FILE = 2 / 3  # of the time of two: 14 and 16 s where two took 21 and 24
+FILES_SECONDS = 8.0  # that are always needed
+FILES_CALLS = 600  # images of an epoch, without the multiplications
 FILES_IMAGES = 500  # as many as could be trained on in the rest of that time
 AS_LONG = 8  # times an image that is only looked at could be trained on in its time
 
@@ -118,10 +119,19 @@ class Pace:
         """
         return max(LEAST_TRIAL, FEW_STEPS / self.steps * self._epoch(entrant, imgsz) / 60)
 
-    def enough_for_two(self, entrant: Entrant, imgsz: int, minutes: float) -> bool:
-        """Whether half of the long training's minutes is so good that two are better than one."""
-        epochs = 60 * minutes / 2 / self._epoch(entrant, imgsz)
-        return epochs >= max(LEAST_STEPS / self.steps, LEAST_EPOCHS)
+    def each_of_two(self, entrant: Entrant, imgsz: int, minutes: float) -> float:
+        """Minutes for each of two long trainings, where the second makes a file anew.
+
+        0 where two so short ones are no better than a single one.
+
+        Args:
+            entrant: the network.
+            imgsz: height and width of its input.
+            minutes: for both, and the file.
+        """
+        each = (minutes - ONE_FILE * self._two_files(entrant, imgsz) / 60) / 2
+        epochs = 60 * each / self._epoch(entrant, imgsz)
+        return each if epochs >= max(LEAST_STEPS / self.steps, LEAST_EPOCHS) else 0.0
 
     def minutes_for(self, entrant: Entrant, imgsz: int) -> float:
         """That training and files would need for a network to learn all that it can."""
@@ -132,12 +142,15 @@ class Pace:
     def files_minutes(self, entrant: Entrant, imgsz: int) -> float:
         """About how long it takes to write, check and time a network's files.
 
-        Measured for two networks at 64 to 192 px on two cores: 33 to 80 s.
+        Measured for two networks at 64 to 192 px on two cores: 17 to 39 s.
         """
+        return max(1.0, self.files / FILES) * self._two_files(entrant, imgsz) / 60
+
+    def _two_files(self, entrant: Entrant, imgsz: int) -> float:
+        """Seconds that two of them take."""
         images = FILES_IMAGES + self.tested / AS_LONG
         with_images = FILES_CALLS * self.fixed + images * self._epoch(entrant, imgsz)
-        seconds = FILES_SECONDS + with_images / self.trained
-        return max(1.0, self.files / FILES) * seconds / 60
+        return FILES_SECONDS + with_images / self.trained
 
     def _share(self, minutes: float, entrant: Entrant, imgsz: int) -> float:
         """The long training's, if all is needed that may be after it."""

@@ -85,7 +85,8 @@ class Trainer:
         """
         recipe = fit(resolve(self._recipe(model, imgsz, pretrained=pretrained)), self.dataset)
         try:
-            _, seconds = training_seconds(recipe, preprocess_of(recipe), self.dataset)
+            rule = preprocess_of(recipe)
+            _, seconds = training_seconds(recipe, rule, self.dataset, roughly=True)
         except torch.OutOfMemoryError:
             pass  # what it holds goes with its error, and is to be tried with
         else:

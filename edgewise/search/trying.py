@@ -74,8 +74,8 @@ def trained(search: State, trials: Sequence[Trial]) -> Run:
         rounds = [number for number in (1, 2) if f"round {number}" in made]
         share = long_share(rounds, better, best.used > TIGHT)
         minutes, again = search.left * share, 0.0
-        if not better and enough_for_two(search, best, minutes):
-            minutes = again = minutes / 2
+        if not better and (each := each_of_two(search, best, minutes)):
+            minutes = again = each
         numbers = tried(lambda: search.outcome(_train(search, best, minutes, root)))
         if "failure" in numbers:  # there is nothing else yet that could be shipped
             mend = "other --models, or another --seed" if "out" in numbers else "more --time"
@@ -102,15 +102,15 @@ def trained(search: State, trials: Sequence[Trial]) -> Run:
     return Run(second if again["score"] > first["score"] else root)
 
 
-def enough_for_two(search: State, trial: Trial, minutes: float) -> bool:
-    """Whether so long a training leaves time for `learned_again`.
+def each_of_two(search: State, trial: Trial, minutes: float) -> float:
+    """Minutes for the long training where there is time for `learned_again`; 0 where there is none.
 
-    From scratch none does: there, longer is better for longer.
+    From scratch there is none: there, longer is better for longer.
     """
     if not trial.entrant.pretrained:
-        return False
+        return 0.0
     pace = Pace.read(search.log.made, search.request.minutes)
-    return pace.enough_for_two(trial.entrant, trial.imgsz, minutes)
+    return pace.each_of_two(trial.entrant, trial.imgsz, minutes)
 
 
 def _train(search: State, trial: Trial, minutes: float, root: Path) -> Run:

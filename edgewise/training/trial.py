@@ -51,6 +51,7 @@ DIVERGED = 4.0  # times the lowest loss
 BELOW_LOWEST = 10.0
 
 TIMED_SECONDS = 5.0
+ROUGHLY = 2.0, 2  # seconds and steps, where it is only to tell a few steps from many
 TIMED_VALIDATION = 4  # batches
 HEAD_EPOCH = 0.5  # of an epoch's time: one in which only the head learns (0.4 to 0.55 measured)
 SPARE = 0.95  # of the time given; the rest is for what was not foreseen
@@ -297,20 +298,30 @@ def training_seconds(
     dataset: Dataset,
     cache: ImageCache | None = None,
     teacher: Teacher | None = None,
+    roughly: bool = False,
 ) -> tuple[float, list[float]]:
     """How long training takes, by some steps: its start, and an epoch of each stage.
 
     The start is that of the processes that decode, which then serve all epochs. The epochs are ones
     in which everything learns, with their validation.
+
+    Args:
+        recipe: what is to be trained.
+        preprocess: its model's.
+        dataset: the images.
+        cache: of decoded ones, if there is to be one.
+        teacher: whose answers are learned from, if there is one.
+        roughly: by fewer steps: within a tenth of what more of them say, in half of the time.
     """
+    least = ROUGHLY if roughly else (TIMED_SECONDS, TIMED_STEPS)
     recipe = replace(recipe, epochs=recipe.stages, head_epochs=0)  # each epoch is a stage
     learner = _learner(recipe, preprocess, dataset, teacher)
     starts, learning = [], []
-    with bar("timing some steps", recipe.stages * (WARM_STEPS + TIMED_STEPS)) as steps:
+    with bar("timing some steps", recipe.stages * (WARM_STEPS + least[1])) as steps:
         for stage in range(recipe.stages):
             learner.begin_epoch(stage)
             batches = _batches(recipe, preprocess, dataset, cache, range(stage, stage + 1))
-            begun, step = _step_seconds(learner, batches, TIMED_SECONDS / recipe.stages, steps)
+            begun, step = _step_seconds(learner, batches, least[0] / recipe.stages, least[1], steps)
             starts.append(begun)
             learning.append(step * len(batches))
     validation = _validation_seconds(recipe, learner, dataset)
@@ -318,15 +329,15 @@ def training_seconds(
 
 
 def _step_seconds(
-    learner: Learner, batches: Batches, least: float, steps: Bar
+    learner: Learner, batches: Batches, least: float, fewest: int, steps: Bar
 ) -> tuple[float, float]:
-    """The time until batches come, and that of a step, by `least` seconds of them or more."""
+    """The time until batches come, and that of a step, by so many seconds of them or more."""
     began, times = time.monotonic(), [0.0]
     for number, (pixels, labels) in enumerate(batches):
         learner.step(pixels, labels, number)
         times.append(time.monotonic() - began)
         steps.advance()
-        if times[-1] > least and len(times) > WARM_STEPS + TIMED_STEPS:
+        if times[-1] > least and len(times) > WARM_STEPS + fewest:
             break
     warm = min(WARM_STEPS, len(times) - 2)
     step = (times[-1] - times[warm]) / (len(times) - 1 - warm)

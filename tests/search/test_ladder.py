@@ -192,7 +192,7 @@ def test_trials_thin_out(
 def test_the_best_file_is_made_again_of_all_images_but_the_tests(
     photos: Path, device: FormulaDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgewise.search.trying.enough_for_two", lambda *arguments: True)
+    monkeypatch.setattr("edgewise.search.trying.each_of_two", lambda *given: given[-1] / 2)
     monkeypatch.setattr("edgewise.training.start.plan_epochs", lambda *arguments: 25)
 
     def kill(what: str) -> None:

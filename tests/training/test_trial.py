@@ -282,6 +282,26 @@ def test_each_stage_is_timed_at_its_size(recipe: Recipe, monkeypatch: pytest.Mon
     assert start >= 0 and len(seconds) == 3 and min(seconds) > 0
 
 
+def test_roughly_is_by_fewer_steps(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "TIMED_SECONDS", 0.0)
+    monkeypatch.setattr(trial, "ROUGHLY", (0.0, trial.ROUGHLY[1]))
+    step, taken = Learner.step, []
+
+    def watched(self: Learner, pixels: Tensor, labels: Tensor, number: int) -> tuple[float, int]:
+        taken.append(number)
+        return step(self, pixels, labels, number)
+
+    monkeypatch.setattr(Learner, "step", watched)
+    dataset = load_dataset(Path(recipe.data), workers=1)
+    many = replace(recipe, batch=4, head_epochs=0)
+    seen = {}
+    for roughly in (False, True):
+        taken.clear()
+        _, (seen[roughly],) = training_seconds(many, preprocess_of(many), dataset, roughly=roughly)
+        assert len(taken) == trial.WARM_STEPS + (2 if roughly else 5)
+    assert 0.1 < seen[True] / seen[False] < 10  # both are whole epochs
+
+
 def test_time_too_short_for_an_epoch_of_each_stage(recipe: Recipe, tmp_path: Path) -> None:
     asked = replace(recipe, epochs=0, minutes=1e-5, stages=2, first_imgsz=16)
     advice = "2 epochs, one of each stage, take about .* Give more --time, or use fewer stages"

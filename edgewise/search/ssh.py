@@ -114,7 +114,8 @@ class SshDevice(RunnerDevice):
         if ended.status == GONE:
             by_words = (hint for words, hint in HINTS.items() if words in ended.words)
             hint = next(by_words, HINT).format(address=self.address)
-            return EdgewiseError(f"can't reach {self.name}: {ended.words} {hint}")
+            said = ended.words.rstrip(".")  # OpenSSH ends some of its lines with one
+            return EdgewiseError(f"can't reach {self.name}: {said}. {hint}")
         if ended.status == NO_COMMAND:
             return EdgewiseError(
                 f"{self.name} has no {self.python} ({ended.words}). Install Python 3.8 or newer "

@@ -46,7 +46,9 @@ def milliseconds(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """75 -> "1 min 15 s"."""
+    """75 -> "1 min 15 s", 0.42 -> "0.4 s"."""
+    if seconds < 9.95:
+        return f"{round(seconds, 1):g} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

@@ -145,6 +145,11 @@ class SearchRecord:
         return [asdict(cost) for cost in as_of_now(surveyed, later, drift)]
 
     @property
+    def measured(self) -> int:
+        """How many networks were: where the smallest is far too dear, the others are not."""
+        return len({cost["candidate"]["model"] for cost in self.costs})
+
+    @property
     def trials(self) -> dict[str, Numbers]:
         """The networks that were chosen to be tried, by name, the most promising first."""
         return {trial["name"]: trial for trial in self.made.get("choose", {}).get("trials", [])}

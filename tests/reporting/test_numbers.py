@@ -24,12 +24,12 @@ def test_units_have_three_digits() -> None:
     written = [
         *(scaled(3_412_345), scaled(999), filesize(13_600_000), filesize(12)),
         *(milliseconds(0.1234), milliseconds(1234.5)),
-        *(duration(75), duration(8), duration(7300)),
+        *(duration(75), duration(8), duration(7300), duration(0.42), duration(0), duration(9.96)),
     ]
     assert [text.replace("\N{NO-BREAK SPACE}", " ") for text in written] == [
         *("3.41 M", "999", "13.6 MB", "12 bytes"),
         *("0.123 ms", "1,234 ms"),
-        *("1 min 15 s", "8 s", "2 h 1 min"),
+        *("1 min 15 s", "8 s", "2 h 1 min", "0.4 s", "0 s", "10 s"),
     ]
 
 

@@ -287,6 +287,22 @@ def test_nothing_fits(tmp_path: Path) -> None:
     assert lines[0][0] == "mobilenet_v3_small at 64 px, int8 in onnxruntime"
     assert lines[0][1] == f"{floor / 0.01:.3g} ×" == "20.4 ×"
     assert lines[0][3] == "--budget latency=0.21ms"
+    assert "96 files of 8 networks were measured" in page.words
+
+
+def test_networks_that_were_not_measured_are_not_said_to_be(tmp_path: Path) -> None:
+    """A search ends at the smallest, where that is far too dear."""
+    made = all_decisions("latency=10us")
+    some = {step: made[step] for step in ("device", "doctor", "survey")}
+    survey = some["survey"]
+    model = survey["costs"][0]["candidate"]["model"]
+    some["survey"] = {
+        **survey,
+        "costs": [c for c in survey["costs"] if c["candidate"]["model"] == model],
+    }
+    page = page_of(tmp_path, some, budget="latency=10us")
+    assert "✗ Nothing fits. Not even the smallest of 8 networks is near" in page.words
+    assert "12 files of 1 network were measured" in page.words
 
 
 def test_nothing_runs(tmp_path: Path) -> None:

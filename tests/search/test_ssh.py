@@ -164,7 +164,9 @@ def test_when_we_end_it_ends_too(board: Board, files: list[TimedFile]) -> None:
 
 def test_unreachable(board: Board) -> None:
     board.stop()
-    with pytest.raises(EdgewiseError, match=r"can't reach ssh:.*refused\. See .*runs an ssh server"):
+    with pytest.raises(
+        EdgewiseError, match=r"can't reach ssh:.*refused\. See .*runs an ssh server"
+    ):
         open_device(board.device).facts()
 
 

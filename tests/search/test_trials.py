@@ -85,7 +85,7 @@ def test_a_network_too_large_for_the_gpu_is_out_and_the_others_go_on(
 
 
 def test_a_step_without_memory_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    def short_of_memory(*given: object) -> None:
+    def short_of_memory(*given: object, **named: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr("edgewise.search.trials.training_seconds", short_of_memory)

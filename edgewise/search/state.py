@@ -81,7 +81,8 @@ class State:
             request.formats, request.precisions, self.facts.runtimes, device.name
         )
         if not self.ways:
-            raise UsageError(f"no file can be shipped to {device.name}. {' '.join(self.left_out)}")
+            why = "".join(f"\n  {reason}" for reason in self.left_out)
+            raise UsageError(f"no file can be shipped to {device.name}:{why}")
         self.workers = os.cpu_count() or 1 if request.workers is None else request.workers
         began = time.monotonic()
         self.dataset: Dataset = with_test(load_dataset(Path(request.data), self.workers))

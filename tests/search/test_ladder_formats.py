@@ -89,6 +89,6 @@ def test_a_format_that_can_not_be_had_is_left_out(
         run(asked, tmp_path / "search", Watch(decided=look))
     (why,) = seen["device"]["left_out"]
     assert why.startswith("coreml: ") and f"left out: {why}" in told("device", seen["device"])
-    with pytest.raises(UsageError, match=r"no file can be shipped to local\. coreml: "):
+    with pytest.raises(UsageError, match=r"no file can be shipped to local:\n  coreml: "):
         run(request_for(photos, "latency=6ms", formats=("coreml",)), tmp_path / "other")
     assert not (tmp_path / "other").exists()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean, median, stdev
 from urllib.parse import unquote
 
 import pytest
@@ -96,13 +96,17 @@ def test_separate() -> None:
         elif rank := re.fullmatch(r"(rank \d), from (\w+)", name):
             name = f"{rank[2]}, {rank[1]}"
         said["dense" if name.startswith("dense") else name] = cells
-    for row in results("separate.csv"):
-        macs, once, tuned, *milliseconds = said.pop(row["way"])
-        assert macs == f"{float(row['macs']) / 1e6:.1f} M", row
-        assert once in ("", f"{100 * float(row['top1']):.1f} %"), row
-        assert tuned == f"{100 * float(row['top1_tuned']):.1f} %", row
-        times = [f"{float(row[name]):.2f}" for name in ("onnxruntime_ms", "openvino_ms")]
-        assert milliseconds == times, row
+    rows = results("separate.csv")
+    for way in dict.fromkeys(row["way"] for row in rows):
+        macs, top1, tuned, *times = (
+            numbers(rows, column, way=way)
+            for column in ("macs", "top1", "top1_tuned", "onnxruntime_ms", "openvino_ms")
+        )
+        cells = said.pop(way)
+        assert cells[0] == f"{median(macs) / 1e6:.1f} M", way
+        assert cells[1] in ("", f"{percent(top1)} ± {100 * stdev(top1):.1f}"), way
+        assert cells[2] == f"{percent(tuned)} ± {100 * stdev(tuned):.1f}", way
+        assert cells[3:] == [f"{median(ms):.2f}" for ms in times], way
     assert not said
 
 

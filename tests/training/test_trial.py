@@ -294,12 +294,10 @@ def test_roughly_is_by_fewer_steps(recipe: Recipe, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Learner, "step", watched)
     dataset = load_dataset(Path(recipe.data), workers=1)
     many = replace(recipe, batch=4, head_epochs=0)
-    seen = {}
     for roughly in (False, True):
         taken.clear()
-        _, (seen[roughly],) = training_seconds(many, preprocess_of(many), dataset, roughly=roughly)
+        training_seconds(many, preprocess_of(many), dataset, roughly=roughly)
         assert len(taken) == trial.WARM_STEPS + (2 if roughly else 5)
-    assert 0.1 < seen[True] / seen[False] < 10  # both are whole epochs
 
 
 def test_time_too_short_for_an_epoch_of_each_stage(recipe: Recipe, tmp_path: Path) -> None:

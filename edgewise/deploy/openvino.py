@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from edgewise.deploy import onnx
 from edgewise.deploy.artifact import Info
 from edgewise.deploy.onnx import INPUT, METADATA, OUTPUT, read_info
+from edgewise.deploy.onnx_pixels import in_rows
+from edgewise.deploy.quantize_entry import in_openvino
 from edgewise.errors import CantWrite, UsageError, shortened
 from edgewise.files import write_bytes
 from edgewise.libraries import openvino_core
@@ -41,7 +43,7 @@ def write(job: Job) -> tuple[str, ...]:
     with TemporaryDirectory() as folder:
         source = Path(folder, "model.onnx")
         proto, kept = job_graph(job)
-        write_bytes(source, onnx.to_bytes(proto))
+        write_bytes(source, onnx.to_bytes(own_graph(proto)))
         model = openvino.convert_model(source)
         for port, name in ((model.inputs[0], INPUT), (model.outputs[0], OUTPUT)):
             port.get_tensor().set_names({name})
@@ -64,6 +66,12 @@ def job_graph(job: Job) -> tuple[Any, tuple[str, ...]]:
 
     model = replace(job.model, network=rewritten(job.model.network))
     return onnx.job_graph(replace(job, model=model), fuses=True)
+
+
+def own_graph(proto: Any) -> Any:
+    """What a graph of `job_graph` becomes for OpenVINO alone: with its pixels read faster."""
+    ready = in_openvino(proto)
+    return ready if ready is not proto else in_rows(proto)
 
 
 class OpenVinoEngine:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgewise.deploy.quantize_entry import Entry, entry_of
 from edgewise.deploy.quantize_equalise import equalise
 from edgewise.deploy.quantize_layers import Layer, constants, layers_of, named
 from edgewise.deploy.quantize_observe import Batches, observe
@@ -52,6 +53,7 @@ class Calibrated:
         ranges: of the maps.
         rounded: the layers' weights.
         images: that were seen.
+        entry: what the first layer reads where `fuses`; None if it is a map like others.
         fuses: whether the runtime computes activations inside of the layer before, whichever they
             are; then only what an int8 layer reads is put into bytes.
     """
@@ -61,6 +63,7 @@ class Calibrated:
     ranges: dict[str, Range]
     rounded: dict[str, Rounded]
     images: int
+    entry: Entry | None = None
     fuses: bool = False
 
     def named(self, names: Sequence[str]) -> tuple[str, ...]:
@@ -102,7 +105,9 @@ def calibrate(
     copied.CopyFrom(proto)
     if not layers_of(copied):
         raise EdgewiseError("the graph has no convolution or matrix that could compute in int8")
+    entry = None
     if not learned:
+        entry = entry_of(copied)
         equalise(copied, batches)
     layers = tuple(layers_of(copied))
     plain = [layer for layer in layers if layer.name not in learned]
@@ -118,7 +123,8 @@ def calibrate(
         least = bias.astype(np.float64) / (float(ranges[layer.input].scale) * LARGEST)
         moments = observed.moments.pop(layer.name, None)
         rounded[layer.name] = round_layer(layer, moments, least)
-    return Calibrated(copied, layers, ranges, rounded, sum(len(batch) for batch in batches))
+    images = sum(len(batch) for batch in batches)
+    return Calibrated(copied, layers, ranges, rounded, images, entry)
 
 
 def range_of(values: NDArray[np.float32]) -> Range:
@@ -162,6 +168,9 @@ class _Writer:
             for layer in calibrated.layers
             if layer.node.output[0] not in self.chosen
         }
+        names = [layer.name for layer in chosen]
+        entry = calibrated.entry if calibrated.fuses else None
+        self.entry = entry if entry and entry.layer in names else None
         self.values = constants(calibrated.proto)
         self.nodes: list[Any] = []
         self.back: dict[str, str] = {}  # of a map that was written in bytes: its floats
@@ -185,6 +194,8 @@ class _Writer:
                 adds = shifts.get(old.output[0])
                 if adds and name == adds.bias:
                     node.input[at] = self._shifted(adds)
+            if self.entry and self.entry.name == old.output[0]:
+                node.input[1] = self._constant("pixels_zero", self.entry.planes)
             if layer:
                 self._int8(node, layer)
             self.nodes.append(node)
@@ -196,12 +207,18 @@ class _Writer:
         """Puts a map into bytes and back, if an int8 layer reads or writes it."""
         if name not in self.ends | self.inputs:
             return
-        range = self.calibrated.ranges[name]
-        scale = self._constant(f"{name}_scale", range.scale)
-        zero = self._constant(f"{name}_zero", range.zero)
-        self._node("QuantizeLinear", [name, scale, zero], f"{name}_bytes")
+        range, axis = self.calibrated.ranges[name], None
+        scale_and_zero: tuple[Any, Any] = range.scale, range.zero
+        if self.entry and self.entry.name == name:
+            axis = 1
+            scale_and_zero = np.ones(len(self.entry.zeros), np.float32), self.entry.zeros
+        scale, zero = (
+            self._constant(f"{name}_{kind}", value)
+            for kind, value in zip(("scale", "zero"), scale_and_zero, strict=True)
+        )
+        self._node("QuantizeLinear", [name, scale, zero], f"{name}_bytes", axis)
         self.back[name] = self._node(
-            "DequantizeLinear", [f"{name}_bytes", scale, zero], f"{name}_back"
+            "DequantizeLinear", [f"{name}_bytes", scale, zero], f"{name}_back", axis
         )
 
     def _by_channel(self, name: str, layer: Layer) -> str:
@@ -227,7 +244,11 @@ class _Writer:
         )
         if node.op_type != "MatMul":  # with a bias in float ONNX Runtime has no integer kernel
             bias = rounded.shift + (self.values[layer.bias] if layer.bias else 0)
-            scales = rounded.scales * self.calibrated.ranges[layer.input].scale
+            step = self.calibrated.ranges[layer.input].scale
+            if self.entry and self.entry.layer == layer.name:
+                weights = layer.as_weight(rounded.integers * rounded.scales[:, None])
+                bias, step = bias + self.entry.shift(weights), np.float32(1)
+            scales = rounded.scales * step
             integers = np.round(bias.astype(np.float64) / scales).astype(np.int32)
             name = self._dequantized(f"{layer.weight}_bias", integers, scales, 0)
             node.input[2:] = [name]  # which may have had none

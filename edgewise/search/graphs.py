@@ -83,7 +83,17 @@ def timing_graph(model: str, classes: int, imgsz: int, precision: str, format: s
             write_random(network, FIRST_SIZE, format, precision, first)
         if not wanted.is_file() and not _resize(first, imgsz, wanted):
             write_random(network, imgsz, format, precision, wanted)
-    return wanted
+    return wanted if format == ONNX else _own(wanted)
+
+
+def _own(path: Path) -> Path:
+    """The graph as OpenVINO reads it, beside the one that is made another size in ONNX Runtime."""
+    import onnx
+
+    own = path.with_name(f"own-{path.name}")
+    if not own.is_file():
+        write_bytes(own, to_bytes(openvino.own_graph(onnx.load(path))))
+    return own
 
 
 def write_random(network: Network, imgsz: int, format: str, precision: str, path: Path) -> None:
@@ -109,7 +119,7 @@ def write_random(network: Network, imgsz: int, format: str, precision: str, path
 def write_file(model: Model, format: str, precision: str, path: Path) -> None:
     """A model's file to be timed: in int8 its ranges are those of random images.
 
-    A path that ends in ".onnx" gets the graph that the format "openvino" is converted from.
+    A path that ends in ".onnx" gets the graph that the format "openvino" is made from.
 
     Args:
         model: of any network.

@@ -62,6 +62,9 @@ LEARNERS = (
 )
 PRETRAINED = ("efficientnet_lite0", "mobilenet_v2")
 FORMATS_TRIED = ("onnx", "openvino", "litert", "executorch")
+# `--keep-float`, and the format alone that it is tried in: one that computes the rest in bfloat16.
+KEPT: dict[str, tuple[str, ...] | None] = {"none": (), "auto": None, "stages": ("stages",)}
+HALF, IN_HALF = "stages", "openvino"
 OF_PHOTOS = ("onnx", "openvino")
 LEARNED, CHOSEN_BY, SIZE = 200, 30, 48  # digits of each class; pixels
 SEEN, HELD, LEAST = 4, 12, 0.35  # crops of a photo; the smallest one's part of its area
@@ -116,7 +119,11 @@ def trained_rows(name: str, folder: Path, formats: Sequence[str]) -> Iterator[Ro
     exact = answers(TorchPredictor(model), pixels).argmax(1)
     right = int((exact == labels).sum())
     for format in formats:
-        for keep in ((), None) if FORMATS[format].keeps_float else ((),):
+        for name_kept, keep in KEPT.items():
+            if keep != () and not FORMATS[format].keeps_float:
+                continue
+            if name_kept == HALF and format != IN_HALF:
+                continue
             try:
                 made = in_int8(model, format, seen, keep, pixels, checked)
             except EdgewiseError as error:  # the format can't express the network
@@ -127,7 +134,7 @@ def trained_rows(name: str, folder: Path, formats: Sequence[str]) -> Iterator[Ro
             yield {
                 "network": name,
                 "runtime": made.runtime,
-                "keep_float": "none" if keep == () else "auto",
+                "keep_float": name_kept,
                 "images": len(labels),
                 "right_float": right,
                 "right_int8": now,
@@ -233,7 +240,13 @@ def exported(job: Job, format: str, pixels: NDArray[np.uint8]) -> Made:
     chosen, model = FORMATS[format], job.model
     kept = chosen.write(job)
     info = Info(
-        chosen.file, format, job.precision, model.labels, model.preprocess, batch=chosen.batch
+        chosen.file,
+        format,
+        job.precision,
+        model.labels,
+        model.preprocess,
+        batch=chosen.batch,
+        float_layers=kept,
     )
     reader = chosen.readers[0]
     found = answers(EnginePredictor(reader.open(job.path, info)), pixels)

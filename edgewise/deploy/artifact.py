@@ -101,6 +101,15 @@ class Info:
         """As in "onnx-int8"."""
         return f"{self.format}-{self.precision}"
 
+    @property
+    def bf16(self) -> bool:
+        """Whether it computes in bfloat16 where the runtime and the processor can.
+
+        What an int8 file leaves in float does: bfloat16 has 8 bits of each number, and int8 has 8
+        bits of the largest one of a map.
+        """
+        return self.precision == "bf16" or bool(self.float_layers)
+
     def write(self, folder: Path) -> None:
         """Writes the text files.
 

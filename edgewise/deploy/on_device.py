@@ -183,12 +183,14 @@ def _open(info: dict[str, Any], runtime: str) -> Engine:
     able = [row for row in RUNTIMES[info["format"]] if runtime in ("", row[0].__name__)]
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # nobody is told
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    # What an int8 file leaves in float.
+    precision = "bf16" if info.get("float_layers") else info["precision"]
     for load, module, _ in able:
         try:
             found = import_module(module)
         except ImportError:
             continue
-        return load(found, str(HERE / info["file"]), info["precision"])
+        return load(found, str(HERE / info["file"]), precision)
     if not able:
         names = " or ".join(dict.fromkeys(row[0].__name__ for row in RUNTIMES[info["format"]]))
         raise ImportError(f"{info['file']} is run by {names}, not by {runtime}")

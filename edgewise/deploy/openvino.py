@@ -81,10 +81,9 @@ class OpenVinoEngine:
         import openvino
 
         # Said for each: left alone, it takes bfloat16 wherever the processor is faster at it.
-        bf16 = info is not None and info.precision == "bf16"
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
-            PRECISION: "bf16" if bf16 else "f32",
+            PRECISION: "bf16" if info is not None and info.bf16 else "f32",
         }
 
         core = openvino_core()
@@ -110,7 +109,8 @@ class OpenVinoEngine:
             raise UsageError(f"{path} can't be read as {kind} by OpenVINO ({reason})") from error
         self.info = read_info(path, entry, inputs, outputs, info)
         self.runtime = f"openvino {openvino.__version__.partition('-')[0]}"
-        if bf16 and one.get_property(PRECISION) != openvino.Type.bf16:
+        half = one.get_property(PRECISION) == openvino.Type.bf16
+        if self.info.precision == "bf16" and not half:
             self.runtime += " in float32, as this processor has no bfloat16"
 
     def run(self, inputs: NDArray[Any]) -> NDArray[Any]:

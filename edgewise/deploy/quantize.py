@@ -13,7 +13,7 @@ runtimes fuse what follows into the layer, as long as no bytes are in between.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,10 +37,10 @@ FEWER = 1 << 16  # values that they are tried on
 
 @dataclass(frozen=True)
 class Range:
-    """How a map is written in bytes: value = scale * (byte - zero)."""
+    """How a map is written in bytes: value = scale * (byte - zero); the zero may be by channel."""
 
     scale: np.float32
-    zero: np.uint8
+    zero: np.uint8 | NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,23 @@ class Calibrated:
             UsageError: there is no layer of that name.
         """
         kept = set(self.named(keep_float))
-        return _Writer(self, [layer for layer in self.layers if layer.name not in kept]).write()
+        chosen = [layer for layer in self.layers if layer.name not in kept]
+        entry = self.entry
+        own = self.fuses and entry is not None and entry.layer not in kept
+        return _Writer(self._with(entry) if own and entry else self, chosen).write()
+
+    def _with(self, entry: Entry) -> Calibrated:
+        """With pixels as the first layer's input."""
+        (layer,) = (layer for layer in self.layers if layer.name == entry.layer)
+        rounded = self.rounded[entry.layer]
+        weights = layer.as_weight(rounded.integers * rounded.scales[:, None])
+        shifted = replace(rounded, shift=rounded.shift + entry.shift(weights))
+        return replace(
+            self,
+            proto=entry.placed(self.proto),
+            ranges={**self.ranges, entry.name: Range(np.float32(1), entry.zeros)},
+            rounded={**self.rounded, entry.layer: shifted},
+        )
 
 
 def calibrate(
@@ -168,9 +184,6 @@ class _Writer:
             for layer in calibrated.layers
             if layer.node.output[0] not in self.chosen
         }
-        names = [layer.name for layer in chosen]
-        entry = calibrated.entry if calibrated.fuses else None
-        self.entry = entry if entry and entry.layer in names else None
         self.values = constants(calibrated.proto)
         self.nodes: list[Any] = []
         self.back: dict[str, str] = {}  # of a map that was written in bytes: its floats
@@ -194,8 +207,6 @@ class _Writer:
                 adds = shifts.get(old.output[0])
                 if adds and name == adds.bias:
                     node.input[at] = self._shifted(adds)
-            if self.entry and self.entry.name == old.output[0]:
-                node.input[1] = self._constant("pixels_zero", self.entry.planes)
             if layer:
                 self._int8(node, layer)
             self.nodes.append(node)
@@ -207,15 +218,10 @@ class _Writer:
         """Puts a map into bytes and back, if an int8 layer reads or writes it."""
         if name not in self.ends | self.inputs:
             return
-        range, axis = self.calibrated.ranges[name], None
-        scale_and_zero: tuple[Any, Any] = range.scale, range.zero
-        if self.entry and self.entry.name == name:
-            axis = 1
-            scale_and_zero = np.ones(len(self.entry.zeros), np.float32), self.entry.zeros
-        scale, zero = (
-            self._constant(f"{name}_{kind}", value)
-            for kind, value in zip(("scale", "zero"), scale_and_zero, strict=True)
-        )
+        range = self.calibrated.ranges[name]
+        axis = 1 if np.ndim(range.zero) else None
+        scale = self._constant(f"{name}_scale", np.full_like(range.zero, range.scale, np.float32))
+        zero = self._constant(f"{name}_zero", range.zero)
         self._node("QuantizeLinear", [name, scale, zero], f"{name}_bytes", axis)
         self.back[name] = self._node(
             "DequantizeLinear", [f"{name}_bytes", scale, zero], f"{name}_back", axis
@@ -244,11 +250,7 @@ class _Writer:
         )
         if node.op_type != "MatMul":  # with a bias in float ONNX Runtime has no integer kernel
             bias = rounded.shift + (self.values[layer.bias] if layer.bias else 0)
-            step = self.calibrated.ranges[layer.input].scale
-            if self.entry and self.entry.layer == layer.name:
-                weights = layer.as_weight(rounded.integers * rounded.scales[:, None])
-                bias, step = bias + self.entry.shift(weights), np.float32(1)
-            scales = rounded.scales * step
+            scales = rounded.scales * self.calibrated.ranges[layer.input].scale
             integers = np.round(bias.astype(np.float64) / scales).astype(np.int32)
             name = self._dequantized(f"{layer.weight}_bias", integers, scales, 0)
             node.input[2:] = [name]  # which may have had none

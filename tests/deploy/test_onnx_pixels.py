@@ -81,15 +81,19 @@ def test_openvino_normalises_no_planes(name: str) -> None:
 @pytest.mark.parametrize(("mean", "std"), MEANS)
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "convnext_atto"])
 def test_openvino_reads_bytes(name: str, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-    """The first layer computes in integers from the graph's input, and costs about what it does
-    behind pixels that were normalised and put into bytes again.
+    """The first layer computes in integers from the graph's input, and is no farther from float
+    than behind pixels that were normalised and put into bytes again.
     """
     pytest.importorskip("openvino")
     model = model_of(name, mean, std)
     proto = graph_of(model)
     calibrated = replace(calibrate(proto, batches(pixels_of(model, 24))), fuses=True)
     own = own_graph(calibrated.quantized())
-    assert until_first_layer(own) == [("Input", "u8"), ("Convolution", "u8")]
+    pads = [("Pad", "u8"), ("Subgraph", "u8")]  # with a whole mean; the layer does it itself else
+    padded = mean == (127.0,) * 3 and name == "efficientnet_lite0"
+    first, *others = until_first_layer(own)
+    assert first == ("Input", "u8")
+    assert others == [*pads * padded, ("Convolution", "u8")]
     pixels = pixels_of(model, 40, first=1000)
     # What comes after the first layer costs more, so all but that one is left in float.
     others = [layer.name for layer in calibrated.layers[1:]]
@@ -97,7 +101,7 @@ def test_openvino_reads_bytes(name: str, mean: tuple[float, ...], std: tuple[flo
     own = np.array(compiled(own_graph(calibrated.quantized(others)))(pixels)[0])
     before = answers(replace(calibrated, entry=None).quantized(others), pixels)
     errors = [float(np.square(found - exact).mean()) for found in (own, before)]
-    assert 0 < errors[0] < 1.5 * errors[1]
+    assert 0 < errors[0] < 1.1 * errors[1]
 
 
 def test_both_runtimes_answer_as_the_graph_is_written(lite: tuple[Model, Any, Calibrated]) -> None:

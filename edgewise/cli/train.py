@@ -93,7 +93,9 @@ def recipe_option(name: str, word: str = "", least: int | None = None) -> Callab
     help="Never mirror an image: for digits, text, anything with a left and a right.",
 )
 @click.option(
-    "--deterministic", is_flag=True, help="The same sums in each run on a GPU too; slower there."
+    "--deterministic",
+    is_flag=True,
+    help="The same sums in each run on a GPU too; says what it costs.",
 )
 @click.option(
     "--recipe-help",

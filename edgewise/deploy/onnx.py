@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from edgewise.deploy.formats import Job
     from edgewise.model import Model
 
-OPSET = 18
+# PyTorch's own choice; ONNX Runtime reads it from 1.17 on. In 18 a GELU is four operators, which
+# ONNX Runtime leaves apart: 23.3 ms for 20.8 of ConvNeXt-atto.
+OPSET = 20
 INPUT, OUTPUT = "pixels", "probabilities"
 LARGEST = (1 << 31) - (1 << 24)  # bytes of weights: a protobuf has 2 GiB, operators included
 LONGEST_REASON = 160  # characters of ONNX Runtime's own words in our error

@@ -233,8 +233,8 @@ class Recipe:
     seed: int = Field(0, ge=0, le=2**31 - 1, description="The same seed gives the same run.")
     deterministic: bool = Field(
         False,
-        description="On a GPU, use only operators that always give the same sums; slower. On a CPU "
-        "they all do.",
+        description="On a GPU, use only operators that always give the same sums; what that costs "
+        "is measured, and said. On a CPU they all do.",
     )
     retries: int = Field(
         0,

@@ -37,7 +37,14 @@ from edgewise.training.defaults import check, check_first_stage, fit, has_learne
 from edgewise.training.device import pick_device
 from edgewise.training.recipe import Recipe
 from edgewise.training.teacher import TIMM, Teacher, load_teacher
-from edgewise.training.trial import RateTrial, batch_that_fits, find_batch, find_rate, plan_epochs
+from edgewise.training.trial import (
+    RateTrial,
+    batch_that_fits,
+    cost_of_determinism,
+    find_batch,
+    find_rate,
+    plan_epochs,
+)
 from edgewise.training.world import job_of_torchrun, of_torchrun, resume_command
 from edgewise.weights.folder import load_model
 from edgewise.weights.pretrained import Checkpoint, choose, load_pretrained
@@ -316,6 +323,9 @@ def _tried(
             asked = replace(asked, lr=found.chosen)
             chosen = fit(asked, dataset)
             print(f"learning rate: {chosen.lr:g}", flush=True)
+        if recipe.deterministic and processes == 1:
+            cost = cost_of_determinism(chosen, preprocess, dataset, teacher)
+            print(f"--deterministic: a step takes {cost:.2f} times as long as without", flush=True)
         if recipe.minutes:
             epochs = plan_epochs(chosen, preprocess, dataset, cache, teacher)
             chosen = fit(replace(asked, epochs=epochs), dataset)

@@ -29,6 +29,7 @@ from edgewise.model import Classifier
 from edgewise.preprocess import Preprocess
 from edgewise.progress import Bar, bar
 from edgewise.training.batches import recipe_batches
+from edgewise.training.device import repeat_exactly
 from edgewise.training.evaluate import (
     PixelsOf,
     classifier_function,
@@ -41,6 +42,7 @@ from edgewise.training.teacher import Teacher
 
 SMALLEST_BATCH, LARGEST_BATCH = 8, 1024
 WARM_STEPS, TIMED_STEPS = 2, 5
+TURNS = 3  # of two ways that are timed one after the other, a step to get warm and a timed one each
 AS_FAST = 0.95  # of the highest images/s
 FASTER = 1.03  # a doubling that brings less than this is the last
 
@@ -110,19 +112,39 @@ def _trial_steps(
 ) -> Callable[[int], float | None]:
     """From a batch to its images/s in steps on noise; None if the GPU's memory is too small."""
     learner = _learner(recipe, preprocess, dataset, teacher)
-    size = recipe.train_imgsz or preprocess.size
 
     def speed_of(batch: int) -> float | None:
-        pixels = torch.randint(0, 256, (batch, size, size, 3), dtype=torch.uint8)
-        labels = torch.arange(batch) % len(dataset.classes)
         try:
-            return _speed(learner, pixels, labels)
+            return _speed(learner, *_noise(recipe, preprocess, dataset, batch))
         except torch.OutOfMemoryError:
             learner.optimizer.zero_grad()
             torch.cuda.empty_cache()
             return None
 
     return speed_of
+
+
+def cost_of_determinism(
+    recipe: Recipe, preprocess: Preprocess, dataset: Dataset, teacher: Teacher | None = None
+) -> float:
+    """How many times as long a step takes with `deterministic` as without it, on noise.
+
+    The process is left as the recipe has it.
+
+    Raises:
+        RuntimeError: an operator has no deterministic version.
+    """
+    learner = _learner(recipe, preprocess, dataset, teacher)
+    pixels, labels = _noise(recipe, preprocess, dataset, recipe.batch)
+    seconds: dict[bool, list[float]] = {False: [], True: []}
+    with bar("timing what --deterministic costs", 2 * TURNS) as turns:
+        for _ in range(TURNS):
+            for always, times in seconds.items():
+                repeat_exactly(always)
+                times.append(len(pixels) / _speed(learner, pixels, labels, 1, 1))
+                turns.advance()
+    repeat_exactly(recipe.deterministic)
+    return min(seconds[True]) / min(seconds[False])
 
 
 def best_batch(images_per_second: Callable[[int], float | None], most: int) -> int | None:
@@ -382,15 +404,31 @@ def _batches(
     return recipe_batches(recipe, preprocess, dataset.splits["train"], epochs, cache=cache)
 
 
-def _speed(learner: Learner, pixels: Tensor, labels: Tensor) -> float:
-    for number in range(WARM_STEPS):
+def _noise(
+    recipe: Recipe, preprocess: Preprocess, dataset: Dataset, batch: int
+) -> tuple[Tensor, Tensor]:
+    """Pixels and labels of a batch at the recipe's training size."""
+    size = recipe.train_imgsz or preprocess.size
+    pixels = torch.randint(0, 256, (batch, size, size, 3), dtype=torch.uint8)
+    return pixels, torch.arange(batch) % len(dataset.classes)
+
+
+def _speed(
+    learner: Learner,
+    pixels: Tensor,
+    labels: Tensor,
+    warm: int = WARM_STEPS,
+    timed: int = TIMED_STEPS,
+) -> float:
+    """Images a second."""
+    for number in range(warm):
         learner.step(pixels, labels, number)
     _wait(learner.device)
     began = time.monotonic()
-    for number in range(TIMED_STEPS):
+    for number in range(timed):
         learner.step(pixels, labels, number)
     _wait(learner.device)
-    return TIMED_STEPS * len(pixels) / (time.monotonic() - began)
+    return timed * len(pixels) / (time.monotonic() - began)
 
 
 def _wait(device: torch.device) -> None:

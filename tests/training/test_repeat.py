@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -9,10 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from edgewise.data.dataset import load_dataset
 from edgewise.errors import UsageError
 from edgewise.run_folder import Run
+from edgewise.training import trial
 from edgewise.training.learner import Learner
 from edgewise.training.loop import train
 from edgewise.training.recipe import Recipe
@@ -27,11 +30,36 @@ def as_before() -> Iterator[None]:
 
 
 def test_on_a_cpu_deterministic_changes_nothing(
-    recipe: Recipe, reference: Run, tmp_path: Path
+    recipe: Recipe, reference: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = train(replace(recipe, deterministic=True), tmp_path)
     assert torch.are_deterministic_algorithms_enabled()
     assert run.weights.read_bytes() == reference.weights.read_bytes()
+    assert re.search(
+        r"^--deterministic: a step takes \d\.\d\d times as", capsys.readouterr().out, re.M
+    )
+
+
+def test_what_deterministic_costs_is_measured_in_turns(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a clock that only steps move, by 1 s and by 1.5 s where every operator is asked."""
+    clock, ways = [0.0], []
+
+    def step(self: Learner, pixels: Tensor, labels: Tensor, number: int) -> tuple[float, int]:
+        assert len(pixels) == len(labels) == 4
+        ways.append(torch.are_deterministic_algorithms_enabled())
+        clock[0] += 1.5 if ways[-1] else 1.0
+        return 0.0, 0
+
+    monkeypatch.setattr(Learner, "step", step)
+    monkeypatch.setattr(trial.time, "monotonic", lambda: clock[0])
+    chosen = replace(recipe, batch=4, deterministic=True)
+    dataset = load_dataset(Path(recipe.data), workers=1)
+    cost = trial.cost_of_determinism(chosen, preprocess_of(recipe), dataset)
+    assert cost == pytest.approx(1.5)
+    assert ways == [False, False, True, True] * trial.TURNS
+    assert torch.are_deterministic_algorithms_enabled()
 
 
 def test_sync_batch_norm_needs_gpus(recipe: Recipe, tmp_path: Path) -> None:

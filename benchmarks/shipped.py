@@ -1,7 +1,8 @@
 """How many times as fast is the file that we would ship, with a gate on its accuracy?
 
     python benchmarks/int8.py trained FOLDER && python benchmarks/activation.py learn FOLDER
-    python benchmarks/shipped.py [--networks mobilenet_v2 ...]    # two minutes each, alone
+    python benchmarks/shipped.py [--networks mobilenet_v2 ...]    # a minute or two each, alone
+    python benchmarks/shipped.py --networks                       # prints the table of docs/int8.md
 
 In one run per network, all in turns, one image on one thread: timm's network (eager, compiled, and
 exported plainly to ONNX Runtime, which take float32 planes that somebody has normalised), and our
@@ -13,8 +14,8 @@ The fastest of ours is what would be shipped; but a file of less than float32, o
 activation, only where the same network, trained by `int8.py` or `activation.py`, lost no more than
 a point in it. Networks that were not trained are left out.
 
-Rows go to `shipped.csv`, in the place of the same machine's and network's; the geometric means over
-all of this machine are printed.
+Rows go to `shipped.csv`, in the place of the same machine's and network's. Then all of this machine
+and their geometric means are printed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from __future__ import annotations
 import os
 import sys
 from argparse import ArgumentParser
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, log
 from pathlib import Path
@@ -54,6 +55,7 @@ from edgewise.timing.runtimes import RUNTIMES, Prepared
 from edgewise.timing.runtimes.openvino import PreparedOpenVino
 from edgewise.timing.subject import randomise
 
+BOUNDS = "value", "low", "high"  # of a ratio
 GATE = 1.0  # points of accuracy
 UNKNOWN = 100.0
 SECONDS = 2.0  # of timed calls of each
@@ -169,7 +171,7 @@ def files(
                 print(name, act, way, error, flush=True)
                 continue
             right = found if right is None else right  # of the first way, which is float32
-            if wrong := fault(liken(found, right), "bf16" if way.half else way.precision):
+            if wrong := fault(liken(found, right), way.precision):
                 print(name, act, way, wrong, flush=True)
                 continue
             megabytes = sum(file.stat().st_size for file in path.parent.iterdir()) / 1e6
@@ -240,7 +242,7 @@ def measured(name: str, lost: Lost) -> dict[str, object]:
     }
     for runtime in PEER_RUNTIMES:
         times = ratio(timings[runtime].rounds_ms, timings[own].rounds_ms)
-        for bound in ("value", "low", "high"):
+        for bound in BOUNDS:
             row[f"{runtime}_{bound}"] = round(getattr(times, bound), 3)
     other = described(best)
     row |= {"activation": best[1]} | {f"activation_{key}": value for key, value in other.items()}
@@ -263,16 +265,47 @@ def main() -> None:
         print(name, flush=True)
         row = measured(name, lost)
         others = [o for o in read_csv(path) if (o["machine"], o["model"]) != (here, name)]
-        lines: list[dict[str, object]] = [*others, row]
+        lines = [row, *(dict[str, object](old) for old in others)]
         lines.sort(key=lambda line: (str(line["machine"]), str(line["model"])))
         write_csv(path, lines, list(row))
         print(row, flush=True)
-    rows = [row for row in read_csv(path) if row["machine"] == here]
-    for runtime in PEER_RUNTIMES:
-        plain = [float(row[f"{runtime}_value"]) for row in rows]
-        gained = [value * float(row["gain"]) for value, row in zip(plain, rows, strict=True)]
-        means = geometric_mean(plain), geometric_mean(gained)
-        print(f"{PEER} {runtime}: {means[0]:.2f} times as long, {means[1]:.2f} with activations")
+    print(*table([row for row in read_csv(path) if row["machine"] == here]), sep="\n")
+
+
+def table(rows: Sequence[Mapping[str, str]]) -> Iterator[str]:
+    """The lines of docs/int8.md, in Markdown."""
+    yield (
+        "| network | shipped | ms | MB | points lost | timm eager | timm compiled | timm's ONNX "
+        "| with another activation | ms | points lost |"
+    )
+    yield "|---" * 11 + "|"
+    for row in rows:
+        cells = [row["model"], row["file"], row["median_ms"], row["mb"], row["points_lost"]]
+        cells += [f"{float(row[f'{runtime}_value']):.1f}" for runtime in PEER_RUNTIMES[:2]]
+        cells.append(
+            "{:.2f} ({:.2f}-{:.2f})".format(
+                *(float(row[f"{PEER_RUNTIMES[2]}_{bound}"]) for bound in BOUNDS)
+            )
+        )
+        other = (
+            f"{row['activation']}, {row['activation_file']}",
+            row["activation_median_ms"],
+            row["activation_points_lost"],
+        )
+        cells += other if row["activation"] else ("", "", "")
+        yield f"| {' | '.join(cells)} |"
+    for name, activations in (("geometric mean", False), ("with the activations", True)):
+        means = [
+            geometric_mean(
+                [
+                    float(row[f"{runtime}_value"]) * (float(row["gain"]) if activations else 1)
+                    for row in rows
+                ]
+            )
+            for runtime in PEER_RUNTIMES
+        ]
+        bold = " | ".join(f"**{mean:.2f}**" for mean in means)
+        yield f"| {name} | | | | | {bold} | | | |"
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from math import prod
 from pathlib import Path
 from statistics import fmean, median, stdev
 from urllib.parse import unquote
@@ -120,6 +121,57 @@ def test_separate_at_full_size() -> None:
         ]
         for row in results("separate_times.csv")
     ]
+
+
+def test_shipped() -> None:
+    """The table is of one machine, and its last two rows are the means of the others."""
+    *networks, plain, best = table(
+        "int8.md",
+        "| network | shipped | ms | MB | points lost | timm eager | timm compiled | timm's ONNX "
+        "| with another activation | ms | points lost |",
+    )
+    rows = results("shipped.csv")
+    assert len(networks) == len(rows) == 10
+    for cells, row in zip(networks, rows, strict=True):
+        eager, compiled, *onnx = (
+            float(row[name])
+            for name in (
+                *("torch_value", "torch-compile_value"),
+                *("onnxruntime_value", "onnxruntime_low", "onnxruntime_high"),
+            )
+        )
+        other = ("", "", "")
+        if row["activation"]:
+            file = f"{row['activation']}, {row['activation_file']}"
+            other = file, row["activation_median_ms"], row["activation_points_lost"]
+        assert cells == [
+            *(row[name] for name in ("model", "file", "median_ms", "mb", "points_lost")),
+            *(f"{eager:.1f}", f"{compiled:.1f}", "{:.2f} ({:.2f}-{:.2f})".format(*onnx)),
+            *other,
+        ]
+        assert float(row["points_lost"]) <= 1
+    for cells, gains in ((plain, False), (best, True)):
+        for cell, runtime in zip(
+            cells[5:8], ("torch", "torch-compile", "onnxruntime"), strict=True
+        ):
+            factors = [float(row["gain"]) if gains else 1.0 for row in rows]
+            values = [float(row[f"{runtime}_value"]) for row in rows]
+            product = prod(value * factor for value, factor in zip(values, factors, strict=True))
+            assert cell == f"{product ** (1 / len(rows)):.2f}"
+
+
+def test_int8_of_trained_networks() -> None:
+    rows = results("int8_trained.csv")
+    ways = sorted({(row["runtime"], row["keep_float"]) for row in rows})
+    heads = " | ".join(f"{runtime}, {keep}" for runtime, keep in ways)
+    for name, exact, *cells in table("int8.md", f"| network | float32 | {heads} |"):
+        for way, cell in zip(ways, cells, strict=True):
+            own = [r for r in rows if (r["network"], r["runtime"], r["keep_float"]) == (name, *way)]
+            assert bool(own) == bool(cell), (name, way)
+            for row in own:
+                assert exact == f"{100 * int(row['right_float']) / int(row['images']):.1f}%"
+                lost = 100 * (int(row["right_float"]) - int(row["right_int8"])) / int(row["images"])
+                assert cell.startswith(f"{lost:+.1f} ({row['changed']})"), (name, way)
 
 
 def test_by_hand() -> None:

@@ -69,7 +69,8 @@ class Entry:
             top, left, bottom, right = self.edges
             added["pixels_edges"] = np.array([0, top, left, 0, 0, bottom, right, 0])
             added["pixels_padding"] = np.array(self.padding)
-            first, (reader,) = graph.node[0], consumers(changed)[self.name]
+            takers = consumers(changed)
+            (first,), (reader,) = takers[graph.input[0].name], takers[self.name]
             (pads,) = (item for item in reader.attribute if item.name == "pads")
             pads.ints[:] = [0] * len(self.edges)
             inputs = [first.input[0], "pixels_edges", "pixels_padding"]
@@ -92,15 +93,17 @@ def entry_of(proto: Any) -> Entry | None:
     if pixels is None or [node.op_type for node in pixels.nodes[2:]] != ["Sub", "Div"]:
         return None
     *_, subtraction, division = pixels.nodes
+    mean = pixels.constants[subtraction.output[0]]
     layer = next((item for item in layers_of(proto) if item.input == pixels.end), None)
     others = len(consumers(proto)[pixels.end]) - 1
     if layer is None or not layer.is_conv or layer.groups != 1 or others:
+        return None
+    if (mean < 0).any() or (mean >= LEVELS).any():  # no byte is near it
         return None
     weights = _divide(proto, layer, pixels.constants[pixels.end])
     (reader,) = consumers(proto)[pixels.end]
     name = reader.input[0] = subtraction.output[0]
     proto.graph.node.remove(division)
-    mean = pixels.constants[name]
     edges = tuple(attribute(layer.node, "pads", [0, 0, 0, 0]))
     # Means of one whole number, as EfficientNet-Lite's, can be padded with it. Lite0 at 48 px kept
     # less of its answers with a zero of 127 and 128 in the padding: 980 to 988 of 1,000 for 989.

@@ -17,7 +17,7 @@ from edgewise.deploy.onnx import graph_of, to_bytes
 from edgewise.deploy.onnx_pixels import in_rows
 from edgewise.deploy.openvino import own_graph
 from edgewise.deploy.quantize import Calibrated, calibrate
-from edgewise.deploy.quantize_entry import in_openvino
+from edgewise.deploy.quantize_entry import entry_of, in_openvino
 from edgewise.libraries import openvino_core
 from edgewise.model import Model
 from edgewise.preprocess import IMAGENET_MEAN, IMAGENET_STD
@@ -102,6 +102,18 @@ def test_openvino_reads_bytes(name: str, mean: tuple[float, ...], std: tuple[flo
     before = answers(replace(calibrated, entry=None).quantized(others), pixels)
     errors = [float(np.square(found - exact).mean()) for found in (own, before)]
     assert 0 < errors[0] < 1.1 * errors[1]
+
+
+@pytest.mark.parametrize("mean", [-1.0, 255.0])
+def test_means_that_no_byte_is_near_have_no_entry(
+    lite: tuple[Model, Any, Calibrated], mean: float
+) -> None:
+    model, _, _ = lite
+    far = replace(model, preprocess=replace(model.preprocess, mean=(mean, 100.0, 100.0)))
+    proto = graph_of(far)
+    before = to_bytes(proto)
+    assert entry_of(proto) is None
+    assert to_bytes(proto) == before
 
 
 def test_both_runtimes_answer_as_the_graph_is_written(lite: tuple[Model, Any, Calibrated]) -> None:

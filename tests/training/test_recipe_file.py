@@ -39,7 +39,15 @@ PUBLISHED = {
     "convnext_v2_atto": (1024, 600, "adamw", 8e-4, "76.7"),
     "convnext_v2_tiny": (1024, 300, "adamw", 3.2e-3, "83.0"),
 }
-MEASURED = {"efficientnet_lite0_digits": "demo/digits"}  # and its data
+# And their data.
+MEASURED = dict.fromkeys(
+    (
+        "efficientnet_lite0_digits",
+        "mobilenet_v3_small_digits",
+        "mobilenet_v4_conv_small_digits",
+    ),
+    "demo/digits",
+)
 FINE_TUNED = ("convnext_base_384", "convnext_v2_atto", "convnext_v2_tiny")
 
 

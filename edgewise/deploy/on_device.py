@@ -183,7 +183,7 @@ def _open(info: dict[str, Any], runtime: str) -> Engine:
     able = [row for row in RUNTIMES[info["format"]] if runtime in ("", row[0].__name__)]
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # nobody is told
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    # What an int8 file leaves in float.
+    # What an int8 file leaves in float is computed in bfloat16 where that can be.
     precision = "bf16" if info.get("float_layers") else info["precision"]
     for load, module, _ in able:
         try:

@@ -82,9 +82,10 @@ class Calibrated:
         """
         kept = set(self.named(keep_float))
         chosen = [layer for layer in self.layers if layer.name not in kept]
-        entry = self.entry
-        own = self.fuses and entry is not None and entry.layer not in kept
-        return _Writer(self._with(entry) if own and entry else self, chosen).write()
+        entry = self.entry if self.fuses else None
+        if entry is None or entry.layer in kept:
+            return _Writer(self, chosen).write()
+        return _Writer(self._with(entry), chosen).write()
 
     def _with(self, entry: Entry) -> Calibrated:
         """With pixels as the first layer's input."""

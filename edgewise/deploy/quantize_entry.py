@@ -169,7 +169,7 @@ def in_openvino(proto: Any) -> Any:
     changed = onnx.ModelProto()
     changed.CopyFrom(proto)
     graph = changed.graph
-    subtraction, _, back = graph.node[at - 1 : at + 2]
+    subtraction, _, back = graph.node[at - 1 : at + 2]  # as `Calibrated.quantized` writes them
     zeros = into_bytes[at].astype(np.float32).reshape(-1, 1, 1)
     ends = {
         "pixels_least": np.float32(0),
